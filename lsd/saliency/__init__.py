@@ -1,0 +1,1 @@
+"""Saliency: which pixels moved the output."""
