@@ -1,0 +1,130 @@
+"""Class names, and the search for a class by its name.
+
+ImageNet's names come from timm's own tables, everything else from the model's configuration. A name is a comma-separated
+list of synonyms ("tabby, tabby cat"), as WordNet gives them; the first is the one that is shown where room is short.
+"""
+
+import functools
+from collections.abc import Sequence
+
+from lsd.errors import UndefinedError
+
+
+@functools.cache
+def _imagenet(subset: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(WordNet ids, names) of one of timm's ImageNet subsets, in class order."""
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo(subset)
+    return tuple(info.label_names()), tuple(info.label_descriptions())
+
+
+def class_names(num_classes: int, config: dict | None = None) -> tuple[str, ...]:
+    """The names of a model's classes, index by index.
+
+    Args:
+        num_classes: width of the model's output.
+        config: the model's pretrained configuration; its `label_names` (list, or dict index → name) and
+            `label_descriptions` (dict name → text) win over the tables.
+
+    Returns:
+        `num_classes` names. Models whose classes nobody named get "class 0", "class 1", ….
+    """
+    config = config or {}
+    labels = config.get("label_names")
+    if isinstance(labels, dict):
+        labels = [labels.get(i, labels.get(str(i))) for i in range(num_classes)]
+    if isinstance(labels, Sequence) and not isinstance(labels, str) and len(labels) == num_classes and all(labels):
+        texts = config.get("label_descriptions") or {}
+        known = _lemmas() if all(_is_synset(str(label)) for label in labels) else {}
+        return tuple(str(texts.get(label) or known.get(label) or label) for label in labels)
+    subset = _subset(num_classes)
+    if subset:
+        return _imagenet(subset)[1]
+    return tuple(f"class {i}" for i in range(num_classes))
+
+
+def synsets(num_classes: int) -> tuple[str, ...] | None:
+    """The WordNet ids (n02123045, …) of an ImageNet head with that many classes, else None."""
+    subset = _subset(num_classes)
+    return _imagenet(subset)[0] if subset else None
+
+
+def _subset(num_classes: int) -> str | None:
+    from timm.data import infer_imagenet_subset
+
+    return infer_imagenet_subset({"num_classes": num_classes})
+
+
+def _is_synset(label: str) -> bool:
+    return len(label) == 9 and label[0] == "n" and label[1:].isdigit()
+
+
+@functools.cache
+def _lemmas() -> dict[str, str]:
+    """WordNet id → name, for the 22k tables (which hold the smaller ones)."""
+    ids, names = _imagenet("imagenet-22k")
+    return dict(zip(ids, names, strict=True))
+
+
+def short(name: str) -> str:
+    """The first synonym: "tabby, tabby cat" → "tabby"."""
+    return name.split(",")[0].strip()
+
+
+def search(names: Sequence[str], query: str, limit: int = 50) -> list[int]:
+    """Class indices whose name matches `query`, best first.
+
+    A number matches that index; a text matches as a whole synonym, then the beginning of a synonym, then the beginning
+    of a word, then anywhere. An empty query lists the first classes.
+    """
+    query = query.strip().lower()
+    if query.isdecimal():  # not isdigit, which takes “²” for a number
+        return [int(query)] if int(query) < len(names) else []
+    ranked = []
+    for index, name in enumerate(names):
+        lowered = name.lower()
+        if query not in lowered:
+            continue
+        synonyms = [s.strip() for s in lowered.split(",")]
+        rank = (
+            0
+            if query in synonyms
+            else 1
+            if any(s.startswith(query) for s in synonyms)
+            else 2
+            if any(word.startswith(query) for word in lowered.replace("-", " ").split())
+            else 3
+        )
+        ranked.append((rank, index))
+    return [index for _, index in sorted(ranked)[:limit]]
+
+
+def find_class(names: tuple[str, ...], query: str | int) -> int:
+    """The one class meant by `query`: an index, or a name as `search` ranks it.
+
+    Raises:
+        UndefinedError: no such index, no such name, or a name that fits several classes equally well.
+    """
+    text = str(query).strip()
+    if text.removeprefix("-").isdecimal():
+        index = int(text)
+        if not 0 <= index < len(names):
+            raise UndefinedError(
+                f"Class {index} is out of range: this model has {len(names)} classes, 0 to {len(names) - 1}."
+            )
+        return index
+    if names.count(text) == 1:  # the whole name, as lists of choices give it
+        return names.index(text)
+    found = search(names, text) if text else []
+    if not found:
+        raise UndefinedError(
+            f"No class of this model is called “{text}”; search with a shorter word or give its index."
+        )
+    exact = [i for i in found if text.lower() in (s.strip().lower() for s in names[i].split(","))]
+    candidates = exact or found
+    if len(candidates) > 1:
+        some = ", ".join(f"{i} ({short(names[i])})" for i in candidates[:5])
+        more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""
+        raise UndefinedError(f"“{text}” fits several classes: {some}{more}; give the index of the one you mean.")
+    return candidates[0]

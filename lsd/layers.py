@@ -1,0 +1,245 @@
+"""The layers of a network: which there are, what shape they put out, and how to read one while the network runs.
+
+Networks lay out their activations in three ways, and mixing them up gives a map that is wrong without any error:
+
+- "nchw": (N, C, h, w), most convolutional networks
+- "nhwc": (N, h, w, C), Swin, and other networks that keep channels last
+- "tokens": (N, P + h·w, C), transformers; the P prefix tokens (class token, registers) come first and have no place
+
+`to_grid` brings all three to (N, C, h, w).
+"""
+
+import contextlib
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lsd.errors import UndefinedError
+from lsd.models import ImageModel
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module's output.
+
+    Attributes:
+        name: the module's dotted name inside the timm network ("layer4.2.conv3").
+        layout: "nchw", "nhwc", "tokens", or "other" where there are no places to map (vectors, attention matrices).
+        channels: number of channels (0 for "other").
+        height, width: of the grid of places (0 for "other").
+        prefix: tokens before the grid, 0 but for "tokens".
+    """
+
+    name: str
+    layout: str
+    channels: int = 0
+    height: int = 0
+    width: int = 0
+    prefix: int = 0
+
+
+@contextlib.contextmanager
+def capture(model: ImageModel, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Within the block, the outputs of the named modules appear in the dict that is yielded, as the network runs.
+
+    The network goes on with a copy of what is captured, so in-place operations further down cannot change it, and the
+    gradient with respect to it is that of the layer itself. Hooks are removed however the block ends; the model is
+    locked meanwhile, so that nobody else's pass is caught.
+
+    Raises:
+        UndefinedError: a name that no module has.
+    """
+    modules = dict(model.net.named_modules())
+    for name in names:
+        if not name or name not in modules:
+            raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
+    captured: dict[str, Tensor] = {}
+
+    def hook(name: str):
+        def keep(_module: nn.Module, _inputs, output):
+            if isinstance(output, Tensor):
+                captured[name] = output
+                return output.clone()
+            return None
+
+        return keep
+
+    with model.lock:
+        handles = [modules[name].register_forward_hook(hook(name)) for name in names]
+        try:
+            yield captured
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _some_names(model: ImageModel) -> str:
+    names = [name for name, _ in model.net.named_children()]
+    return ", ".join(names[:6]) + (f" … ({len(list(model.net.modules())) - 1} in all)" if names else "")
+
+
+_traced: "weakref.WeakKeyDictionary[ImageModel, tuple[Layer, ...]]" = weakref.WeakKeyDictionary()
+
+
+def list_layers(model: ImageModel) -> tuple[Layer, ...]:
+    """Every module that puts out one tensor, in the order in which they finish; traced once a model.
+
+    Modules that run several times are listed where they last finish.
+    """
+    if model not in _traced:
+        _traced[model] = tuple(describe(model, name, shape) for name, shape in _trace(model).items())
+    return _traced[model]
+
+
+@torch.no_grad()
+def _trace(model: ImageModel) -> dict[str, tuple[int, ...]]:
+    """Module name → shape of its output for one picture, in order of execution."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def hook(name: str):
+        def note(_module, _inputs, output):
+            if isinstance(output, Tensor):
+                shapes.pop(name, None)
+                shapes[name] = tuple(output.shape)
+
+        return note
+
+    with model.lock:
+        handles = [m.register_forward_hook(hook(n)) for n, m in model.net.named_modules() if n]
+        try:
+            model(_blank(model))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return shapes
+
+
+def _blank(model: ImageModel) -> Tensor:
+    return model.mean.expand(1, 3, model.spec.height, model.spec.width).clone()
+
+
+def describe(model: ImageModel, name: str, shape: Sequence[int]) -> Layer:
+    """What a module's output of `shape` for one picture is: its layout and its grid of places.
+
+    A grid is recognised by its aspect, which must be the input's (one place for every r × r pixels, give or take the
+    rounding of odd sizes): that tells channels-last from channels-first, and keeps attention matrices out.
+    """
+    if len(shape) == 4 and shape[0] == 1:
+        first, last = _is_grid(model, shape[2], shape[3]), _is_grid(model, shape[1], shape[2])
+        if last and (not first or getattr(model.net, "output_fmt", None) == "NHWC"):
+            return Layer(name, "nhwc", shape[3], shape[1], shape[2])
+        if first:
+            return Layer(name, "nchw", shape[1], shape[2], shape[3])
+    if len(shape) == 3 and shape[0] == 1:
+        for prefix in dict.fromkeys((model.num_prefix_tokens, 0, 1)):
+            grid = _token_grid(model, shape[1] - prefix)
+            if grid:
+                return Layer(name, "tokens", shape[2], *grid, prefix)
+    return Layer(name, "other")
+
+
+def _is_grid(model: ImageModel, height: int, width: int) -> bool:
+    if not (1 < height <= model.spec.height and 1 < width <= model.spec.width):
+        return False
+    down, across = model.spec.height / height, model.spec.width / width
+    if 1.1 < down < 1.8:  # no stride is that small: so many rows are the tokens of an attention matrix
+        return False
+    return abs(down - across) / max(down, across) < 0.5 / min(height, width) + 1e-9
+
+
+def _token_grid(model: ImageModel, count: int) -> tuple[int, int] | None:
+    height = round((max(count, 0) * model.spec.height / model.spec.width) ** 0.5)
+    if height < 2 or count % height:
+        return None
+    width = count // height
+    return (height, width) if _is_grid(model, height, width) else None
+
+
+def to_grid(layer: Layer, activation: Tensor) -> Tensor:
+    """A layer's output for N pictures → (N, C, h, w), prefix tokens left out.
+
+    Raises:
+        UndefinedError: the layer has no grid of places.
+    """
+    if layer.layout == "nchw":
+        return activation
+    if layer.layout == "nhwc":
+        return activation.permute(0, 3, 1, 2)
+    if layer.layout == "tokens":
+        patches = activation[:, layer.prefix :]
+        return patches.transpose(1, 2).unflatten(2, (layer.height, layer.width))
+    raise UndefinedError(f"The output of {layer.name} is not laid out over the picture, so there is no map of it.")
+
+
+def find_layer(model: ImageModel, name: str) -> Layer:
+    """The layer of that name.
+
+    Raises:
+        UndefinedError: no such module, or one that puts out no single tensor.
+    """
+    for layer in list_layers(model):
+        if layer.name == name:
+            return layer
+    if name in dict(model.net.named_modules()) and name:
+        raise UndefinedError(f"{name} of {model.name} does not put out one tensor; choose a layer inside or around it.")
+    raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
+
+
+_deepest: "weakref.WeakKeyDictionary[ImageModel, str]" = weakref.WeakKeyDictionary()
+
+
+def deepest_grid(model: ImageModel) -> Layer:
+    """The last layer that still has places and whose places reach the output: where Grad-CAM looks by default.
+
+    It is found by running the network, not by the family's name: of all modules with a grid of at least 2 × 2 places
+    and, for tokens, the width of the residual stream and more than one linear map (so no queries, keys, values or
+    hidden MLP layers), the one that finishes last with a gradient other than zero at the places. In a transformer that
+    reads only its class token, the patch tokens after the last attention no longer matter, and this gives the last
+    block's first normalisation.
+
+    Raises:
+        UndefinedError: the network has no such layer.
+    """
+    if model not in _deepest:
+        _deepest[model] = _find_deepest(model)
+    return find_layer(model, _deepest[model])
+
+
+def _stream_widths(net: nn.Module) -> set[int]:
+    """Channels of the residual stream: one number, or in networks of several stages one for each."""
+    widths: set[int] = set()
+    for value in (getattr(net, "num_features", None), getattr(net, "embed_dim", None)):
+        widths.update(value if isinstance(value, Sequence) else [value or 0])
+    return widths
+
+
+def _find_deepest(model: ImageModel) -> str:
+    modules = dict(model.net.named_modules())
+    stream = _stream_widths(model.net)
+    candidates = [
+        layer
+        for layer in list_layers(model)
+        if not isinstance(modules[layer.name], nn.Identity | nn.Dropout)
+        if layer.layout in ("nchw", "nhwc")
+        or (layer.layout == "tokens" and layer.channels in stream and not isinstance(modules[layer.name], nn.Linear))
+    ]
+    # Only the deepest can win; a dozen of them is enough, and keeps the trial pass light.
+    for chunk in (candidates[-12:], candidates[:-12]):
+        with torch.enable_grad(), capture(model, [layer.name for layer in chunk]) as captured:
+            image = _blank(model).requires_grad_(True)  # so that there is a graph: the parameters are frozen
+            logits = model(image)
+            direction = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype, device=logits.device)
+            # What does not depend on the picture (tables of positions) has no gradient to ask for.
+            kept = [layer for layer in chunk if layer.name in captured and captured[layer.name].requires_grad]
+            if not kept:
+                continue
+            gradients = torch.autograd.grad(
+                (logits.flatten() * direction).sum(), [captured[layer.name] for layer in kept], allow_unused=True
+            )
+        for layer, gradient in reversed(list(zip(kept, gradients, strict=True))):
+            if gradient is not None and to_grid(layer, gradient).abs().amax() > 0:
+                return layer.name
+    raise UndefinedError(f"{model.name} has no layer whose places reach the output, so Grad-CAM is not defined for it.")

@@ -1,0 +1,243 @@
+"""Any timm model as a function from pictures to logits.
+
+An `ImageModel` takes float RGB in [0, 1] and holds the network's own normalisation inside, so that everything outside
+(attributions, noise levels, baselines, optimised pictures) speaks of pixels and means the same for every model.
+"""
+
+import contextlib
+import functools
+import logging
+import textwrap
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lsd import labels
+from lsd.errors import LSDError, ModelError, UndefinedError
+from lsd.images import InputSpec
+from lsd.weights import Location, locate, read_config, ready_models, weights_sha256
+
+DEFAULT_CACHE_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class WeightIdentity:
+    """Which weights exactly: where they came from and the SHA-256 of the file.
+
+    `source` is "demo", "local", "hub" or "memory" (a network made by the caller, sha256 None).
+    """
+
+    source: str
+    repo: str
+    revision: str | None
+    sha256: str | None
+
+    def to_dict(self) -> dict:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+class ImageModel(nn.Module):
+    """A frozen timm network with its normalisation inside: RGB (N, 3, H, W) in [0, 1] → logits (N, C).
+
+    Attributes:
+        name: by which `load_model` finds it again.
+        architecture, family: timm's name of the network and of the module that defines it ("resnet").
+        spec: how a picture is resized and cropped for it; `height` × `width` is its input size.
+        class_names: one for each logit; empty if the network has no classifier.
+        identity: which weights these are.
+        lock: held by whatever hooks or runs the network, so that users of one model never meet inside it.
+    """
+
+    def __init__(self, net: nn.Module, name: str, identity: WeightIdentity | None = None):
+        super().__init__()
+        from timm.data import resolve_model_data_config
+
+        data = resolve_model_data_config(net)
+        config = dict(getattr(net, "pretrained_cfg", None) or {})
+        channels = data["input_size"][0]
+        if channels != 3:
+            raise ModelError(f"{name} takes pictures of {channels} channels; only RGB models can be explained here.")
+        self.net = net.eval().requires_grad_(False)
+        self.name = name
+        self.architecture = config.get("architecture") or name.partition(".")[0]
+        self.family = _family(net, self.architecture)
+        self.spec = InputSpec.from_config(data)
+        self.num_classes = int(getattr(net, "num_classes", 0) or 0)
+        self.class_names = labels.class_names(self.num_classes, config)
+        self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)
+        self.identity = identity or WeightIdentity("memory", name, None, None)
+        self.lock = threading.RLock()
+        self.register_buffer("mean", torch.tensor(data["mean"], dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(data["std"], dtype=torch.float32).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C) of RGB images (N, 3, H, W) in [0, 1].
+
+        Raises:
+            UndefinedError: images of another shape than (N, 3, height, width).
+        """
+        expected = (3, self.spec.height, self.spec.width)
+        if tuple(images.shape[1:]) != expected:
+            raise UndefinedError(f"{self.name} takes pictures of shape {expected}, not {tuple(images.shape[1:])}.")
+        return self.net((images - self.mean) / self.std)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' floating-point type."""
+        return self.mean.dtype
+
+    @functools.cached_property
+    def parameter_count(self) -> int:
+        """How many numbers were learned."""
+        return sum(p.numel() for p in self.net.parameters())
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of parameters and buffers, in bytes."""
+        tensors = [*self.parameters(), *self.buffers()]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Softmax probabilities (N, C) of images (N, 3, H, W), without gradients."""
+        with self.lock:
+            return self(images.to(self.device, self.dtype)).softmax(1)
+
+
+def _family(net: nn.Module, architecture: str) -> str:
+    import timm
+
+    if not timm.is_model(architecture):
+        return architecture
+    family = timm.model_entrypoint(architecture).__module__.rpartition(".")[2]
+    # The entry points of names that timm has deprecated all live in its registry.
+    return family if family != "_registry" else type(net).__module__.rpartition(".")[2]
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" → the first GPU if there is one, else the CPU; anything else as torch names it."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def load_model(name: str, *, device: str = "auto", allow_pickle: bool = False) -> ImageModel:
+    """Load a model by name; see `lsd.weights` for the kinds of names.
+
+    Args:
+        device: "auto", "cpu", "cuda", "cuda:1", ….
+        allow_pickle: read pickled weights where there is no safetensors file. They can run code: only for your own.
+
+    Raises:
+        ModelError: one sentence: unknown, offline, too large, damaged, or weights that do not fit.
+    """
+    location = locate(name, allow_pickle=allow_pickle)
+    net = _build(location)
+    identity = WeightIdentity(location.source, location.repo, location.revision, weights_sha256(location))
+    return ImageModel(net, location.name, identity).to(resolve_device(device))
+
+
+def _build(location: Location) -> nn.Module:
+    import timm
+
+    architecture = read_config(location)["architecture"]
+    if not timm.is_model(architecture):
+        raise ModelError(
+            f"{location.name} is a “{architecture}”, which this version of timm ({timm.__version__}) lacks."
+        )
+    # The weights file is named outright, because timm left to itself may prefer a pickled one beside it.
+    overlay = {"file": str(location.weights), "source": "", "custom_load": False}
+    with _quiet_timm():
+        try:
+            return timm.create_model(
+                f"local-dir:{location.config.parent}", pretrained=True, pretrained_cfg_overlay=overlay
+            )
+        except LSDError:
+            raise
+        except Exception as error:  # whatever a damaged file or a foreign configuration makes timm or torch raise
+            reason = textwrap.shorten(str(error), 160, placeholder=" …").rstrip(".:") or type(error).__name__
+            raise ModelError(
+                f"{location.name} cannot be loaded, its files are damaged or do not fit: {reason}."
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet_timm():
+    """timm warns of each key of a head that is not used; that is not for the user's eyes."""
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class ModelCache:
+    """Loaded models, the least recently used ones dropped when they exceed `max_bytes` together.
+
+    Thread-safe. Whoever asks for a model that is being loaded waits for that load instead of starting another. A model
+    that is dropped while somebody still uses it lives on until they let go of it.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_CACHE_BYTES, load=load_model):
+        self._max_bytes = max_bytes
+        self._load = load
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, Future[ImageModel]] = OrderedDict()
+
+    def get(self, name: str) -> ImageModel:
+        """The model called `name`, loaded if it is not there yet. Raises what `load_model` raises."""
+        with self._lock:
+            future = self._entries.get(name)
+            mine = future is None
+            if mine:
+                future = self._entries[name] = Future()
+            self._entries.move_to_end(name)
+        if mine:
+            try:
+                future.set_result(self._load(name))
+            except BaseException as error:
+                with self._lock:  # a failure is not kept: the next user tries again
+                    self._entries.pop(name, None)
+                future.set_exception(error)
+            else:
+                self._evict(keep=name)
+        return future.result()
+
+    def _evict(self, keep: str) -> None:
+        with self._lock:
+            loaded = {n: f.result().nbytes for n, f in self._entries.items() if f.done()}
+            total = sum(loaded.values())
+            for name, size in loaded.items():
+                if total <= self._max_bytes:
+                    break
+                if name != keep:
+                    del self._entries[name]
+                    total -= size
+
+    def names(self) -> list[str]:
+        """Names of the models that are loaded, the least recently used first."""
+        with self._lock:
+            return [n for n, f in self._entries.items() if f.done()]
+
+
+_cache = ModelCache()
+
+
+def get_model(name: str) -> ImageModel:
+    """`load_model` through one cache for the whole process."""
+    return _cache.get(name)
+
+
+__all__ = ["ImageModel", "ModelCache", "WeightIdentity", "get_model", "load_model", "ready_models", "resolve_device"]

@@ -1,0 +1,239 @@
+"""From a model's name to the folder that holds its configuration and weights.
+
+Four kinds of names, all ending in the same thing, a folder in timm's layout (`config.json` beside a weights file):
+
+- `resnet50.a1_in1k`: a folder of that name under `LSD_MODEL_PATH`, else timm's own repository on the Hugging Face Hub
+- `hf-hub:owner/repo` or `hf-hub:owner/repo@revision`: any repository on the Hub in timm's layout
+- `local-dir:PATH`: a folder on this machine
+- `demo:NAME`: one of the small models that ship with the project
+
+Weights are read from safetensors; pickled weights, which can run code when they are read, only where the caller opts in.
+"""
+
+import difflib
+import functools
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsd.demo import MODELS_DIR, demo_models
+from lsd.errors import ModelError
+
+MAX_BYTES = int(os.environ.get("LSD_MAX_MODEL_BYTES", 4 * 2**30))  # of a weights file; a ViT-g in fp32 is 4 GB
+_PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where one model's files lie.
+
+    Attributes:
+        name: the canonical name, by which the model is loaded again.
+        config: path of config.json.
+        weights: path of the weights file.
+        source: "demo", "local" or "hub".
+        repo: the repository on the Hub, or the folder's name.
+        revision: commit on the Hub, None elsewhere.
+    """
+
+    name: str
+    config: Path
+    weights: Path
+    source: str
+    repo: str
+    revision: str | None = None
+
+
+def local_models() -> dict[str, Path]:
+    """Folder name → folder of every model under the folders in `LSD_MODEL_PATH` (separated like PATH)."""
+    found: dict[str, Path] = {}
+    for root in filter(None, os.environ.get("LSD_MODEL_PATH", "").split(os.pathsep)):
+        if Path(root).is_dir():
+            for config in sorted(Path(root).glob("*/config.json")):
+                found.setdefault(config.parent.name, config.parent)
+    return found
+
+
+def ready_models() -> list[str]:
+    """Names of the models that load without a network: the demo models and those under `LSD_MODEL_PATH`."""
+    return [*_demo_names(), *local_models()]
+
+
+def _demo_names() -> list[str]:
+    return [f"demo:{name}" for name in demo_models()]
+
+
+def locate(name: str, *, allow_pickle: bool = False) -> Location:
+    """The files of the model called `name`; downloads them from the Hub if need be.
+
+    Raises:
+        ModelError: unknown name, no network, no safetensors, larger than `MAX_BYTES`.
+    """
+    name = name.strip()
+    scheme, _, rest = name.partition(":")
+    if scheme == "demo":
+        if name not in _demo_names():
+            raise ModelError(f"There is no model {name}; the demo models are {', '.join(_demo_names())}.")
+        return _in_folder(name, MODELS_DIR / rest, "demo", allow_pickle)
+    if scheme == "local-dir":
+        return _in_folder(name, Path(rest).expanduser(), "local", allow_pickle)
+    if scheme == "hf-hub":
+        repo, _, revision = rest.partition("@")
+        return _on_hub(name, repo, revision or None, allow_pickle)
+    local = local_models()
+    if name in local:
+        return _in_folder(name, local[name], "local", allow_pickle)
+    name, repo = _timm_repo(name)
+    return _on_hub(name, repo, None, allow_pickle)
+
+
+def _in_folder(name: str, folder: Path, source: str, allow_pickle: bool) -> Location:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{name}: there is no config.json in that folder; it must be in timm's local-dir layout.")
+    weights = next(iter(sorted(folder.glob("*.safetensors"), key=lambda file: file.name != "model.safetensors")), None)
+    if weights is None and allow_pickle:
+        weights = next((folder / f for f in _PICKLES if (folder / f).is_file()), None)
+    if weights is None:
+        raise ModelError(
+            f"{name}: there is no safetensors file in that folder; convert the weights to model.safetensors."
+        )
+    _check_size(name, weights.stat().st_size)
+    return Location(name, config, weights, source, folder.resolve().name)
+
+
+def _timm_repo(name: str) -> tuple[str, str]:
+    """(name with its tag, repository on the Hub) of a name in timm's registry."""
+    import timm
+
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise ModelError(
+            f"There is no model called “{name}”.{_suggestion(name)} Ready here: {', '.join(ready_models())}."
+        )
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except (RuntimeError, ValueError) as error:
+        tags = timm.list_models(architecture + ".*", pretrained=True)
+        raise ModelError(
+            f"timm has no weights {name}; it has {', '.join(tags[:8]) or 'none for that model'}."
+        ) from error
+    if config is None or not config.has_weights:
+        raise ModelError(f"timm has no pretrained weights for {name}; choose a name from `python -m lsd models`.")
+    if not config.hf_hub_id:
+        raise ModelError(
+            f"{name} is not on the Hugging Face Hub in safetensors; choose another from `python -m lsd models`."
+        )
+    if "." not in name and config.tag:
+        name = f"{name}.{config.tag}"
+    return name, config.hf_hub_id
+
+
+def _suggestion(name: str) -> str:
+    import timm
+
+    close = difflib.get_close_matches(name, [*ready_models(), *timm.list_models(), *timm.list_pretrained()], n=3)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> Location:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    for filename in ("model.safetensors", *(_PICKLES[:1] if allow_pickle else ())):
+        try:
+            metadata = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=10)
+        except GatedRepoError as error:
+            raise ModelError(
+                f"{name} is gated: accept its terms on the Hub and log in with `hf auth login`."
+            ) from error
+        except HFValidationError as error:
+            raise ModelError(
+                f"“{repo}” is not the name of a repository on the Hub; write hf-hub:owner/name."
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise ModelError(f"There is no public repository {repo} on the Hugging Face Hub.") from error
+        except RevisionNotFoundError as error:
+            raise ModelError(f"{repo} has no revision “{revision}” on the Hugging Face Hub.") from error
+        except EntryNotFoundError:
+            continue
+        except Exception:  # any failure of the network or of the Hub: what was downloaded before still serves
+            return _from_hub_cache(name, repo, filename, revision)
+        _check_size(name, metadata.size or 0)
+        return _download(name, repo, filename, metadata.commit_hash or revision)
+    raise ModelError(f"{repo} has no model.safetensors; pickled weights are not read.")
+
+
+def _download(name: str, repo: str, filename: str, revision: str | None) -> Location:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        config = hf_hub_download(repo, "config.json", revision=revision)
+        weights = hf_hub_download(repo, filename, revision=revision)
+    except Exception as error:  # the Hub's own errors, those of its transport, a full disk
+        raise ModelError(
+            f"{name} could not be downloaded ({type(error).__name__}); try again, or choose {_ready()}."
+        ) from error
+    return Location(name, Path(config), Path(weights), "hub", repo, revision)
+
+
+def _from_hub_cache(name: str, repo: str, filename: str, revision: str | None) -> Location:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        config = Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=True))
+        weights = Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
+    except OSError as error:
+        raise ModelError(
+            f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; ready here: {_ready()}."
+        ) from error
+    return Location(name, config, weights, "hub", repo, weights.parent.name)  # …/snapshots/<commit>/model.safetensors
+
+
+def _ready() -> str:
+    return ", ".join(ready_models())
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise ModelError(
+            f"{name} is too large: its weights take {size / 2**30:.1f} GiB and at most {MAX_BYTES / 2**30:.1f} GiB are "
+            "loaded here (LSD_MAX_MODEL_BYTES)."
+        )
+
+
+def read_config(location: Location) -> dict:
+    """The model's config.json.
+
+    Raises:
+        ModelError: not JSON, or without an architecture.
+    """
+    try:
+        config = json.loads(location.config.read_text("utf-8"))
+        architecture = config["architecture"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ModelError(f"{location.name}: its config.json is damaged or names no architecture.") from error
+    if not isinstance(architecture, str):
+        raise ModelError(f"{location.name}: its config.json names no architecture.")
+    return config
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_sha256(location: Location) -> str:
+    """SHA-256 of the weights file, in hex; computed once for each state of the file."""
+    stat = location.weights.stat()
+    return _sha256(location.weights, stat.st_size, stat.st_mtime_ns)

@@ -1,0 +1,197 @@
+"""Layouts over the families, and reading a layer while the network runs."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.families import CASES, Case
+from lsd.errors import UndefinedError
+from lsd.layers import Layer, capture, deepest_grid, describe, find_layer, list_layers, to_grid
+
+BY_NAME = {case.name: case for case in CASES}
+
+
+@pytest.mark.parametrize("name, layer, expected", [
+    ("test_resnet", "layer2", Layer("layer2", "nchw", 48, 8, 8)),
+    ("test_resnet", "global_pool", Layer("global_pool", "other")),
+    ("test_convnext", "stages.0", Layer("stages.0", "nchw", 24, 16, 16)),
+    ("test_convnext", "stages.0.blocks.0.mlp.fc1", Layer("stages.0.blocks.0.mlp.fc1", "nhwc", 96, 16, 16)),
+    ("test_mambaout", "stages.1", Layer("stages.1", "nhwc", 32, 8, 8)),
+    ("swin_tiny_patch4_window7_224", "layers.1", Layer("layers.1", "nhwc", 48, 8, 8)),
+    ("swin_tiny_patch4_window7_224", "patch_embed.proj", Layer("patch_embed.proj", "nchw", 24, 16, 16)),
+    ("swin_tiny_patch4_window7_224", "layers.0.blocks.0.attn", Layer("layers.0.blocks.0.attn", "other")),
+    ("test_vit", "blocks.2", Layer("blocks.2", "tokens", 64, 4, 4, 1)),
+    ("test_vit", "patch_embed", Layer("patch_embed", "nhwc", 64, 4, 4, 0)),  # which takes any size of picture
+    ("vit_base_patch16_reg4_gap_256", "blocks.0", Layer("blocks.0", "tokens", 48, 4, 4, 4)),
+    ("deit_tiny_distilled_patch16_224", "blocks.0", Layer("blocks.0", "tokens", 48, 4, 4, 2)),
+    ("vit_base_patch16_siglip_224", "blocks.0", Layer("blocks.0", "tokens", 48, 4, 4, 0)),
+    ("eva02_tiny_patch14_224", "blocks.0", Layer("blocks.0", "tokens", 48, 4, 4, 1)),
+    ("cait_xxs24_224", "blocks.0", Layer("blocks.0", "tokens", 48, 4, 4, 0)),
+    ("mixer_s32_224", "blocks.0", Layer("blocks.0", "tokens", 48, 4, 4, 0)),
+    ("levit_128s", "stages.0", Layer("stages.0", "tokens", 32, 4, 4, 0)),
+    ("twins_svt_small", "norm", Layer("norm", "tokens", 64, 2, 2, 0)),
+])  # fmt: skip
+def test_layouts_are_told_right(name, layer, expected):
+    assert find_layer(BY_NAME[name].build(), layer) == expected
+
+
+@pytest.mark.parametrize("name", ["cait_xxs24_224", "test_vit"])
+def test_attention_matrices_are_no_grids(name, monkeypatch):
+    """At these sizes a matrix over the tokens is nearly as wide as the picture."""
+    small = {"img_size": 160} | ({"depth": 1, "embed_dim": 48, "num_heads": 3} if name.startswith("cait") else {})
+    monkeypatch.setattr("timm.layers.config._USE_FUSED_ATTN", 0)
+    model = Case(name, small, 160).build()
+    tokens = {100, 101}
+    seen = [layer for layer in list_layers(model) if ".attn." in layer.name]
+    assert seen and not any(layer.height in tokens for layer in seen)
+
+
+def test_layers_come_in_the_order_in_which_they_finish(image_model):
+    names = [layer.name for layer in list_layers(image_model("test_resnet"))]
+    wanted = ["conv1", "bn1", "layer1.0.conv1", "layer1.0", "layer1", "layer4", "global_pool", "fc"]
+    assert [n for n in names if n in wanted] == wanted and len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("shape, size, layout", [
+    ((1, 8, 7, 14), (112, 224), "nchw"),
+    ((1, 7, 14, 8), (112, 224), "nhwc"),
+    ((1, 98, 8), (112, 224), "tokens"),
+    ((1, 99, 8), (112, 224), "tokens"),  # a class token
+    ((1, 8, 14, 14), (112, 224), "other"),
+    ((1, 8, 147, 147), (299, 299), "nchw"),  # unpadded convolutions
+    ((1, 8, 8, 8), (299, 299), "nchw"),
+    ((4, 8, 7, 7), (224, 224), "other"),  # windows in place of pictures
+    ((1, 512), (224, 224), "other"),
+    ((1, 8, 1, 1), (224, 224), "other"),
+    ((1, 3, 197, 197), (224, 224), "other"),  # attention
+    ((1, 3, 224, 224), (224, 224), "nchw"),
+])  # fmt: skip
+def test_a_grid_has_the_pictures_aspect(wrap, shape, size, layout):
+    model = wrap(nn.Flatten(), 8)
+    model.spec = type(model.spec)(*size, 1.0, "center", "bicubic")
+    assert describe(model, "layer", shape).layout == layout
+
+
+@pytest.mark.parametrize("layout, prefix", [("nchw", 0), ("nhwc", 0), ("tokens", 0), ("tokens", 3)])
+def test_to_grid_puts_every_number_where_it_belongs(layout, prefix):
+    grid = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    raw = {"nchw": grid, "nhwc": grid.permute(0, 2, 3, 1), "tokens": grid.flatten(2).transpose(1, 2)}[layout]
+    if prefix:
+        raw = torch.cat([torch.full((2, prefix, 3), -1), raw], 1)
+    assert torch.equal(to_grid(Layer("x", layout, 3, 4, 5, prefix), raw), grid)
+
+
+def test_to_grid_refuses_what_has_no_places():
+    with pytest.raises(UndefinedError, match="not laid out over the picture"):
+        to_grid(Layer("fc", "other"), torch.zeros(1, 10))
+
+
+def test_channels_last_lies_over_the_picture_as_channels_first_does():
+    """A bright corner of the picture is the bright corner of the grid."""
+    model = BY_NAME["test_mambaout"].build(torch.float64)
+    x = torch.full((1, 3, 64, 64), 0.5, dtype=torch.float64)
+    changed = x.clone()
+    changed[:, :, :16, 48:] = 1.0
+    layer = find_layer(model, "stem")
+    grids = []
+    for image in (x, changed):
+        with capture(model, ["stem"]) as captured, torch.no_grad():
+            model(image)
+        grids.append(to_grid(layer, captured["stem"]))
+    difference = (grids[0] - grids[1]).abs().sum(1)[0]
+    half = layer.height // 2
+    assert difference[:half, half:].sum() > 0 and difference[half + 1 :].sum() == 0
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("test_vit", "blocks.5.norm1"),  # behind it only the class token matters
+    ("vit_base_patch16_reg4_gap_256", "blocks"),
+    ("vit_base_patch16_siglip_224", "norm"),
+    ("cait_xxs24_224", "blocks_token_only.1.norm1"),
+    ("resnet50_clip", "stages"),  # not the values of the attention that pools it
+    ("test_resnet", "layer4"),
+    ("swin_tiny_patch4_window7_224", "norm"),
+    ("levit_128s", "stages.1"),  # a residual stream of several widths
+])  # fmt: skip
+def test_the_deepest_grid_is_the_last_that_reaches_the_output(name, expected):
+    assert deepest_grid(BY_NAME[name].build()).name == expected
+
+
+def test_a_network_without_places_has_no_deepest_grid(wrap):
+    with pytest.raises(UndefinedError, match="no layer whose places reach the output"):
+        deepest_grid(wrap(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), 8))
+
+
+def test_a_forgotten_model_is_not_kept_alive():
+    model = BY_NAME["test_resnet"].build()
+    deepest_grid(model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_capture_gives_the_layers_of_this_pass(image_model, pictures):
+    model = image_model("test_resnet")
+    with capture(model, ["layer1", "fc"]) as captured:
+        assert captured == {}
+        logits = model(pictures(2))
+    assert captured.keys() == {"layer1", "fc"} and torch.equal(captured["fc"], logits)
+    assert captured["layer1"].shape == (2, 32, 8, 8)
+
+
+def test_capture_takes_its_hooks_away_when_the_block_fails(image_model):
+    model = image_model("test_resnet")
+    with pytest.raises(RuntimeError, match="stop"), capture(model, ["layer1"]):
+        raise RuntimeError("stop")
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("name", ["nowhere", "", "layer1.7"])
+def test_capture_refuses_a_name_that_no_module_has(image_model, name):
+    model = image_model("test_resnet")
+    with pytest.raises(UndefinedError, match=f"has no layer “{name}”; it has conv1, bn1"), capture(model, [name]):
+        pass
+
+
+def test_capture_keeps_others_out(image_model, pictures):
+    """A second user's capture waits until the first one's is over."""
+    model, inside, order = image_model("test_resnet"), threading.Event(), []
+
+    def second():
+        inside.wait(10)
+        with capture(model, ["fc"]):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with capture(model, ["fc"]):
+        inside.set()
+        thread.join(0.2)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+
+
+def test_find_layer_tells_a_module_without_one_tensor_from_none_at_all(wrap):
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, x
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.two = Two()
+
+        def forward(self, x):
+            return self.two(x)[0].mean((2, 3))
+
+    model = wrap(Net(), 8)
+    with pytest.raises(UndefinedError, match="does not put out one tensor"):
+        find_layer(model, "two")
+    with pytest.raises(UndefinedError, match="has no layer “three”"):
+        find_layer(model, "three")
