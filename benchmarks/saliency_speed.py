@@ -1,0 +1,118 @@
+"""Handwritten methods against bare autograd and against Captum: time as ratios within one run, peak memory.
+
+    python -m benchmarks.saliency_speed [--models resnet50 vit_tiny_patch16_224] [--rounds 9] [--threads 2]
+
+Random weights, 224 × 224: the arithmetic is that of trained ones. The two sides of a ratio take turns, round by round,
+so that a machine whose speed drifts slows both; the ratio is the median over rounds. Memory is the peak of a fresh
+process for each side, above what it held when everything was loaded.
+"""
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import timm
+import torch
+
+from lsd.models import ImageModel
+from lsd.saliency.methods import attribute
+from lsd.saliency.targets import Target
+
+PASSES = 32
+TARGETS = [Target(i, "logit") for i in range(8)]
+
+
+def _bare(model: ImageModel, images: torch.Tensor) -> torch.Tensor:
+    """What a gradient costs at the least: one forward and one backward pass to the pixels."""
+    images = images.clone().requires_grad_(True)
+    return torch.autograd.grad(model(images)[:, 0].sum(), images)[0]
+
+
+def _captum_loop(model: ImageModel, images: torch.Tensor) -> None:
+    for target in TARGETS:
+        attribute("captum:saliency", model, images, target)
+
+
+Side = Callable[[ImageModel, torch.Tensor], object]
+LOGIT = TARGETS[0]
+COMPARISONS: dict[str, tuple[Side, Side, float]] = {
+    "gradient / bare autograd": (lambda m, x: attribute("gradient", m, x, LOGIT), _bare, 1.05),
+    "gradient / Captum Saliency": (
+        lambda m, x: attribute("gradient", m, x, LOGIT),
+        lambda m, x: attribute("captum:saliency", m, x, LOGIT),
+        1.0,
+    ),
+    "8 targets / Captum loop": (lambda m, x: attribute("gradient", m, x, TARGETS), _captum_loop, 0.5),
+    f"SmoothGrad, {PASSES} / Captum": (
+        lambda m, x: attribute("smoothgrad", m, x, LOGIT, samples=PASSES),
+        lambda m, x: attribute("captum:smoothgrad", m, x, LOGIT, samples=PASSES),
+        1.0,
+    ),
+    f"integrated gradients, {PASSES} / Captum": (
+        lambda m, x: attribute("integrated_gradients", m, x, LOGIT, steps=PASSES),
+        lambda m, x: attribute("captum:integrated_gradients", m, x, LOGIT, steps=PASSES),
+        1.0,
+    ),
+}
+
+
+def _setup(name: str, threads: int) -> tuple[ImageModel, torch.Tensor]:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = ImageModel(timm.create_model(name), name)
+    return model, torch.rand(1, 3, model.spec.height, model.spec.width)
+
+
+def _seconds(side: Side, model: ImageModel, images: torch.Tensor) -> float:
+    start = time.perf_counter()
+    side(model, images)
+    return time.perf_counter() - start
+
+
+def _peak(name: str, comparison: str, side: int, threads: int) -> float:
+    """MiB above the resting process; measured in a process of its own, as a peak never comes down."""
+    command = [sys.executable, "-m", "benchmarks.saliency_speed", "--peak", name, comparison, str(side), str(threads)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _print_peak(name: str, comparison: str, side: str, threads: str) -> None:
+    model, images = _setup(name, int(threads))
+    _bare(model, images)
+    resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    COMPARISONS[comparison][int(side)](model, images)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resting) / 1024)
+
+
+def main() -> None:
+    """Print one table a model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["resnet50", "vit_tiny_patch16_224", "mobilenetv2_100"])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        return _print_peak(*options.peak)
+    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
+    for name in options.models:
+        model, images = _setup(name, options.threads)
+        print(f"\n{name}\n{'':42}{'ratio':>7}{'bar':>6}{'ours':>10}{'theirs':>10}{'memory, MiB':>20}")
+        for title, (ours, theirs, bar) in COMPARISONS.items():
+            _seconds(ours, model, images), _seconds(theirs, model, images)
+            rounds = [(_seconds(ours, model, images), _seconds(theirs, model, images)) for _ in range(options.rounds)]
+            ratio = statistics.median(a / b for a, b in rounds)
+            a, b = (statistics.median(side) for side in zip(*rounds, strict=True))
+            memory = [_peak(name, title, side, options.threads) for side in (0, 1)]
+            print(
+                f"{title:42}{ratio:7.2f}{bar:6.2f}{a * 1e3:8.0f}ms{b * 1e3:8.0f}ms{memory[0]:10.0f}{memory[1]:10.0f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

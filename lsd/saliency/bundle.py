@@ -1,0 +1,182 @@
+"""What is kept of a comparison: pictures, raw values, and a manifest from which the values can be made again.
+
+Pure: everything is returned as bytes by file name, and whoever asked writes it.
+"""
+
+import hashlib
+import io
+import json
+import platform
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from PIL import Image
+
+import lsd
+from lsd import render
+from lsd.errors import LSDError
+from lsd.models import ImageModel
+from lsd.saliency.crosscheck import CrossCheck
+from lsd.saliency.explain import Explanation, TargetSpec
+from lsd.saliency.maps import MapSettings
+from lsd.saliency.methods import find_method
+from lsd.saliency.views import Look, overlays
+
+FORMAT = 1
+_PACKAGES = ("torch", "timm", "captum", "numpy", "pillow")
+
+
+def slug(name: str) -> str:
+    """A model's name as part of a file name: letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
+
+
+def environment(device: torch.device) -> dict:
+    """What the values can depend on besides the request: versions, device, number of CPU threads."""
+    return {
+        "lsd": lsd.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **{package: version(package) for package in _PACKAGES},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def array_names(models: Sequence[str]) -> list[str]:
+    """A distinct key in attributions.npz, and stem of file names, for each model, in order."""
+    stems = [slug(model) for model in models]
+    return [stem if stems.index(stem) == i else f"{stem}-{stems[:i].count(stem) + 1}" for i, stem in enumerate(stems)]
+
+
+def manifest(
+    image: dict,
+    models: Sequence[ImageModel],
+    explanations: Sequence[Explanation],
+    spec: TargetSpec,
+    settings: dict,
+    maps: MapSettings,
+    look: Look,
+    checks: Sequence[CrossCheck | None] = (),
+) -> dict:
+    """Everything that determines the values, and what came out, as plain JSON values.
+
+    Args:
+        image: "file" (its name), "path" (where it was, or None) and "sha256" of the picture's file.
+        settings: of the method, as they were asked for; what each run made of them is among its results.
+        checks: the cross-check of each explanation, if it was made.
+    """
+    method = explanations[0].attribution.method
+    results = []
+    for i, (model, explanation, array) in enumerate(
+        zip(models, explanations, array_names([m.name for m in models]), strict=True)
+    ):
+        a = explanation.attribution
+        check = checks[i] if i < len(checks) else None
+        results.append(
+            {
+                "model": model.name,
+                "weights": model.identity.to_dict(),
+                "array": array,
+                "shape": list(a.values.shape),
+                "values_sha256": values_sha256(a.values),
+                "input_size": list(explanation.input_size),
+                "crop_box": list(explanation.box),
+                "target": a.target.to_dict(),
+                "score": a.scores[0].item(),
+                "top": [{"index": c, "name": n, "probability": p} for c, n, p in explanation.top],
+                "passes": a.passes,
+                "seconds": round(explanation.seconds, 4),
+                "settings": a.settings,
+                "completeness_gap": None if a.completeness_gap is None else a.completeness_gap[0].item(),
+                "standard_error": _finite(None if a.standard_error is None else a.standard_error[0].item()),
+                "captum_difference": None if check is None else check.difference,
+            }
+        )
+    return {
+        "format": FORMAT,
+        "image": image | {"size": list(explanations[0].picture_size)},
+        "request": {
+            "models": [model.name for model in models],
+            "method": method,
+            "settings": settings,
+            "target": {"kind": spec.kind, "of": spec.of, "against": spec.against},
+        },
+        "map": maps.to_dict(),
+        "look": look.to_dict(),
+        "results": results,
+        "environment": environment(models[0].device),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity."""
+    return value if value is not None and np.isfinite(value) else None
+
+
+def values_sha256(values: torch.Tensor) -> str:
+    """SHA-256 of the values as little-endian float32."""
+    return hashlib.sha256(np.ascontiguousarray(values.cpu().numpy(), dtype="<f4").tobytes()).hexdigest()
+
+
+def files(picture: Image.Image, explanations: Sequence[Explanation], record: dict) -> dict[str, bytes]:
+    """File name → bytes of the whole bundle: an overlay for each model, a comparison sheet, the raw values, the manifest.
+
+    Args:
+        picture: upright RGB, as it was explained.
+        record: from `manifest`.
+    """
+    maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])
+    shown = overlays(picture, explanations, maps, look)
+    names = [result["array"] for result in record["results"]]
+    bundle = {f"{name}.png": _png(image) for name, image in zip(names, shown, strict=True)}
+    bundle["comparison.png"] = _png(sheet(picture, explanations, shown, maps))
+    arrays = io.BytesIO()
+    np.savez_compressed(
+        arrays,
+        **{n: e.attribution.values.cpu().numpy().astype("<f4") for n, e in zip(names, explanations, strict=True)},
+    )
+    bundle["attributions.npz"] = arrays.getvalue()
+    bundle["manifest.json"] = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
+    return bundle
+
+
+def sheet(
+    picture: Image.Image, explanations: Sequence[Explanation], shown: Sequence[Image.Image], maps: MapSettings
+) -> Image.Image:
+    """The picture and its overlays side by side, each with the model's name and its first choice."""
+    labels = ["the picture"]
+    for e in explanations:
+        _, name, p = e.top[0]
+        labels.append(f"{e.model}: {name} ({p:.0%})")
+    method = find_method(explanations[0].attribution.method)
+    return render.contact_sheet([[picture, *shown]], [""], labels, title=f"{method.title}, {maps.sign}", cell=320)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_manifest(data: bytes | str) -> dict:
+    """A manifest's JSON, checked for what is needed to run it again.
+
+    Raises:
+        LSDError: not JSON, not a manifest, or of a later format.
+    """
+    try:
+        record = json.loads(data)
+        request, image = record["request"], record["image"]
+        complete = all(k in request for k in ("models", "method", "settings", "target")) and "sha256" in image
+        complete = complete and all(k in record for k in ("map", "look", "results", "environment"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise LSDError("That file is not a manifest of this program: it is damaged, or some other JSON.") from error
+    if record.get("format") != FORMAT:
+        raise LSDError(f"That manifest has format {record.get('format')}, and this program reads format {FORMAT}.")
+    if not complete:
+        raise LSDError("That manifest is incomplete; make the bundle again.")
+    return record

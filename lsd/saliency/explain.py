@@ -1,0 +1,114 @@
+"""One picture, one model, one method: the whole way from a decoded picture to an attribution that says what it is."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from lsd import labels
+from lsd.errors import UndefinedError
+from lsd.images import crop_box, prepare
+from lsd.models import ImageModel
+from lsd.saliency.attribution import Attribution
+from lsd.saliency.methods import attribute
+from lsd.saliency.targets import KINDS, Target
+
+RANKS = {"top1": 0, "top2": 1}
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """A target before the model has spoken: its class may be "the model's own first choice".
+
+    Attributes:
+        of: "top1", "top2" (the runner-up), a class index, or a class name.
+        kind: one of `targets.KINDS`.
+        against: for a contrast, as `of`; None otherwise.
+    """
+
+    of: str | int = "top1"
+    kind: str = "log_odds"
+    against: str | int | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise UndefinedError(f"There is no target “{self.kind}”; choose one of {', '.join(KINDS)}.")
+
+    def resolve(self, model: ImageModel, ranking: list[int]) -> Target:
+        """The target for a picture whose classes, most probable first, are `ranking`.
+
+        Raises:
+            UndefinedError: a class that the model does not have, or a contrast of a class with itself.
+        """
+        against = None if self.against is None else _class(model, ranking, self.against)
+        return Target(_class(model, ranking, self.of), self.kind, against)
+
+
+def _class(model: ImageModel, ranking: list[int], wanted: str | int) -> int:
+    if wanted in RANKS:
+        if not ranking[RANKS[wanted] :]:
+            raise UndefinedError(f"{model.name} has too few classes for “{wanted}”.")
+        return ranking[RANKS[wanted]]
+    return labels.find_class(model.class_names, wanted)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one model says of one picture, and where in the picture that comes from.
+
+    Attributes:
+        model: the model's name.
+        picture_size: (width, height) of the picture, upright.
+        box: the part of it that the model saw, (left, top, right, bottom) in its pixels.
+        input_size: (height, width) of the model's input.
+        top: the most probable classes, (index, name, probability), most probable first.
+        attribution: of this one picture (N = 1), on the CPU.
+        seconds: for the attribution alone.
+    """
+
+    model: str
+    picture_size: tuple[int, int]
+    box: tuple[float, float, float, float]
+    input_size: tuple[int, int]
+    top: tuple[tuple[int, str, float], ...]
+    attribution: Attribution
+    seconds: float
+
+
+def to_input(model: ImageModel, picture: Image.Image) -> torch.Tensor:
+    """A picture as the model wants it: (1, 3, H, W), [0, 1], on the model's device."""
+    return torch.from_numpy(prepare(picture, model.spec))[None].to(model.device, model.dtype)
+
+
+def explain(
+    model: ImageModel, picture: Image.Image, spec: TargetSpec, method: str = "gradient", *, top: int = 5, **settings
+) -> Explanation:
+    """Classify `picture` and attribute the target to its pixels.
+
+    Args:
+        picture: upright RGB, as `lsd.images.open_image` gives it.
+        method, settings: see `lsd.saliency.methods`.
+        top: how many classes to tell.
+
+    Raises:
+        UndefinedError: a model without classes, an unknown class, or a method that is not defined for the model.
+    """
+    if not model.num_classes:
+        raise UndefinedError(f"{model.name} has no classifier, so there is no class to explain; choose another model.")
+    images = to_input(model, picture)
+    probabilities = model.probabilities(images)[0].double().cpu()
+    ranking = probabilities.argsort(descending=True, stable=True).tolist()
+    target = spec.resolve(model, ranking)
+    start = time.perf_counter()
+    attribution = attribute(method, model, images, target, **settings).cpu()
+    seconds = time.perf_counter() - start
+    return Explanation(
+        model=model.name,
+        picture_size=picture.size,
+        box=crop_box(picture.size, model.spec),
+        input_size=(model.spec.height, model.spec.width),
+        top=tuple((i, labels.short(model.class_names[i]), probabilities[i].item()) for i in ranking[:top]),
+        attribution=attribution,
+        seconds=seconds,
+    )

@@ -1,0 +1,354 @@
+"""Handwritten attribution methods: everything that is a gradient, or a mean of gradients.
+
+Every function takes `(model, images, target, **settings)` and returns an `Attribution`; given a list of targets it
+returns a list, and all of them share each forward pass. Images are (N, 3, H, W), RGB in [0, 1]; gradients are with
+respect to these pixels, so noise levels and baselines are in fractions of the full range.
+
+Each picture's result depends on that picture and the settings alone, not on what else is in the batch.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsd.errors import UndefinedError
+from lsd.layers import capture, deepest_grid, find_layer, to_grid
+from lsd.models import ImageModel
+from lsd.progress import report
+from lsd.saliency.attribution import Attribution, finite
+from lsd.saliency.relu_rules import ReluRule, check_rectified, refusal
+from lsd.saliency.targets import Target
+
+BASELINES = ("black", "white", "mean", "blur")
+QUADRATURES = ("gauss_legendre", "midpoint")
+
+
+def method(function: Callable) -> Callable:
+    """Make a function over a list of targets accept one target too, and hold the model's lock while it runs."""
+
+    @functools.wraps(function)
+    def attribute(model: ImageModel, images: Tensor, target: Target | Sequence[Target], **settings):
+        targets = [target] if isinstance(target, Target) else list(target)
+        if not targets:
+            return []
+        images = images.detach().to(model.device, model.dtype).contiguous()
+        with model.lock, torch.enable_grad():
+            attributions = function(model, images, targets, **settings)
+        for attribution in attributions:
+            finite(attribution.values, model, attribution.method)
+            finite(attribution.scores, model, attribution.method)  # a ReLU's derivative hides a NaN
+        return attributions[0] if isinstance(target, Target) else attributions
+
+    return attribute
+
+
+def differentiate(
+    model: Callable[[Tensor], Tensor], images: Tensor, targets: Sequence[Target]
+) -> tuple[Tensor, Tensor]:
+    """One forward pass, and a backward pass for each target.
+
+    Returns:
+        gradients (K, N, 3, H, W) and scores (K, N) of K targets at N pictures. Pictures do not meet inside a network in
+        eval mode, so the gradient of the sum over the batch holds each picture's own.
+    """
+    images = images.detach().requires_grad_(True)
+    logits = model(images)
+    scores = [target(logits) for target in targets]
+    gradients = [
+        torch.autograd.grad(score.sum(), images, retain_graph=k + 1 < len(scores))[0] for k, score in enumerate(scores)
+    ]
+    return torch.stack(gradients), torch.stack([score.detach() for score in scores])
+
+
+@torch.no_grad()
+def _logits(model: ImageModel, images: Tensor) -> Tensor:
+    """Picture by picture, so that the memory stays within `batch_size` however many pictures there are."""
+    return torch.cat([model(image[None]) for image in images])
+
+
+@method
+def gradient(model: ImageModel, images: Tensor, targets: Sequence[Target]) -> list[Attribution]:
+    """∂f/∂x (Simonyan et al., 2014): how the output changes with each pixel."""
+    gradients, scores = differentiate(model, images, targets)
+    return [Attribution(g, "gradient", {}, t, s, passes=1) for g, t, s in zip(gradients, targets, scores, strict=True)]
+
+
+@method
+def gradient_x_input(model: ImageModel, images: Tensor, targets: Sequence[Target]) -> list[Attribution]:
+    """x · ∂f/∂x (Shrikumar et al., 2016), x in [0, 1]: a first-order guess at what blackening a pixel would cost."""
+    gradients, scores = differentiate(model, images, targets)
+    return [
+        Attribution(g * images, "gradient_x_input", {}, t, s, passes=1)
+        for g, t, s in zip(gradients, targets, scores, strict=True)
+    ]
+
+
+@method
+def guided_backprop(model: ImageModel, images: Tensor, targets: Sequence[Target]) -> list[Attribution]:
+    """Guided backpropagation (Springenberg et al., 2015); see `relu_rules`. Raises UndefinedError without ReLUs."""
+    return _rectified(model, images, targets, "guided", "guided_backprop")
+
+
+@method
+def deconvnet(model: ImageModel, images: Tensor, targets: Sequence[Target]) -> list[Attribution]:
+    """The deconvnet (Zeiler & Fergus, 2014); see `relu_rules`. Raises UndefinedError without ReLUs."""
+    return _rectified(model, images, targets, "deconvnet", "deconvnet")
+
+
+def _rectified(model: ImageModel, images: Tensor, targets: Sequence[Target], rule: str, name: str) -> list[Attribution]:
+    check_rectified(model, rule)
+    with ReluRule(rule) as mode:
+        gradients, scores = differentiate(model, images, targets)
+    if not mode.found:
+        raise UndefinedError(refusal(rule, "none"))
+    return [Attribution(g, name, {}, t, s, passes=1) for g, t, s in zip(gradients, targets, scores, strict=True)]
+
+
+class _Moments:
+    """Running sum, and sum of squares, of independent samples of one shape."""
+
+    def __init__(self):
+        self.count, self.total, self.squares = 0, 0.0, 0.0
+
+    def add(self, samples: Tensor) -> None:
+        """Add samples (n, …)."""
+        self.count += len(samples)
+        self.total = self.total + samples.sum(0)
+        self.squares = self.squares + samples.square().sum(0)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.count
+
+    @property
+    def relative_error(self) -> Tensor:
+        """‖standard error of the mean‖ / ‖mean‖; infinite until there are two samples."""
+        if self.count < 2:
+            return torch.full_like(self.total.sum(), float("inf"))
+        variance = (self.squares / self.count - self.mean.square()).clamp(min=0) / (self.count - 1)
+        error = variance.sum().sqrt()
+        return torch.where(error == 0, torch.zeros_like(error), error / self.mean.norm())
+
+
+def _noise(
+    shape: Sequence[int], sigma: float, samples: int, seed: int, antithetic: bool, chunk: int
+) -> Iterator[Tensor]:
+    """Gaussian noise in chunks of at most `chunk` samples of `shape`; antithetic noise comes in pairs ε, −ε.
+
+    It is drawn on the CPU in fp32, so that a seed means the same noise on every device and at every precision, and
+    sample by sample: what one call draws for several depends on how many they are.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, samples, chunk):
+        count = min(chunk, samples - start)
+        own = count // 2 if antithetic else count
+        drawn = torch.stack([torch.randn(shape, generator=generator) for _ in range(own)]) * sigma
+        yield torch.stack([drawn, -drawn], 1).flatten(0, 1) if antithetic else drawn
+
+
+def _sampled(
+    name: str,
+    statistic: Callable[[Tensor], Tensor],
+    finish: Callable[[Tensor, Tensor], Tensor],
+) -> Callable:
+    """A method of the SmoothGrad family: `finish(mean of the statistic, mean of the gradient)` over noisy copies."""
+
+    @method
+    def attribute(
+        model: ImageModel,
+        images: Tensor,
+        targets: Sequence[Target],
+        *,
+        samples: int = 32,
+        sigma: float = 0.15,
+        seed: int = 0,
+        antithetic: bool = True,
+        tolerance: float = 0.0,
+        batch_size: int = 8,
+    ) -> list[Attribution]:
+        _check(samples >= 1, f"samples must be at least 1, not {samples}.")
+        _check(sigma > 0, f"sigma must be greater than 0, not {sigma}.")
+        _check(batch_size >= 1, f"batch_size must be at least 1, not {batch_size}.")
+        _check(tolerance >= 0, f"tolerance must not be negative, and is {tolerance}.")
+        if antithetic:
+            _check(samples % 2 == 0, f"Antithetic noise comes in pairs, so samples must be even, not {samples}.")
+            batch_size = max(2, batch_size - batch_size % 2)  # a pair stays together
+        settings = {
+            "samples": samples, "sigma": sigma, "seed": seed, "antithetic": antithetic, "tolerance": tolerance,
+            "batch_size": batch_size,
+        }  # fmt: skip
+        values, errors, passes = [], [], [0] * len(targets)
+        for i, image in enumerate(images):
+            own = [target.of(i) for target in targets]
+            moments, first = [_Moments() for _ in own], [_Moments() for _ in own]
+            active = list(range(len(own)))  # the targets that still want samples
+            for noise in _noise(image.shape, sigma, samples, seed, antithetic, batch_size):
+                gradients = differentiate(model, image + noise.to(image), [own[k] for k in active])[0]
+                for k, drawn in zip(active, gradients, strict=True):
+                    first[k].add(drawn)
+                    drawn = statistic(drawn)
+                    # The two of an antithetic pair are not independent: their mean is one sample.
+                    moments[k].add(drawn.unflatten(0, (-1, 2)).mean(1) if antithetic else drawn)
+                report(i * samples + max(f.count for f in first), len(images) * samples)
+                if tolerance:
+                    active = [k for k in active if not moments[k].relative_error <= tolerance]
+                if not active:
+                    break
+            values.append(torch.stack([finish(m.mean, f.mean) for m, f in zip(moments, first, strict=True)]))
+            errors.append(torch.stack([m.relative_error for m in moments]))
+            passes = [max(before, f.count) for before, f in zip(passes, first, strict=True)]
+        logits = _logits(model, images)
+        return [
+            Attribution(v, name, settings, t, t(logits), passes=p, standard_error=e)
+            for v, t, p, e in zip(torch.stack(values, 1), targets, passes, torch.stack(errors, 1), strict=True)
+        ]
+
+    attribute.__name__ = attribute.__qualname__ = name
+    return attribute
+
+
+smoothgrad = _sampled("smoothgrad", lambda g: g, lambda mean, _: mean)
+smoothgrad.__doc__ = """E[g(x + ε)], ε ~ N(0, σ²) (Smilkov et al., 2017): the gradient, averaged over noisy copies.
+
+Args:
+    samples: noisy copies at most; even with antithetic noise.
+    sigma: standard deviation of the noise, as a fraction of the pixels' range.
+    antithetic: draw noise in pairs ε, −ε, which cancels the part of the error that is linear in the noise.
+    tolerance: stop as soon as the standard error of the map, relative to the map, is at most this (0: never).
+    batch_size: noisy copies in one pass; bounds the memory.
+"""
+smoothgrad_squared = _sampled("smoothgrad_squared", torch.square, lambda mean, _: mean)
+smoothgrad_squared.__doc__ = """E[g(x + ε)²] (Hooker et al., 2019): unsigned; settings as for `smoothgrad`."""
+vargrad = _sampled("vargrad", torch.square, lambda mean, first: (mean - first.square()).clamp(min=0))
+vargrad.__doc__ = """Var[g(x + ε)] (Adebayo et al., 2018), over the samples; settings as for `smoothgrad`, and the
+standard error reported is that of E[g²]."""
+
+
+def baseline(model: ImageModel, images: Tensor, kind: str) -> Tensor:
+    """What "nothing there" means: (N, 3, H, W) in [0, 1].
+
+    "black", "white"; "mean", the colour that the network's normalisation takes to zero; "blur", the picture itself
+    under a Gaussian of a tenth of its side (Fong & Vedaldi, 2017).
+
+    Raises:
+        UndefinedError: another kind.
+    """
+    _check(kind in BASELINES, f"There is no baseline “{kind}”; choose one of {', '.join(BASELINES)}.")
+    if kind == "blur":
+        from torchvision.transforms.functional import gaussian_blur
+
+        sigma = min(images.shape[-2:]) / 10
+        radius = min(int(3 * sigma), min(images.shape[-2:]) - 1)
+        return gaussian_blur(images, [2 * radius + 1, 2 * radius + 1], [sigma, sigma])
+    values = {"black": torch.zeros_like(model.mean), "white": torch.ones_like(model.mean), "mean": model.mean}
+    return values[kind].expand_as(images)
+
+
+def quadrature(kind: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in (0, 1) and weights (summing to 1) of a rule for the integral along the path, both (steps,).
+
+    Raises:
+        UndefinedError: another kind, or no steps.
+    """
+    _check(kind in QUADRATURES, f"There is no quadrature “{kind}”; choose one of {', '.join(QUADRATURES)}.")
+    _check(steps >= 1, f"steps must be at least 1, not {steps}.")
+    if kind == "midpoint":
+        return (np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)
+    positions, weights = np.polynomial.legendre.leggauss(steps)
+    return (positions + 1) / 2, weights / 2
+
+
+@method
+def integrated_gradients(
+    model: ImageModel,
+    images: Tensor,
+    targets: Sequence[Target],
+    *,
+    steps: int = 32,
+    baseline_kind: str = "mean",
+    quadrature_kind: str = "gauss_legendre",
+    batch_size: int = 8,
+) -> list[Attribution]:
+    """(x − b) ∫₀¹ ∂f/∂x(b + α(x − b)) dα (Sundararajan et al., 2017): shares of f(x) − f(b), pixel by pixel.
+
+    Args:
+        steps: points on the path.
+        baseline_kind: b, see `baseline`.
+        quadrature_kind: "gauss_legendre", or "midpoint" (equal weights).
+        batch_size: points in one pass; bounds the memory.
+
+    The completeness gap Σ − (f(x) − f(b)) is what the quadrature missed: the attributions of the exact integral sum
+    to f(x) − f(b).
+    """
+    _check(batch_size >= 1, f"batch_size must be at least 1, not {batch_size}.")
+    settings = {
+        "steps": steps, "baseline_kind": baseline_kind, "quadrature_kind": quadrature_kind, "batch_size": batch_size
+    }  # fmt: skip
+    positions, weights = (
+        torch.as_tensor(a, dtype=images.dtype, device=images.device) for a in quadrature(quadrature_kind, steps)
+    )
+    base = baseline(model, images, baseline_kind)
+    per_image, done = [], 0
+    for i, (image, start) in enumerate(zip(images, base, strict=True)):
+        own = [target.of(i) for target in targets]
+        total = torch.zeros(len(targets), *image.shape, dtype=images.dtype, device=images.device)
+        for at, weight in zip(positions.split(batch_size), weights.split(batch_size), strict=True):
+            path = start + at.view(-1, 1, 1, 1) * (image - start)
+            gradients = differentiate(model, path, own)[0]
+            total += torch.einsum("kn...,n->k...", gradients, weight)
+            done += len(at)
+            report(done, len(images) * steps)
+        per_image.append(total * (image - start))
+    values = torch.stack(per_image, 1)
+    at_image, at_base = _logits(model, images), _logits(model, base)
+    return [
+        Attribution(
+            v, "integrated_gradients", settings, t, t(at_image), passes=steps,
+            completeness_gap=v.sum((1, 2, 3)) - (t(at_image) - t(at_base)),
+        )
+        for v, t in zip(values, targets, strict=True)
+    ]  # fmt: skip
+
+
+@method
+def grad_cam(model: ImageModel, images: Tensor, targets: Sequence[Target], *, layer: str = "") -> list[Attribution]:
+    """Σ_c ā_c A_c, ā_c the mean over places of ∂f/∂A_c (Selvaraju et al., 2017): coarse, (N, 1, h, w), signed.
+
+    The paper keeps the positive part; that is a choice of the map here (`sign`), so that nothing is thrown away.
+
+    Args:
+        layer: whose activations A; empty for the deepest one that still has places (`lsd.layers.deepest_grid`).
+
+    Raises:
+        UndefinedError: no such layer, no places in it, or places that do not reach the output.
+    """
+    chosen = find_layer(model, layer) if layer else deepest_grid(model)
+    attributions = []
+    with capture(model, [chosen.name]) as captured:
+        logits = model(images.requires_grad_(True))
+    activation = captured[chosen.name]
+    grid = to_grid(chosen, activation.detach())
+    for k, target in enumerate(targets):
+        scores = target(logits)
+        slope = None
+        if activation.requires_grad:  # a table of positions, say, does not depend on the picture
+            (slope,) = torch.autograd.grad(
+                scores.sum(), activation, retain_graph=k + 1 < len(targets), allow_unused=True
+            )
+        slope = None if slope is None else to_grid(chosen, slope)
+        if slope is None or not slope.any():
+            raise UndefinedError(
+                f"The places of {chosen.name} do not reach the output of {model.name}, so its map would be empty; "
+                "choose an earlier layer, or none to have it chosen."
+            )
+        values = (slope.mean((2, 3), keepdim=True) * grid).sum(1, keepdim=True)
+        attributions.append(Attribution(values, "grad_cam", {"layer": chosen.name}, target, scores.detach(), passes=1))
+    return attributions
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise UndefinedError(message)

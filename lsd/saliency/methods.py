@@ -1,0 +1,267 @@
+"""The list of attribution methods: what each is called, what it does, its settings, and why they are as they are.
+
+The command line and the page are built from this list, so neither knows a method that the other does not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lsd.errors import UndefinedError
+from lsd.models import ImageModel
+from lsd.saliency import captum_methods as captum
+from lsd.saliency import gradients as own
+from lsd.saliency.attribution import Attribution
+from lsd.saliency.targets import Target
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One knob of a method.
+
+    Attributes:
+        name, default: of the keyword argument; its type is the default's.
+        why: what it does, and why the default is what it is.
+        minimum, maximum, step: of a number.
+        choices: of a text with fixed values.
+    """
+
+    name: str
+    default: int | float | bool | str
+    why: str
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def parse(self, value) -> int | float | bool | str:
+        """`value` as this setting's type.
+
+        Raises:
+            UndefinedError: not of that type, or out of range.
+        """
+        if isinstance(self.default, bool):
+            if str(value).lower() not in ("true", "false", "1", "0"):
+                raise UndefinedError(f"{self.name} is true or false, not “{value}”.")
+            return str(value).lower() in ("true", "1")
+        try:
+            parsed = type(self.default)(value)
+        except (TypeError, ValueError):
+            kind = "a whole number" if isinstance(self.default, int) else "a number"
+            raise UndefinedError(f"{self.name} is {kind}, not “{value}”.") from None
+        if self.choices and parsed not in self.choices:
+            raise UndefinedError(f"{self.name} is one of {', '.join(self.choices)}, not “{value}”.")
+        if self.minimum is not None and not self.minimum <= parsed <= self.maximum:
+            raise UndefinedError(f"{self.name} lies between {self.minimum:g} and {self.maximum:g}, not {parsed:g}.")
+        return parsed
+
+
+@dataclass(frozen=True)
+class Method:
+    """One attribution method.
+
+    Attributes:
+        name: as in manifests and on the command line.
+        title: as people read it.
+        run: the function.
+        what: one or two sentences for the page.
+        source: the paper, or Captum's class.
+        settings: its knobs.
+        counterpart: the Captum method that computes the same thing, or "".
+        sign: the `MapSettings.sign` that suits it.
+        layer: True if its values lie over a layer's places rather than the pixels.
+    """
+
+    name: str
+    title: str
+    run: Callable[..., Attribution]
+    what: str
+    source: str
+    settings: tuple[Setting, ...] = ()
+    counterpart: str = ""
+    sign: str = "abs"
+    layer: bool = False
+
+    def parse(self, values: dict) -> dict:
+        """Defaults filled in, types and ranges checked.
+
+        Raises:
+            UndefinedError: a setting that this method does not have, or a value out of range.
+        """
+        known = {setting.name: setting for setting in self.settings}
+        for name in values:
+            if name not in known:
+                raise UndefinedError(f"{self.title} has no setting “{name}”; it has {', '.join(known) or 'none'}.")
+        return {name: s.parse(values[name]) if name in values else s.default for name, s in known.items()}
+
+
+_BATCH = Setting("batch_size", 8, "Pictures in one pass: bounds the memory, changes nothing else.", 1, 256, 1)
+_SAMPLES = Setting(
+    "samples", 32, "Noisy copies. The error falls as 1/√n; the standard error is shown beside the map.", 2, 512, 2
+)
+_SIGMA = Setting(
+    "sigma",
+    0.15,
+    "Noise, as a fraction of the pixels' range; 0.1 to 0.2 is what SmoothGrad's authors found.",
+    0.01,
+    1.0,
+    0.01,
+)
+_SEED = Setting("seed", 0, "The same seed gives the same noise, on every device.", 0, 2**31 - 1, 1)
+_ANTITHETIC = Setting(
+    "antithetic", True, "Noise in pairs ε, −ε: what is linear in the noise cancels, so fewer copies serve."
+)
+_TOLERANCE = Setting(
+    "tolerance", 0.0, "Stop when the map's relative standard error is this small; 0 takes all copies.", 0.0, 1.0, 0.01
+)
+_BASELINE = Setting(
+    "baseline_kind", "mean",
+    "What “nothing there” is. The network's mean colour is its own zero; with black, dark objects get no share.",
+    choices=own.BASELINES,
+)  # fmt: skip
+_STEPS = Setting("steps", 32, "Points on the path; the completeness gap shows if they are enough.", 1, 512, 1)
+_QUADRATURE = Setting(
+    "quadrature_kind", "gauss_legendre", "How the points are placed and weighted.", choices=own.QUADRATURES
+)
+_LAYER = Setting("layer", "", "Empty: the deepest layer that still has places and whose places reach the output.")
+
+_SMOOTH = (_SAMPLES, _SIGMA, _SEED, _ANTITHETIC, _TOLERANCE, _BATCH)
+_CAPTUM_SMOOTH = (_SAMPLES, _SIGMA, _SEED, _BATCH)
+_PATH = (_STEPS, _BASELINE, _QUADRATURE, _BATCH)
+
+_ALL = (
+    Method(
+        "gradient", "Gradient", own.gradient,
+        "How much the target changes with each pixel: the raw slope, noisy, and nothing added to it.",
+        "Simonyan, Vedaldi & Zisserman 2014", counterpart="captum:saliency",
+    ),
+    Method(
+        "gradient_x_input", "Gradient × input", own.gradient_x_input,
+        "The slope times the pixel. The picture itself shows through, which no network put there.",
+        "Shrikumar et al. 2016", counterpart="captum:input_x_gradient",
+    ),
+    Method(
+        "smoothgrad", "SmoothGrad", own.smoothgrad,
+        "The slope averaged over noisy copies: what survives the noise is what the network relies on.",
+        "Smilkov et al. 2017", _SMOOTH, "captum:smoothgrad",
+    ),
+    Method(
+        "smoothgrad_squared", "SmoothGrad²", own.smoothgrad_squared,
+        "The mean of the squared slope over noisy copies. Unsigned.",
+        "Hooker et al. 2019", _SMOOTH, "captum:smoothgrad_squared", "positive",
+    ),
+    Method(
+        "vargrad", "VarGrad", own.vargrad,
+        "How much the slope varies over noisy copies: where the network bends. Unsigned.",
+        "Adebayo et al. 2018", _SMOOTH, "captum:vargrad", "positive",
+    ),
+    Method(
+        "integrated_gradients", "Integrated gradients", own.integrated_gradients,
+        "Shares of the change of the target from a baseline to the picture; they add up to that change.",
+        "Sundararajan, Taly & Yan 2017", _PATH, "captum:integrated_gradients",
+    ),
+    Method(
+        "guided_backprop", "Guided backpropagation", own.guided_backprop,
+        "Backpropagation that lets only positive gradients through each ReLU. Sharp, and largely independent of the "
+        "class and of what was learned: it traces edges.",
+        "Springenberg et al. 2015", counterpart="captum:guided_backprop",
+    ),
+    Method(
+        "deconvnet", "Deconvnet", own.deconvnet,
+        "Like guided backpropagation, but blind to which ReLUs were on.",
+        "Zeiler & Fergus 2014", counterpart="captum:deconvolution",
+    ),
+    Method(
+        "grad_cam", "Grad-CAM", own.grad_cam,
+        "The activations of a deep layer, weighted by their mean slope: coarse, but it follows the class.",
+        "Selvaraju et al. 2017", (_LAYER,), "captum:grad_cam", "positive", True,
+    ),
+    Method("captum:saliency", "Captum Saliency", captum.saliency, "The gradient, by Captum.", "captum.attr.Saliency"),
+    Method(
+        "captum:input_x_gradient", "Captum InputXGradient", captum.input_x_gradient, "Gradient × input, by Captum.",
+        "captum.attr.InputXGradient",
+    ),
+    Method(
+        "captum:smoothgrad", "Captum SmoothGrad", captum.smoothgrad, "SmoothGrad, by Captum.", "captum.attr.NoiseTunnel",
+        _CAPTUM_SMOOTH,
+    ),
+    Method(
+        "captum:smoothgrad_squared", "Captum SmoothGrad²", captum.smoothgrad_squared, "SmoothGrad², by Captum.",
+        "captum.attr.NoiseTunnel", _CAPTUM_SMOOTH, sign="positive",
+    ),
+    Method(
+        "captum:vargrad", "Captum VarGrad", captum.vargrad, "VarGrad, by Captum.", "captum.attr.NoiseTunnel",
+        _CAPTUM_SMOOTH, sign="positive",
+    ),
+    Method(
+        "captum:integrated_gradients", "Captum IntegratedGradients", captum.integrated_gradients,
+        "Integrated gradients, by Captum.", "captum.attr.IntegratedGradients", _PATH,
+    ),
+    Method(
+        "captum:guided_backprop", "Captum GuidedBackprop", captum.guided_backprop, "Guided backpropagation, by Captum.",
+        "captum.attr.GuidedBackprop",
+    ),
+    Method(
+        "captum:deconvolution", "Captum Deconvolution", captum.deconvolution, "The deconvnet, by Captum.",
+        "captum.attr.Deconvolution",
+    ),
+    Method(
+        "captum:grad_cam", "Captum LayerGradCam", captum.grad_cam, "Grad-CAM, by Captum; convolutional layouts only.",
+        "captum.attr.LayerGradCam", (_LAYER,), sign="positive", layer=True,
+    ),
+    Method(
+        "captum:guided_grad_cam", "Captum GuidedGradCam", captum.guided_grad_cam,
+        "Guided backpropagation times Grad-CAM, by Captum.", "captum.attr.GuidedGradCam", (_LAYER,),
+    ),
+    Method(
+        "captum:occlusion", "Captum Occlusion", captum.occlusion,
+        "What covering a square takes off the target. No gradients: slow, and honest about the square's size.",
+        "captum.attr.Occlusion; Zeiler & Fergus 2014",
+        (
+            Setting("window", 32, "Side of the square, in pixels: finer is slower and noisier.", 1, 512, 1),
+            Setting("stride", 16, "Step of the square, in pixels; half the window overlaps twice each way.", 1, 512, 1),
+            _BASELINE, _BATCH,
+        ),
+        sign="positive",
+    ),
+    Method(
+        "captum:gradient_shap", "Captum GradientShap", captum.gradient_shap,
+        "Integrated gradients at random points and from random baselines (black, mean, white).",
+        "captum.attr.GradientShap; Lundberg & Lee 2017",
+        (_SAMPLES, Setting("sigma", 0.0, "Noise on the picture; none by default.", 0.0, 1.0, 0.01), _SEED, _BATCH),
+    ),
+    Method(
+        "captum:deep_lift", "Captum DeepLift", captum.deep_lift,
+        "Contributions to the change from a baseline, carried through each ReLU by its finite slope.",
+        "captum.attr.DeepLift; Shrikumar et al. 2017", (_BASELINE,),
+    ),
+)  # fmt: skip
+
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+
+
+def find_method(name: str) -> Method:
+    """The method called `name`.
+
+    Raises:
+        UndefinedError: there is none.
+    """
+    if name not in METHODS:
+        raise UndefinedError(f"There is no method “{name}”; choose one of {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def attribute(
+    name: str, model: ImageModel, images: Tensor, target: Target | Sequence[Target], **settings
+) -> Attribution | list[Attribution]:
+    """Run a method by name; several targets share its forward passes where the method can.
+
+    Raises:
+        UndefinedError: unknown method or setting, or a combination that is not defined for this model.
+    """
+    method = find_method(name)
+    settings = method.parse(settings)
+    if isinstance(target, Target) or not name.startswith("captum:"):
+        return method.run(model, images, target, **settings)
+    return [method.run(model, images, one, **settings) for one in target]

@@ -1,0 +1,121 @@
+"""The scalar that is differentiated.
+
+Each target is a function of the logits (N, C) and a class index per picture (N,) that gives one number a picture (N,).
+
+- `logit`: z_t. Its gradient is not fixed by what the network says: adding any function of the picture to all logits
+  leaves every probability as it is and changes every gradient (Srinivas & Fleuret, ICLR 2021).
+- `probability`: softmax(z)_t. The same direction as the log-odds, but multiplied by p(1 − p), so in fp32 it fades away
+  just where the network is sure.
+- `log_odds` (default): log p/(1 − p) = z_t − log Σ_{k≠t} exp z_k. What `probability` means, without its fading: exact
+  in fp32 however sure the network is, because no 1 − p is ever formed.
+- `contrast`: z_a − z_b, why a rather than b; the log of the ratio of the two probabilities.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lsd.errors import UndefinedError
+
+KINDS = ("log_odds", "logit", "probability", "contrast")
+
+
+def logit(logits: Tensor, index: Tensor) -> Tensor:
+    """z_t: logits (N, C), index (N,) → (N,)."""
+    return logits.gather(1, index[:, None]).squeeze(1)
+
+
+def probability(logits: Tensor, index: Tensor) -> Tensor:
+    """softmax(z)_t: logits (N, C), index (N,) → (N,)."""
+    return logit(logits.softmax(1), index)
+
+
+def log_odds(logits: Tensor, index: Tensor) -> Tensor:
+    """z_t − logsumexp_{k≠t} z_k: logits (N, C), index (N,) → (N,).
+
+    Raises:
+        UndefinedError: fewer than two classes.
+    """
+    if logits.shape[1] < 2:
+        raise UndefinedError("Log-odds need at least two classes; choose the logit for a network with one output.")
+    others = logits.scatter(1, index[:, None], float("-inf"))
+    return logit(logits, index) - others.logsumexp(1)
+
+
+def contrast(logits: Tensor, index: Tensor, against: Tensor) -> Tensor:
+    """z_a − z_b: logits (N, C), index a (N,), against b (N,) → (N,)."""
+    return logit(logits, index) - logit(logits, against)
+
+
+_FUNCTIONS = {"logit": logit, "probability": probability, "log_odds": log_odds}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of target bound to its class: calling it with logits (N, C) gives (N,).
+
+    Attributes:
+        index: the class t (for a contrast, a): one for all pictures, or one a picture.
+        kind: one of `KINDS`.
+        against: class b of a contrast, as `index`; None for the other kinds.
+
+    Raises:
+        UndefinedError: an unknown kind, or `against` missing or out of place.
+    """
+
+    index: int | tuple[int, ...]
+    kind: str = "log_odds"
+    against: int | tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise UndefinedError(f"There is no target “{self.kind}”; choose one of {', '.join(KINDS)}.")
+        if (self.kind == "contrast") != (self.against is not None):
+            raise UndefinedError("A contrast needs a second class to hold the first against, and no other target does.")
+        if self.kind == "contrast" and self._meets_itself():
+            raise UndefinedError("A contrast of a class with itself is zero everywhere; choose two different classes.")
+
+    def _meets_itself(self) -> bool:
+        sides = (self.index, self.against)
+        pictures = max(len(side) if isinstance(side, Sequence) else 1 for side in sides)
+        return any(
+            a == b for a, b in zip(*(s if isinstance(s, Sequence) else [s] * pictures for s in sides), strict=False)
+        )
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Raises UndefinedError for a class that the logits do not have."""
+        index = _as_index(self.index, logits)
+        if self.against is not None:
+            return contrast(logits, index, _as_index(self.against, logits))
+        return _FUNCTIONS[self.kind](logits, index)
+
+    def of(self, i: int) -> "Target":
+        """The target of picture `i` alone."""
+        return Target(_pick(self.index, i), self.kind, _pick(self.against, i))
+
+    def to_dict(self) -> dict:
+        """As plain JSON values."""
+        return {"kind": self.kind, "index": self.index} | ({} if self.against is None else {"against": self.against})
+
+
+def _pick(index: int | Sequence[int] | None, i: int) -> int | None:
+    return index[i] if isinstance(index, Sequence) else index
+
+
+def _as_index(index: int | Sequence[int], logits: Tensor) -> Tensor:
+    count, classes = logits.shape
+    if classes == 0:
+        raise UndefinedError("This network has no classifier, so there is no class to explain.")
+    values = list(index) if isinstance(index, Sequence) else [index] * count
+    if len(values) != count:
+        raise UndefinedError(
+            f"{len(values)} target classes were given for {count} pictures; give one, or one a picture."
+        )
+    for value in values:
+        if not 0 <= value < classes:
+            raise UndefinedError(
+                f"Class {value} is out of range: this model has {classes} classes, 0 to {classes - 1}."
+            )
+    return torch.tensor(values, device=logits.device)

@@ -1,0 +1,73 @@
+"""Explanations as pictures: the map of each laid over the original picture, where the model saw it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image
+
+from lsd import render
+from lsd.errors import LSDError
+from lsd.images import lay_on
+from lsd.saliency.explain import Explanation
+from lsd.saliency.maps import MapSettings, to_maps
+
+
+@dataclass(frozen=True)
+class Look:
+    """How maps lie on the picture.
+
+    Attributes:
+        style: one of `render.STYLES`.
+        opacity: of the heat map, or of the darkness, 0 to 1.
+        frame: outline the crop that the model saw.
+    """
+
+    style: str = "heatmap"
+    opacity: float = 0.7
+    frame: bool = True
+
+    def __post_init__(self):
+        if self.style not in render.STYLES:
+            raise LSDError(f"There is no overlay “{self.style}”; choose one of {', '.join(render.STYLES)}.")
+        if not 0 <= self.opacity <= 1:
+            raise LSDError(f"The opacity lies between 0 and 1, not {self.opacity:g}.")
+
+    def to_dict(self) -> dict:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def overlays(
+    picture: Image.Image, explanations: Sequence[Explanation], maps: MapSettings, look: Look
+) -> list[Image.Image]:
+    """The picture with each explanation's map on it, at the picture's own size.
+
+    Args:
+        picture: upright RGB; it may be a smaller version of the one that was explained, with the same aspect.
+    """
+    image = np.asarray(picture)
+    finished = to_maps(
+        [e.attribution.values[0].numpy() for e in explanations], maps, [e.input_size for e in explanations]
+    )
+    shown = []
+    for explanation, finished_map in zip(explanations, finished, strict=True):
+        scale_x = picture.width / explanation.picture_size[0]
+        scale_y = picture.height / explanation.picture_size[1]
+        left, top, right, bottom = explanation.box
+        box = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+        laid = lay_on(finished_map, box, picture.size)
+        shown.append(
+            Image.fromarray(
+                render.overlay(
+                    image, laid, look.style, signed=maps.sign == "signed", opacity=look.opacity,
+                    box=box if look.frame and not _whole(box, picture.size) else None,
+                )
+            )
+        )  # fmt: skip
+    return shown
+
+
+def _whole(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
+    """Whether the crop is the whole picture, so that there is nothing to outline."""
+    return max(abs(box[0]), abs(box[1]), abs(box[2] - size[0]), abs(box[3] - size[1])) < 1
