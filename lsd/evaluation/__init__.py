@@ -1,0 +1,1 @@
+"""Evaluation: where a model is wrong, and whether its saliency maps point at what it relies on."""

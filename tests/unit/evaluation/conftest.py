@@ -1,0 +1,32 @@
+import pytest
+from torch import nn
+
+from lsd.models import ImageModel
+
+
+class Linear(nn.Module):
+    """Logits W · x + b of normalised pixels x, with a count of the pictures it saw."""
+
+    def __init__(self, weight, bias, names):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)  # (C, 3, H, W), (C,)
+        self.num_classes = len(weight)
+        self.pretrained_cfg = {
+            "input_size": tuple(weight.shape[1:]), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "crop_pct": 1.0,
+            "interpolation": "bilinear", "crop_mode": "center", "label_names": list(names),
+        }  # fmt: skip
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return (x.flatten(1) @ self.weight.flatten(1).T) + self.bias
+
+
+@pytest.fixture
+def linear():
+    """Makes a linear model: (weight (C, 3, H, W), bias (C,), class names, name) → ImageModel."""
+
+    def make(weight, bias, names, name="linear"):
+        return ImageModel(Linear(weight, bias, names), name)
+
+    return make
