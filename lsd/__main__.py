@@ -1,0 +1,7 @@
+"""`python -m lsd`."""
+
+import sys
+
+from lsd.cli import main
+
+sys.exit(main())

@@ -1,0 +1,279 @@
+"""The command line: `python -m lsd saliency …` and `python -m lsd models`.
+
+Errors that are meant for the user are one line on standard error and exit status 2; a reproduction that differs from
+its manifest is exit status 1.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lsd.errors import LSDError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except LSDError as error:
+        print(f"lsd: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough: `python -m lsd models | head`
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt:
+        print("lsd: stopped.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("lsd", description="A simulator for explainable deep learning.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    models = commands.add_parser("models", help="list the models that can be had")
+    models.add_argument("filter", nargs="?", help="part of a name, or a wildcard (“resnet*”), over all of timm")
+    models.set_defaults(run=_models)
+
+    saliency = commands.add_parser("saliency", help="which pixels moved the output?")
+    saliency.add_argument("image", nargs="?", type=Path, help="the picture (with --from: where it lies now)")
+    saliency.add_argument("--model", action="append", default=[], metavar="NAME", help="may be given several times")
+    saliency.add_argument("--method", default="gradient", help="see --list-methods (default: %(default)s)")
+    saliency.add_argument("--list-methods", action="store_true", help="describe the methods and their settings")
+    saliency.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method, such as samples=64"
+    )
+    saliency.add_argument(
+        "--target",
+        default="top1",
+        help="class index or name, or top1, top2: the model's own choices (default: %(default)s)",
+    )
+    saliency.add_argument("--against", help="explain why --target rather than this class (index, name, top1 or top2)")
+    saliency.add_argument(
+        "--output-of", dest="kind", choices=("log_odds", "logit", "probability"), default="log_odds",
+        help="what is differentiated; --against makes it a contrast of logits (default: %(default)s)",
+    )  # fmt: skip
+    saliency.add_argument("--sign", help="abs, positive, negative or signed (default: what suits the method)")
+    saliency.add_argument("--channels", help="max, l2, sum_abs or sum")
+    saliency.add_argument("--clip", type=float, help="percentile shown at full strength")
+    saliency.add_argument("--blur", type=float, help="standard deviation of a Gaussian, in pixels of the model's input")
+    saliency.add_argument("--scale", help="image, shared (one for all models) or rank")
+    saliency.add_argument("--style", default="heatmap", help="heatmap, mask, contours or map (default: %(default)s)")
+    saliency.add_argument("--opacity", type=float, default=0.7, help="of the overlay, 0 to 1 (default: %(default)s)")
+    saliency.add_argument("--check", action="store_true", help="hold the values against Captum's")
+    saliency.add_argument("--from", dest="manifest", type=Path, help="make the values of a manifest again and compare")
+    saliency.add_argument("--output", type=Path, metavar="DIR", help="where the files go (default: lsd-saliency)")
+    saliency.set_defaults(run=_saliency)
+    return parser
+
+
+def _models(options: argparse.Namespace) -> int:
+    from lsd import catalogue
+
+    if options.filter:
+        names = catalogue.search(options.filter) + [n for n in catalogue.ready_models() if options.filter in n]
+        if not names:
+            raise LSDError(f"No pretrained timm model matches “{options.filter}”; try a shorter part of its name.")
+        print("\n".join(names))
+        return 0
+    family = None
+    for entry in catalogue.offered():
+        if entry.family != family:
+            family = entry.family
+            print(family)
+        print(f"  {entry.name:<52}{'' if entry.millions is None else f'{entry.millions:6.1f} M'}")
+    print("\nAny other timm name works too: python -m lsd models 'convnext*' lists them.")
+    return 0
+
+
+def _saliency(options: argparse.Namespace) -> int:
+    if options.list_methods:
+        return _list_methods()
+    return _reproduce(options) if options.manifest else _explain(options)
+
+
+def _list_methods() -> int:
+    from lsd.saliency.methods import METHODS
+
+    for method in METHODS.values():
+        print(f"{method.name}\n    {method.what} ({method.source})")
+        for setting in method.settings:
+            print(f"    {setting.name}={setting.default}  {setting.why}")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from lsd.saliency.explain import TargetSpec
+    from lsd.saliency.maps import MapSettings
+    from lsd.saliency.methods import find_method
+    from lsd.saliency.views import Look
+
+    if options.image is None:
+        raise LSDError("Which picture? Give its path: python -m lsd saliency IMAGE --model NAME.")
+    if not options.model:
+        raise LSDError("Which model? Give --model NAME; python -m lsd models lists them.")
+    method = find_method(options.method)
+    settings = method.parse(dict(_pair(text) for text in options.set))
+    spec = TargetSpec(options.target, "contrast" if options.against else options.kind, options.against)
+    chosen = {k: getattr(options, k) for k in ("sign", "channels", "clip", "blur", "scale")}
+    maps = replace(MapSettings(sign=method.sign), **{k: v for k, v in chosen.items() if v is not None})
+    look = Look(options.style, options.opacity)
+    run = _run(options.image, options.model, spec, method.name, settings, check=options.check)
+    record = run.record(options.image, spec, settings, maps, look)
+    _write(options.output or Path("lsd-saliency"), run, record)
+    _print_results(record)
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise LSDError(f"“{text}” is not a setting; write --set NAME=VALUE.")
+    return name, value
+
+
+class _Run:
+    """The models, and what each of them said of one picture."""
+
+    def __init__(self, picture, models, explanations, checks):
+        self.picture, self.models, self.explanations, self.checks = picture, models, explanations, checks
+
+    def record(self, path: Path, spec, settings, maps, look) -> dict:
+        from lsd.images import file_sha256
+        from lsd.saliency.bundle import manifest
+
+        image = {"file": path.name, "path": str(path), "sha256": file_sha256(path)}
+        return manifest(image, self.models, self.explanations, spec, settings, maps, look, self.checks)
+
+
+def _run(path: Path, names: Sequence[str], spec, method: str, settings: dict, *, check: bool = False) -> _Run:
+    from lsd.images import open_image
+    from lsd.models import get_model
+    from lsd.saliency.crosscheck import crosscheck
+    from lsd.saliency.explain import explain, to_input
+
+    picture = open_image(path)
+    models, explanations, checks = [], [], []
+    for name in names:
+        with _progress(name):
+            model = get_model(name)
+            explanation = explain(model, picture, spec, method, **settings)
+            if check:
+                a = explanation.attribution
+                checks.append(crosscheck(model, to_input(model, picture), a.target, method, mine=a, **settings))
+        models.append(model)
+        explanations.append(explanation)
+    return _Run(picture, models, explanations, checks)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[None]:
+    """A bar on the terminal, once the work has lasted a second."""
+    from tqdm import tqdm
+
+    from lsd.progress import listening
+
+    with tqdm(desc=name, unit="pass", delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        with listening(show):
+            yield
+
+
+def _write(folder: Path, run: _Run, record: dict) -> None:
+    from lsd.saliency.bundle import files
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files(run.picture, run.explanations, record).items():
+            temporary = folder / f".{name}.part"  # so that no file is ever half there under its own name
+            temporary.write_bytes(data)
+            os.replace(temporary, folder / name)
+    except OSError as error:
+        raise LSDError(f"Nothing can be written to {folder}: {error.strerror}; choose another --output.") from error
+    print(f"wrote {folder}/: comparison.png, manifest.json, attributions.npz, {len(record['results'])} overlays")
+
+
+def _print_results(record: dict) -> None:
+    for result in record["results"]:
+        first = result["top"][0]
+        line = f"{result['model']}: {first['name']} ({first['probability']:.1%}); {result['seconds']:.2f} s"
+        if result["standard_error"] is not None:
+            line += f"; standard error {result['standard_error']:.1%}"
+        if result["completeness_gap"] is not None:
+            line += f"; completeness gap {result['completeness_gap']:.2g} of {result['score']:.3g}"
+        if result["captum_difference"] is not None:
+            line += f"; differs from Captum by {result['captum_difference']:.1e}"
+        print(line)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    """Make the values of a manifest again; 0 if they are the same bit for bit, 1 if not."""
+    import torch
+
+    from lsd.images import file_sha256
+    from lsd.saliency.bundle import read_manifest, values_sha256
+    from lsd.saliency.explain import TargetSpec
+    from lsd.saliency.maps import MapSettings
+    from lsd.saliency.views import Look
+
+    try:
+        record = read_manifest(options.manifest.read_bytes())
+    except OSError as error:
+        raise LSDError(f"{options.manifest} cannot be read: {error.strerror}.") from error
+    path = options.image or _find_image(record, options.manifest)
+    if file_sha256(path) != record["image"]["sha256"]:
+        raise LSDError(f"{path} is not the picture of this manifest: its SHA-256 differs; give the right one as IMAGE.")
+    request = record["request"]
+    torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
+    spec = TargetSpec(**request["target"])
+    run = _run(path, request["models"], spec, request["method"], request["settings"])
+    for model, before in zip(run.models, record["results"], strict=True):
+        if model.identity.sha256 != before["weights"]["sha256"]:
+            raise LSDError(f"The weights of {model.name} are not those of the manifest: their SHA-256 differs.")
+    if options.output:
+        maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])
+        _write(options.output, run, run.record(path, spec, request["settings"], maps, look))
+    same = True
+    for explanation, before in zip(run.explanations, record["results"], strict=True):
+        if values_sha256(explanation.attribution.values) == before["values_sha256"]:
+            print(f"{before['model']}: identical, bit for bit")
+        else:
+            same = False
+            print(f"{before['model']}: {_difference(explanation, before, options.manifest)}")
+    return 0 if same else 1
+
+
+def _find_image(record: dict, manifest: Path) -> Path:
+    candidates = [manifest.parent / record["image"]["file"], Path(record["image"].get("path") or "")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise LSDError(f"The picture {record['image']['file']} is not where it was; give its path as IMAGE.")
+
+
+def _difference(explanation, before: dict, manifest: Path) -> str:
+    import numpy as np
+
+    from lsd.saliency.crosscheck import relative_difference
+
+    arrays = manifest.parent / "attributions.npz"
+    if not arrays.is_file():
+        return "different values (attributions.npz is not beside the manifest, so by how much is not known)"
+    import torch
+
+    with np.load(arrays) as stored:
+        old = torch.from_numpy(stored[before["array"]])
+    new = explanation.attribution.values.cpu()
+    if old.shape != new.shape:
+        return "different shapes: the model or its input size has changed"
+    return f"different by {relative_difference(new, old):.1e} of the largest value; another machine or version?"
