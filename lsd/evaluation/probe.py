@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
+from lsd.progress import report
 from lsd.saliency.gradients import baseline
 
 FILLS = ("mean", "blur")
@@ -118,6 +119,7 @@ def probe(
         answers = model.probabilities(batch).double().cpu().numpy()
         top1.append(answers.argmax(axis=1))
         probability.append(answers[:, list(classes)])
+        report(sum(map(len, top1)), len(removals))
     top1, probability = np.concatenate(top1), np.concatenate(probability)
     _check(np.isfinite(probability).all(), f"{model.name} gave probabilities that are not finite.")
 

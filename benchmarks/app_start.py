@@ -1,0 +1,101 @@
+"""How long a visitor waits: for the page after `python app.py`, for the first map, for a changed overlay.
+
+    python -m benchmarks.app_start [--rounds 3]
+
+The page is fetched over HTTP from a process started for the purpose; the map and the overlay are the tab's own handlers,
+called as Gradio calls them, with the demo models (the first run includes loading the model).
+"""
+
+import argparse
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def page_answers() -> float:
+    """Seconds from `python app.py` to the page's first answer."""
+    port = _free_port()
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while time.perf_counter() - start < 120:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                    answer.read()
+                return time.perf_counter() - start
+            except OSError:
+                time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.wait()
+    raise SystemExit("The page did not answer within two minutes.")
+
+
+def handlers(rounds: int) -> None:
+    """Time the tab's handlers in this process."""
+    import gradio as gr
+
+    from lsd.images import example_images
+    from lsd.ui.controls import FIRST_CHOICE, SETTINGS
+    from lsd.ui.examples import examples
+    from lsd.ui.saliency_tab import SaliencyTab, _draw
+
+    with gr.Blocks():
+        tab = SaliencyTab()
+    defaults = [setting.default for setting in SETTINGS.values()]
+    photo = next(path for name, path in examples().items() if name in example_images())
+    models = ["demo:resnet", "demo:vit", "demo:convnext"]
+
+    def run():
+        start = time.perf_counter()
+        first, session = None, None
+        for update in tab._explain(
+            str(photo), models, FIRST_CHOICE, None, None, "gradient", "log_odds", True, *defaults
+        ):
+            if first is None and any(r.head in update and update[r.head] for r in tab.results):
+                first = time.perf_counter() - start
+            session = update.get(tab.session) or session
+        return first, time.perf_counter() - start, session
+
+    first, every, session = run()
+    print(f"first map, model not loaded yet        {first * 1e3:7.0f} ms")
+    print(f"three maps and their Captum checks     {every * 1e3:7.0f} ms")
+    print(f"the same again                         {run()[1] * 1e3:7.0f} ms")
+    for style in ("heatmap", "mask", "contours", "map"):
+        values = ["abs", "max", "image", 99.0, 0.0, style, 0.7, True]
+        times = []
+        for _ in range(rounds * 3):
+            start = time.perf_counter()
+            drawn = _draw(session, 0, *values)
+            for component, update in zip(tab.pictures[:3], drawn, strict=False):
+                component.postprocess(update["value"])  # Gradio encodes each picture
+            times.append(time.perf_counter() - start)
+        print(f"another overlay on three maps, {style:8}{statistics.median(times) * 1e3:7.0f} ms")
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    times = [page_answers() for _ in range(options.rounds)]
+    print(f"python app.py to the page's answer     {statistics.median(times):7.1f} s  (of {options.rounds})")
+    handlers(options.rounds)
+
+
+if __name__ == "__main__":
+    main()

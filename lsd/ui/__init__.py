@@ -1,0 +1,1 @@
+"""The page: Gradio tabs over the library. Thin: what is computed is computed in the rooms below."""

@@ -1,0 +1,125 @@
+"""What programs call, through `gradio_client`, HTTP or MCP: `predict` and `saliency`, with types and no page around them."""
+
+import base64
+import binascii
+import io
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from lsd import labels
+from lsd.errors import ImageError, LSDError
+from lsd.images import open_image
+from lsd.models import get_model
+from lsd.saliency.explain import TargetSpec, explain, to_input
+from lsd.saliency.maps import MapSettings
+from lsd.saliency.methods import find_method
+from lsd.saliency.views import Look, overlays
+from lsd.ui.controls import check_public
+from lsd.ui.examples import examples
+from lsd.ui.jobs import MODEL_QUEUE, sentence
+
+_MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
+
+
+def predict(image: str, model: str = "demo:resnet", top: int = 5) -> dict:
+    """The most probable classes of a picture.
+
+    Args:
+        image: a PNG, JPEG or WebP in base64 (a data URL will do), or "example:NAME" for one of the page's examples.
+        model: any timm name, hf-hub:owner/repository or demo:NAME.
+        top: how many classes.
+
+    Returns:
+        {"model", "top": [{"index", "name", "probability"}, …]}, the most probable first.
+    """
+    try:
+        check_public([model])
+        network = get_model(model)
+        probabilities = network.probabilities(to_input(network, _picture(image)))[0]
+        values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
+        return {"model": network.name, "top": _top(network.class_names, order.tolist(), values.tolist())}
+    except Exception as error:
+        raise gr.Error(sentence(error)) from error
+
+
+def saliency(
+    image: str,
+    model: str = "demo:resnet",
+    method: str = "gradient",
+    target: str = "top1",
+    against: str = "",
+    settings: dict | None = None,
+) -> dict:
+    """Which pixels moved the output.
+
+    Args:
+        image: as for `predict`.
+        model: as for `predict`.
+        method: "gradient", "smoothgrad", "integrated_gradients", "grad_cam", …: the names of `python -m lsd saliency
+            --list-methods`.
+        target: class index or name, or "top1", "top2" for the model's own choices; its log-odds are explained.
+        against: a second class for a contrast, or "".
+        settings: of the method, such as {"samples": 16}.
+
+    Returns:
+        {"model", "method", "settings", "target", "score", "top", "crop_box", "overlay", "values"}: `overlay` is a PNG in
+        base64, `values` an .npy file in base64, float32 (1, C, h, w) over the crop that the model saw.
+    """
+    try:
+        check_public([model])
+        chosen = find_method(method)
+        spec = TargetSpec(target, "contrast" if against else "log_odds", against or None)
+        picture = _picture(image)
+        network = get_model(model)
+        explanation = explain(network, picture, spec, method, **chosen.parse(settings or {}))
+        a = explanation.attribution
+        (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
+        index, names, p = zip(*explanation.top, strict=True)
+        return {
+            "model": network.name,
+            "method": method,
+            "settings": a.settings,
+            "target": a.target.to_dict(),
+            "score": a.scores[0].item(),
+            "top": _top(dict(zip(index, names, strict=True)), index, p),
+            "crop_box": list(explanation.box),
+            "overlay": _encode(lambda file: shown.save(file, "PNG")),
+            "values": _encode(lambda file: np.save(file, a.values.cpu().numpy())),
+        }
+    except Exception as error:
+        raise gr.Error(sentence(error)) from error
+
+
+def register() -> None:
+    """Offer both; called inside a `gr.Blocks`. They share the queue of everything that runs a model."""
+    for function in (predict, saliency):
+        gr.api(function, api_name=function.__name__, concurrency_id=MODEL_QUEUE)
+
+
+def _picture(text: str) -> Image.Image:
+    if not isinstance(text, str) or len(text) > _MAX_CHARACTERS:
+        raise ImageError("The picture must be a text: base64 of at most 24 MB, or example:NAME.")
+    if text.startswith("example:"):
+        name = text.removeprefix("example:")
+        if name not in examples():
+            raise LSDError(f"There is no example “{name}”; choose one of {', '.join(examples())}.")
+        return open_image(examples()[name])
+    try:
+        return open_image(base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True))
+    except binascii.Error as error:
+        raise ImageError("The picture is not valid base64; send the bytes of a PNG, JPEG or WebP file.") from error
+
+
+def _top(names, order, probabilities) -> list[dict]:
+    return [
+        {"index": int(i), "name": labels.short(names[i]), "probability": float(p)}
+        for i, p in zip(order, probabilities, strict=True)
+    ]
+
+
+def _encode(write) -> str:
+    buffer = io.BytesIO()
+    write(buffer)
+    return base64.b64encode(buffer.getvalue()).decode()

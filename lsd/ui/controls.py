@@ -1,0 +1,225 @@
+"""Controls that tabs share, each with a short text on what it does and why its default is what it is."""
+
+import functools
+import os
+from collections.abc import Sequence
+
+import gradio as gr
+
+from lsd import catalogue, labels
+from lsd.errors import LSDError
+from lsd.render import STYLES
+from lsd.saliency.maps import CHANNELS, SCALES, MapSettings
+from lsd.saliency.methods import METHODS, Method, Setting
+from lsd.saliency.views import Look
+from lsd.ui.examples import examples
+from lsd.weights import locate, read_config, ready_models
+
+MAX_MODELS = 4
+
+FIRST_CHOICE, OWN_CLASS, CONTRAST = (
+    "Each model's first choice",
+    "A class I choose",
+    "Why this class rather than that one",
+)
+
+
+def default_models() -> list[str]:
+    """What a fresh page starts with: up to three ready models that name the same things, pretrained ones first."""
+    ready = ready_models()
+    trained = [name for name in ready if not name.startswith("demo:") and len(_names_of(name)) == 1000]
+    return trained[:3] if len(trained) > 1 else [name for name in ready if name.startswith("demo:")][:3]
+
+
+def default_example(models: Sequence[str]) -> str:
+    """A picture that these models have classes for."""
+    names = list(examples())
+    drawn = all(name.startswith("demo:") for name in models)
+    return names[0] if drawn else next((name for name in names if "cat" in name), names[0])
+
+
+def model_picker(value: Sequence[str] | None = None, label: str = "Models, up to four") -> gr.Dropdown:
+    """Choose from what is ready and the curated list, or type any timm name."""
+    choices = []
+    for entry in catalogue.offered():
+        size = "" if entry.millions is None else f", {entry.millions:g} M"
+        choices.append((f"{entry.name}  ({entry.family}{size})", entry.name))
+    return gr.Dropdown(
+        choices, value=list(value or default_models()), multiselect=True, max_choices=MAX_MODELS, label=label,
+        allow_custom_value=True,
+        info="Ready ones first; others are fetched from the Hugging Face Hub. Any timm name can be typed, with its tag, "
+        "and so can hf-hub:owner/repository.",
+    )  # fmt: skip
+
+
+def check_public(models: Sequence[str]) -> None:
+    """On a public Space, visitors' names must not reach into the machine's own folders.
+
+    Raises:
+        LSDError: a local folder was named.
+    """
+    if os.environ.get("SPACE_ID") and any(name.partition(":")[0] == "local-dir" for name in models):
+        raise LSDError("Folders of this machine cannot be opened from the page; give a timm name or hf-hub:owner/name.")
+
+
+@functools.lru_cache(maxsize=64)
+def _names_of(model: str) -> tuple[str, ...]:
+    """Class names of a model without loading it: from its configuration if that is on this machine."""
+    if model in ready_models():
+        try:
+            config = read_config(locate(model))
+        except LSDError:
+            return ()
+        pretrained = config.get("pretrained_cfg") or {}
+        count = config.get("num_classes") or pretrained.get("num_classes") or 1000
+        return labels.class_names(count, pretrained | config)
+    return labels.class_names(1000)
+
+
+def class_choices(models: Sequence[str]) -> list[tuple[str, str]]:
+    """(text, value) of every class of the models, each name once; the value is an index where a name is not unique."""
+    choices: dict[str, tuple[str, str]] = {}
+    for model in models:
+        names = _names_of(model)
+        for index, name in enumerate(names):
+            unique = names.count(name) == 1 if len(names) < 2000 else True
+            value = name if unique else str(index)
+            choices.setdefault(value, (f"{name}  ·  {index}", value))
+    return list(choices.values())
+
+
+def class_picker(label: str, info: str, models: Sequence[str], *, visible: bool) -> gr.Dropdown:
+    """Search a class by any of its names, or type its index."""
+    return gr.Dropdown(
+        class_choices(models), value=None, label=label, info=info, allow_custom_value=True, filterable=True,
+        visible=visible,
+    )  # fmt: skip
+
+
+def method_picker(value: str = "gradient", *, captum: bool = True) -> gr.Dropdown:
+    """Choose a method; its description is shown by `describe_method`."""
+    choices = [(m.title, m.name) for m in METHODS.values() if captum or not m.name.startswith("captum:")]
+    return gr.Dropdown(choices, value=value, label="Method", filterable=True)
+
+
+def describe_method(method: Method) -> str:
+    """Markdown under the method's name."""
+    check = f" Checked against {METHODS[method.counterpart].source}." if method.counterpart else ""
+    return f"{method.what} <span class='lsd-note'>({method.source}.{check})</span>"
+
+
+def _all_settings() -> dict[str, Setting]:
+    known: dict[str, Setting] = {}
+    for method in METHODS.values():
+        for setting in method.settings:
+            known.setdefault(setting.name, setting)
+    return known
+
+
+SETTINGS = _all_settings()  # one control a name; methods that share a name share the control
+
+
+def setting_controls(method: Method) -> list[gr.components.Component]:
+    """A control for every setting of every method, those of `method` visible; in the order of `SETTINGS`."""
+    return [_control(setting, visible=name in {s.name for s in method.settings}) for name, setting in SETTINGS.items()]
+
+
+def _control(setting: Setting, *, visible: bool) -> gr.components.Component:
+    shared = {"label": setting.name.replace("_", " "), "info": setting.why, "visible": visible, "interactive": True}
+    if setting.choices:
+        return gr.Radio(list(setting.choices), value=setting.default, **shared)
+    if isinstance(setting.default, bool):
+        return gr.Checkbox(setting.default, **shared)
+    if isinstance(setting.default, str):
+        return gr.Textbox(setting.default, placeholder="chosen automatically", max_lines=1, **shared)
+    if setting.name == "seed":
+        return gr.Number(setting.default, precision=0, minimum=setting.minimum, maximum=setting.maximum, **shared)
+    return gr.Slider(setting.minimum, setting.maximum, setting.default, step=setting.step, **shared)
+
+
+def show_settings(name: str) -> list[dict]:
+    """Updates that show just the controls of the method called `name`, at its own ranges and defaults."""
+    own = {s.name: s for s in METHODS[name].settings} if name in METHODS else {}
+    updates = []
+    for key, known in SETTINGS.items():
+        setting = own.get(key, known)
+        change = {"visible": key in own}
+        if key in own and setting != known:
+            change |= {"value": setting.default, "minimum": setting.minimum}
+        updates.append(gr.update(**change))
+    return updates
+
+
+def chosen_settings(method: Method, values: Sequence) -> dict:
+    """The values of the controls that belong to `method`, checked.
+
+    Raises:
+        UndefinedError: a value out of range.
+    """
+    given = dict(zip(SETTINGS, values, strict=True))
+    return method.parse({s.name: given[s.name] for s in method.settings if given[s.name] is not None})
+
+
+class MapControls:
+    """How a map is drawn: everything here works on values that are there already, so no model runs."""
+
+    def __init__(self, sign: str = "abs"):
+        default, look = MapSettings(), Look()
+        with gr.Row():
+            self.sign = gr.Radio(
+                [("strength (abs)", "abs"), ("for", "positive"), ("against", "negative"), ("both (signed)", "signed")],
+                value=sign, label="Sign",
+                info="In photos, dark-on-light and light-on-dark are the same thing to a network, so strength is the "
+                "default for gradients; Grad-CAM shows what speaks for the class.",
+            )  # fmt: skip
+            self.channels = gr.Radio(
+                list(CHANNELS), value=default.channels, label="Colour channels become one by",
+                info="max: the strongest of red, green and blue (Simonyan); l2 and sum_abs look nearly the same; sum "
+                "lets channels cancel. Signed maps have max or sum.",
+            )  # fmt: skip
+            self.scale = gr.Radio(
+                list(SCALES), value=default.scale, label="Scale",
+                info="image: each map by itself; shared: one unit for all models, whose raw scales differ; rank: by "
+                "rank alone, the fair way to compare where models look.",
+            )  # fmt: skip
+        with gr.Row():
+            self.clip = gr.Slider(
+                90, 100, default.clip, step=0.1, label="Clip at percentile",
+                info="What lies above is shown at full strength; a few extreme pixels would darken all others.",
+            )  # fmt: skip
+            self.blur = gr.Slider(
+                0, 10, default.blur, step=0.5, label="Smooth, pixels",
+                info="Gaussian over the finished map. Off: it looks better than it is, blurred noise looks good too.",
+            )  # fmt: skip
+            self.style = gr.Radio(
+                [("heat map", "heatmap"), ("mask", "mask"), ("contours", "contours"), ("map alone", "map")],
+                value=look.style, label="Overlay", info="mask dims what does not matter; contours want some smoothing.",
+            )  # fmt: skip
+            self.opacity = gr.Slider(0, 1, look.opacity, step=0.05, label="Opacity")
+            self.frame = gr.Checkbox(look.frame, label="Outline the crop", info="The model sees only this part.")
+        assert set(STYLES) == {value for _, value in self.style.choices}
+
+    @property
+    def components(self) -> list[gr.components.Component]:
+        """In the order that `read` takes."""
+        return [
+            self.sign, self.channels, self.scale, self.clip, self.blur, self.style, self.opacity, self.frame
+        ]  # fmt: skip
+
+    @staticmethod
+    def read(values: Sequence) -> tuple[MapSettings, Look]:
+        """The settings that the values stand for. Raises LSDError for a combination that is not defined."""
+        sign, channels, scale, clip, blur, style, opacity, frame = values
+        return MapSettings(sign, channels, float(clip), float(blur), scale), Look(style, float(opacity), bool(frame))
+
+
+def picture_input(**settings) -> gr.Image:
+    """A `gr.Image` that hands over the path of the uploaded file, undecoded.
+
+    `gr.Image` decodes whatever arrives before any code of ours sees it: a bomb of 169 megapixels fills the memory, and
+    a damaged file is an error that nobody explains. Here only `lsd.images.open_image` decodes, within its limits.
+    """
+    component = gr.Image(type="filepath", **settings)
+    # On the instance, because Gradio writes a stub file beside every module that derives from a component.
+    component.preprocess = lambda payload: payload.path if payload else None
+    return component

@@ -1,0 +1,30 @@
+"""Pictures to start from: the photos in scikit-image's wheel, and a few that the demo data set draws."""
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+from lsd.images import example_images
+
+_DEMO = ((0, 3, None), (6, 11, None), (9, 5, None), (13, 2, 4))  # class, seed, tag
+_DEMO_SIZE = 480
+
+
+@functools.cache
+def examples() -> dict[str, Path]:
+    """Name → file. All lie in one temporary folder, made once a process: Gradio serves no file from site-packages."""
+    from PIL import Image
+
+    from lsd.demo import CLASS_NAMES, render
+
+    folder = Path(tempfile.mkdtemp(prefix="lsd-examples-"))
+    found = {}
+    for class_index, seed, tag in _DEMO:
+        name = CLASS_NAMES[class_index] + ("" if tag is None else f", tagged {CLASS_NAMES[tag]}")
+        path = folder / (name.replace(",", "").replace(" ", "-") + ".png")
+        Image.fromarray(render(class_index, seed, size=_DEMO_SIZE, tag=tag).image).save(path)
+        found[name] = path
+    for name, source in example_images().items():
+        found[name] = Path(shutil.copy(source, folder))
+    return found

@@ -1,0 +1,359 @@
+"""The Mistakes tab: where models are wrong on labelled pictures, the maps of a mistake, and whether to believe them."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from lsd import render
+from lsd.errors import LSDError
+from lsd.evaluation.labelled import DEMO_SETS, LabelledSet, available_sets, open_set
+from lsd.evaluation.mistakes import SORTS, scan
+from lsd.images import fit_within
+from lsd.models import get_model
+from lsd.saliency.methods import METHODS
+from lsd.ui import blocks, controls, mistake_views
+from lsd.ui import mistake_texts as texts
+from lsd.ui.controls import MAX_MODELS
+from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, sentence
+from lsd.ui.mistake_probe import ProbePart
+from lsd.ui.mistake_views import ALL, MAPS, PAGE, Case, Choice, Filters, Search
+from lsd.weights import ready_models
+
+DEFAULT_SET = "demo:misleading-tags"
+DEFAULT_LIMIT = 160  # ten of each class of the demo set
+
+_PUBLIC_SET = re.compile(r"hf:\w[\w.-]*(/\w[\w.-]*)?(@[\w.-]+)?")
+_SCALES = [("each model by itself", "model"), ("all models together", "all"), ("rank", "rank")]
+_STYLES = [("heat map", "heatmap"), ("mask", "mask"), ("map alone", "map")]
+_SHOW_WHY = "() => document.querySelector('#why').scrollIntoView({behavior: 'smooth'})"
+
+
+def default_models() -> list[str]:
+    """The demo models that are there, the one that reads the corner tag first."""
+    wanted = ("demo:shortcut", "demo:resnet", "demo:vit", "demo:convnext")
+    return [name for name in wanted if name in ready_models()]
+
+
+def open_public(source: str | None, limit: int) -> LabelledSet:
+    """`open_set`, but on a public Space visitors' names must not reach into the machine's own folders.
+
+    Raises:
+        LSDError: one sentence: nothing chosen, not allowed here, or what `open_set` says.
+    """
+    source = (source or "").strip()
+    if not source:
+        raise LSDError("No pictures are chosen: pick a set, or type a folder or hf:NAME.")
+    if os.environ.get("SPACE_ID") and source not in available_sets():
+        name = source.removeprefix("hf:")
+        if not _PUBLIC_SET.fullmatch(source) or Path(name).exists() or Path(name.partition("@")[0]).exists():
+            raise LSDError(
+                "Folders of this machine cannot be opened from the page; pick a listed set, or type hf:NAME."
+            )
+    return open_set(source, limit=int(limit))
+
+
+class Row:
+    """One model's place among the maps of a mistake."""
+
+    def __init__(self):
+        with gr.Row(visible=False, elem_classes="lsd-reading") as self.row:
+            with gr.Column(scale=3, min_width=170):
+                self.head = gr.HTML()
+            self.captions, self.images = [], []
+            for _ in MAPS:
+                with gr.Column(scale=4, min_width=170):
+                    self.captions.append(gr.HTML())
+                    self.images.append(
+                        gr.Image(format="jpeg", interactive=False, show_label=False, buttons=["download", "fullscreen"])
+                    )
+
+    @property
+    def components(self) -> list[gr.blocks.Block]:
+        return [self.row, self.head, *self.captions, *self.images]
+
+
+class MistakesTab:
+    """The tab's components and events; built inside a `gr.Blocks`."""
+
+    def __init__(self):
+        self.search, self.choice, self.page = gr.State(None), gr.State(None), gr.State(0)
+        with gr.Row():
+            with gr.Column(scale=4, min_width=340):
+                self._inputs()
+            with gr.Column(scale=9, min_width=600):
+                self.status = gr.HTML(
+                    blocks.status("Choose labelled pictures and models, and press Find the mistakes.")
+                )
+                self.intro = gr.HTML(texts.INTRO)
+                self._browser()
+        with gr.Column(visible=False, elem_id="why") as self.details:
+            self._details()
+        with gr.Column(visible=False) as self.prober:
+            self.probe = ProbePart()
+        self._events()
+
+    def _inputs(self) -> None:
+        self.source = gr.Dropdown(
+            available_sets(), value=DEFAULT_SET, label="Labelled pictures", allow_custom_value=True,
+            info="Drawn pictures with a tag in the corner that names another class are the default, since what a model "
+            "should look at is known there. Or type a folder (a subfolder for each class, or files NNNN_name.jpg with "
+            "ImageNet's class numbers), or hf:NAME for a data set of the Hugging Face Hub.",
+        )  # fmt: skip
+        self.limit = gr.Slider(
+            32, 1024, DEFAULT_LIMIT, step=32, label="At most so many pictures",
+            info="Spread evenly over the classes, and the same ones every time. Few go fast; the intervals of the "
+            "accuracies show whether they are enough.",
+        )  # fmt: skip
+        self.models = controls.model_picker(default_models())
+        with gr.Row():
+            self.run = gr.Button("Find the mistakes", variant="primary", elem_id="find")
+            self.stop = gr.Button("Stop", variant="stop")
+        self.accuracy = gr.HTML()
+
+    def _browser(self) -> None:
+        with gr.Column(visible=False) as self.browser:
+            with gr.Row():
+                self.by_model = gr.Dropdown([("all", ALL)], value=ALL, label="Model", min_width=130)
+                self.by_true = gr.Dropdown([("all", ALL)], value=ALL, label="Truly", min_width=130)
+                self.by_predicted = gr.Dropdown([("all", ALL)], value=ALL, label="Said to be", min_width=130)
+                self.by_count = gr.Dropdown([("all", "all")], value="all", label="Wrong by", min_width=130)
+                self.sort = gr.Dropdown(list(SORTS), value="confidence", label="Sort by", min_width=130)
+            self.filters = [self.by_model, self.by_true, self.by_predicted, self.by_count, self.sort]
+            gr.HTML("<div class='lsd-note'>Choose a picture to see why.</div>")
+            self.gallery = gr.Gallery(
+                show_label=False, columns=6, allow_preview=False, object_fit="contain",
+                interactive=False, buttons=[], elem_classes="lsd-mistakes",
+            )  # fmt: skip
+            with gr.Row(elem_classes="lsd-pager"):
+                self.previous = gr.Button("‹ Previous", size="sm", min_width=90)
+                self.where = gr.HTML()
+                self.next = gr.Button("Next ›", size="sm", min_width=90)
+
+    def _details(self) -> None:
+        self.title = gr.HTML()
+        self.progress = gr.HTML()
+        with gr.Row():
+            with gr.Column(scale=4, min_width=300):
+                self.picture = gr.Image(
+                    format="jpeg", interactive=False, show_label=False, buttons=["fullscreen"], height=320
+                )
+                self.about = gr.HTML()
+                self.method = controls.method_picker(captum=False)
+                self.what = gr.Markdown(controls.describe_method(METHODS["gradient"]))
+                self.scale = gr.Radio(
+                    _SCALES, value="model", label="One scale for",
+                    info="The raw strengths of two networks mean different things, so by default only the maps within a "
+                    "row share a scale. rank compares where models look, whatever their strength.",
+                )  # fmt: skip
+                self.style = gr.Radio(
+                    _STYLES, value="heatmap", label="Overlay",
+                    info="The contrast lies on a grey picture, so that its red and blue are not the picture's.",
+                )  # fmt: skip
+            with gr.Column(scale=9, min_width=600):
+                self.legend = gr.HTML()
+                self.rows = [Row() for _ in range(MAX_MODELS)]
+                with gr.Row():
+                    for signed, words in (
+                        (False, ("0", "strongest on this scale")),
+                        (True, ("for the true class", "0", "for the wrong class")),
+                    ):
+                        gr.Image(
+                            render.color_bar(signed, labels=words), interactive=False, show_label=False, container=False,
+                            height=44, width=320, buttons=[], format="png", alt_text="Colour bar: " + ", ".join(words),
+                        )  # fmt: skip
+
+    def _events(self) -> None:
+        quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+        slow = {
+            "api_visibility": "private", "show_progress": "hidden", "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1
+        }  # fmt: skip
+        browser = [*self.filters, self.page, self.gallery, self.where]
+        seen = [self.title, self.picture, self.about, self.legend, *(c for r in self.rows for c in r.components)]
+
+        found = self.run.click(
+            self._scan, [self.source, self.limit, self.models],
+            [self.search, self.choice, self.status, self.accuracy, self.intro, self.browser, self.details, self.prober, *browser],
+            trigger_mode="once", **slow,
+        )  # fmt: skip
+        explain = (
+            self._explain, [self.search, self.choice, self.method, self.scale, self.style],
+            [self.progress, self.details, self.prober, self.probe.model, *seen],
+        )  # fmt: skip
+        probe_it = (self.probe.ask, [self.search, *self.probe.inputs], self.probe.outputs)
+        picked = self.gallery.select(self._pick, [self.search, self.page, *self.filters], self.choice, **quick)
+        again = self.method.input(_choose_again, [self.search, self.method], [self.choice, self.what], **quick)
+        running = [found]
+        for chosen in (found, picked, again):
+            explained = chosen.then(*explain, **slow)
+            if chosen is picked:
+                explained.then(None, None, None, js=_SHOW_WHY)
+            running += [explained, explained.then(*probe_it, **slow)]
+        self.stop.click(lambda: blocks.status("Stopped."), None, self.status, cancels=running, **quick)
+
+        self.source.input(_suggest_models, [self.source, self.models], self.models, **quick)
+        for event in (c.input for c in self.filters):
+            event(lambda search, *f: self._browse(search, 0, *f), [self.search, *self.filters], browser, **quick)
+        for button, step in ((self.previous, -1), (self.next, 1)):
+            button.click(
+                lambda search, page, *f, step=step: self._browse(search, page + step, *f),
+                [self.search, self.page, *self.filters], browser, **quick,
+            )  # fmt: skip
+        gr.on(
+            [self.scale.input, self.style.input], self._draw, [self.search, self.scale, self.style], seen, **quick,
+        )  # fmt: skip
+        gr.on(self.probe.changes, *probe_it, trigger_mode="always_last", **slow)
+
+    def _scan(self, source, limit, names) -> Iterator[dict]:
+        """The long event: every picture through every model, then the first page of mistakes."""
+        try:
+            names = [name.strip() for name in names or [] if name.strip()]
+            if not 1 <= len(names) <= MAX_MODELS:
+                raise LSDError(f"Pick one to {MAX_MODELS} models, not {len(names)}.")
+            controls.check_public(names)
+            yield {self.status: blocks.status(f"Opening {source} and loading {', '.join(names)} …")}
+            pictures = open_public(source, limit)
+            with closing(scan(names, pictures)) as steps:
+                for step in steps:
+                    text = f"{step.done} of {step.total} pictures, {len(names)} model{'s' * (len(names) > 1)} each …"
+                    yield {self.status: blocks.status(text, done=step.done, total=step.total)}
+            search = Search(step.result)
+            first = mistake_views.find(search.result, Filters())
+            yield {
+                self.search: search,
+                self.choice: search.choose(first[0]) if first else None,
+                self.status: blocks.status(texts.summary(search.result, pictures)),
+                self.accuracy: texts.accuracies(search.result),
+                self.intro: gr.update(visible=False),
+                self.browser: gr.update(visible=bool(first)),
+                self.details: gr.update(visible=False),
+                self.prober: gr.update(visible=False),
+                **self._browse(search, 0, *_values(Filters()), selected=0),
+            }
+        except Exception as error:
+            yield {self.status: blocks.status(sentence(error), error=True)}
+
+    def _browse(self, search: Search | None, page: int, *values, selected: int | None = None) -> dict:
+        """One page of the mistakes that pass the filters; the filters' own choices with their counts."""
+        if search is None:
+            return {self.page: 0}
+        filters = Filters(*values)
+        found = mistake_views.find(search.result, filters)
+        pages = max(1, -(-len(found) // PAGE))
+        page = min(max(page, 0), pages - 1)
+        many = len(search.result.models) > 1
+        shown = [
+            (str(search.thumbnail(p.item)), texts.caption(p, with_model=many))
+            for p in found[page * PAGE : (page + 1) * PAGE]
+        ]
+        counted = mistake_views.filter_choices(search.result, filters)
+        updates = {
+            place: gr.update(choices=choices, value=value)
+            for place, choices, value in zip(self.filters[:4], counted.values(), values[:4], strict=True)
+        }
+        text = f"page {page + 1} of {pages} · {len(found)} mistake{'s' * (len(found) != 1)}"
+        return updates | {
+            self.sort: values[4],
+            self.page: page,
+            self.gallery: gr.update(value=shown, selected_index=selected),
+            self.where: f'<div class="lsd-note" style="text-align:center">{text}</div>',
+        }
+
+    def _pick(self, search: Search | None, page: int, model, true, predicted, count, sort, event: gr.SelectData):
+        if search is None:
+            return gr.skip()
+        found = mistake_views.find(search.result, Filters(model, true, predicted, count, sort))
+        index = page * PAGE + event.index
+        return search.choose(found[index]) if index < len(found) else gr.skip()
+
+    def _explain(self, search: Search | None, choice: Choice | None, method, scale, style) -> Iterator[dict]:
+        """The long event of one mistake: what every model says, and its maps, model by model."""
+        if search is None or choice is None or search.wanted is not choice:
+            return  # nothing chosen, or something else since
+        try:
+            said = search.result.prediction(choice.row, choice.column)
+            picture = said.item.picture()
+            small = fit_within(picture, 2 * mistake_views.CELL_SIDE)
+            case = search.case = Case(choice, said, method, small, picture.size, mistake_views.masks_of(said.item))
+            yield {
+                self.details: gr.update(visible=True),
+                self.title: texts.title(said),
+                self.progress: blocks.status("Explaining …"),
+                self.picture: gr.update(value=mistake_views.enlarged(small), alt_text=f"The picture: {said.true_name}"),
+                self.about: "",
+                **{row.row: gr.update(visible=False) for row in self.rows},
+            }
+            # The models that are wrong first, and of them the one that was chosen.
+            wrong = search.result.wrong[:, choice.column]
+            failures = []
+            for k in sorted(range(len(wrong)), key=lambda k: (k != choice.row, not wrong[k], k)):
+                name = search.result.models[k]
+                try:
+                    for text, done, total in _readings(name, search, case, picture):
+                        if search.wanted is not choice:
+                            return
+                        yield {self.progress: blocks.status(text, done=done, total=total)}
+                except LSDError as error:  # a method that is not defined for this model; the others may have it
+                    failures.append(f"{name}: {error}")
+                yield self._draw(search, scale, style)
+            mistaken = [r.model for r in case.readings if r.mistaken]
+            text = " ".join([texts.wrong_count(said, len(search.result.models)), *failures])
+            yield {
+                self.progress: blocks.status(text, error=bool(failures)),
+                self.prober: gr.update(visible=bool(mistaken)),
+                self.probe.model: gr.update(choices=mistaken, value=mistaken[0] if mistaken else None),
+            }
+        except Exception as error:
+            yield {self.progress: blocks.status(sentence(error), error=True)}
+
+    def _draw(self, search: Search | None, scale: str, style: str) -> dict:
+        """All maps of the mistake anew; no model runs."""
+        case = search and search.case
+        if not case or not case.readings:
+            return {self.legend: ""}
+        shown = mistake_views.overlays(case, scale, style)
+        updates = {self.legend: texts.legend(case, scale), self.about: texts.about(case)}
+        for row, reading, images in zip(self.rows, case.readings, shown, strict=False):
+            updates |= {row.row: gr.update(visible=True), row.head: texts.head(case, reading)}
+            for place, image, name in zip(row.captions, row.images, MAPS, strict=True):
+                updates[place] = texts.map_caption(case, reading, name)
+                updates[image] = gr.update(value=images[name], alt_text=texts.map_alt(reading, name))
+        return updates
+
+
+def _readings(name: str, search: Search, case: Case, picture: Image.Image) -> Iterator[tuple[str, int, int]]:
+    """Explain with one model: (text, done, total) while it works; its reading is added to the case."""
+    work = follow(lambda: mistake_views.read(get_model(name), search.result, case, picture))
+    with closing(work) as steps:
+        for step in steps:
+            if isinstance(step, Progress):
+                yield f"{name}: {step.done} of {step.total} passes", step.done, step.total
+            elif isinstance(step, Done):
+                case.readings.append(step.value)
+
+
+def _values(filters: Filters) -> list[str]:
+    """In the order of the tab's filters."""
+    return [filters.model, filters.true, filters.predicted, filters.wrong_by, filters.sort]
+
+
+def _choose_again(search: Search | None, method: str) -> list:
+    """The same mistake once more, because the method changed."""
+    choice = None
+    if search and search.wanted:
+        choice = search.wanted = replace(search.wanted)
+    return [choice, controls.describe_method(METHODS[method])]
+
+
+def _suggest_models(source: str, models: list[str]) -> list[str] | dict:
+    """Models that know the classes of a set just chosen: the drawn pictures have classes of their own."""
+    drawn = source in DEMO_SETS
+    if not models or drawn == all(name.startswith("demo:") for name in models):
+        return gr.skip()
+    suggested = default_models() if drawn else [n for n in controls.default_models() if not n.startswith("demo:")]
+    return suggested or gr.skip()

@@ -1,0 +1,46 @@
+"""The whole page: its tabs, its look, its limits."""
+
+from importlib.util import find_spec
+
+import gradio as gr
+
+from lsd.ui import api, blocks
+from lsd.ui.mistakes_tab import MistakesTab
+from lsd.ui.saliency_tab import SaliencyTab
+
+MAX_WAITING = 32  # jobs in the queue; whoever comes later is told that it is full
+MAX_UPLOAD = "24mb"
+
+_FONT = ("system-ui", "sans-serif")  # what the visitor has: nothing is fetched from a font server
+
+HEADER = """
+# LSD: a simulator for explainable deep learning
+**Which pixels moved the output?** Choose a picture and up to four networks, and see where each of them looks, and how
+far that can be believed.
+"""
+
+
+def build() -> gr.Blocks:
+    """The page as Blocks with its queue; nothing is loaded yet."""
+    with gr.Blocks(title="LSD", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
+        gr.Markdown(HEADER)
+        with gr.Tabs():
+            with gr.Tab("Saliency", id="saliency"):
+                saliency = SaliencyTab()
+            with gr.Tab("Mistakes", id="mistakes"):
+                MistakesTab()
+        saliency.restore(page)
+        api.register()
+    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4)
+
+
+def launch_settings() -> dict:
+    """What `launch` is given beside the address."""
+    return {
+        "theme": gr.themes.Soft(primary_hue="orange", secondary_hue="slate", neutral_hue="slate", font=_FONT),
+        "css": blocks.CSS,
+        "max_file_size": MAX_UPLOAD,
+        "footer_links": ["api", "settings"],
+        "mcp_server": find_spec("mcp") is not None,  # pip install "gradio[mcp]" adds the tools for MCP clients
+        "state_session_capacity": 200,
+    }

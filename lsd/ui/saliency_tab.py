@@ -1,0 +1,439 @@
+"""The Saliency tab: a picture, one to four models, a target, a method; their maps side by side."""
+
+import html
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from PIL import Image
+
+from lsd import render
+from lsd.errors import LSDError
+from lsd.images import file_sha256, fit_within, open_image
+from lsd.models import ImageModel, get_model
+from lsd.saliency import bundle
+from lsd.saliency.crosscheck import CrossCheck, crosscheck
+from lsd.saliency.explain import Explanation, TargetSpec, explain, to_input
+from lsd.saliency.methods import METHODS, find_method
+from lsd.saliency.views import overlays
+from lsd.ui import blocks, controls
+from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, MapControls
+from lsd.ui.examples import examples
+from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, sentence
+
+DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
+
+
+@dataclass
+class Session:
+    """What one visitor's last run left: everything that is needed to draw and to save, and no model."""
+
+    path: Path
+    spec: TargetSpec
+    settings: dict
+    shown: Image.Image
+    explanations: list[Explanation]
+    checks: list[CrossCheck | None]
+    models: list[str]
+
+
+class Result:
+    """One model's place in the row of results."""
+
+    def __init__(self, visible: bool):
+        with gr.Column(visible=visible, min_width=240) as self.column:
+            self.head = gr.HTML()
+            self.image = gr.Image(
+                format="jpeg", interactive=False, show_label=False, buttons=["download", "fullscreen"], height=300
+            )
+            self.table = gr.HTML()
+            self.badge = gr.HTML()
+
+    @property
+    def components(self) -> list[gr.blocks.Block]:
+        return [self.column, self.head, self.image, self.table, self.badge]
+
+
+class SaliencyTab:
+    """The tab's components and events; built inside a `gr.Blocks`."""
+
+    def __init__(self):
+        models = controls.default_models()
+        first = controls.default_example(models)
+        self.session = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=4, min_width=340):
+                self._inputs(models, first)
+            with gr.Column(scale=9):
+                self._outputs(len(models))
+        self._events()
+
+    def _inputs(self, models: Sequence[str], example: str) -> None:
+        self.image = controls.picture_input(
+            value=str(examples()[example]), label="Picture", height=280,
+            sources=["upload", "clipboard", "webcam"],
+        )  # fmt: skip
+        self.gallery = gr.Gallery(
+            [(str(path), name) for name, path in examples().items()], label="Or one of these", columns=4, height=250,
+            buttons=[], allow_preview=False, object_fit="cover", interactive=False, elem_classes="lsd-examples",
+        )  # fmt: skip
+        self.example = gr.Textbox(example, visible=False)
+        self.models = controls.model_picker(models)
+        self.target = gr.Radio(
+            [FIRST_CHOICE, OWN_CLASS, CONTRAST], value=FIRST_CHOICE, label="Explain",
+            info="Models may choose differently: then each map explains another class. Choose one class to compare.",
+        )  # fmt: skip
+        self.of = controls.class_picker("This class", "Type any of its names, or its index.", models, visible=False)
+        self.against = controls.class_picker("Rather than", "The class it is held against.", models, visible=False)
+        self.method = controls.method_picker()
+        self.what = gr.Markdown(controls.describe_method(METHODS["gradient"]))
+        self.settings = controls.setting_controls(METHODS["gradient"])
+        with gr.Accordion("What is differentiated", open=False):
+            self.kind = gr.Radio(
+                [("log-odds", "log_odds"), ("logit", "logit"), ("probability", "probability")], value="log_odds",
+                label="Output",
+                info="Log-odds say what the probability says, and stay exact when the network is sure; the gradient of "
+                "the probability fades to nothing there. A logit alone can rise without the class gaining.",
+            )  # fmt: skip
+            self.check = gr.Checkbox(
+                True, label="Hold against Captum", info="Runs Captum's version too, and shows the largest difference."
+            )
+        with gr.Row():
+            self.run = gr.Button("Explain", variant="primary", elem_id="explain")
+            self.stop = gr.Button("Stop", variant="stop", elem_id="stop")
+
+    def _outputs(self, count: int) -> None:
+        self.status = gr.HTML(blocks.status("Choose a picture and press Explain."), elem_id="status")
+        with gr.Row():
+            self.results = [Result(visible=i < count) for i in range(MAX_MODELS)]
+        self.bar = gr.Image(
+            render.color_bar(False), interactive=False, show_label=False, container=False, height=44, width=320,
+            buttons=[], format="png", alt_text="Colour bar: from no to full strength",
+        )  # fmt: skip
+        with gr.Accordion("How the map is drawn (no model runs)", open=True):
+            self.map = MapControls()
+        with gr.Accordion("Before and after", open=False), gr.Row():
+            self.slider = gr.ImageSlider(
+                format="jpeg",
+                interactive=False,
+                label="Drag to uncover the map",
+                max_height=420,
+                buttons=["fullscreen"],
+            )
+            with gr.Column():
+                self.which = gr.Radio([], label="Model", visible=False)
+                with gr.Row():
+                    self.before = gr.Image(
+                        format="jpeg", interactive=False, label="The picture", buttons=[], alt_text="The picture"
+                    )
+                    self.after = gr.Image(
+                        format="jpeg",
+                        interactive=False,
+                        label="With its map",
+                        buttons=[],
+                        alt_text="The same with its map",
+                    )
+        with gr.Row():
+            self.pack = gr.Button("Prepare the download", size="sm")
+            self.file = gr.File(label="Pictures, raw values and manifest", visible=False)
+
+    def _events(self) -> None:
+        self.gallery.select(_pick_example, None, [self.image, self.example], api_visibility="private", queue=False)
+        for event in (self.image.upload, self.image.clear):
+            event(lambda: "", None, self.example, api_visibility="private", queue=False)
+        self.target.change(_show_classes, self.target, [self.of, self.against], api_visibility="private", queue=False)
+        self.models.change(_update_classes, self.models, [self.of, self.against], api_visibility="private", queue=False)
+        self.method.change(
+            _show_method, self.method, [self.what, self.map.sign, *self.settings], api_visibility="private", queue=False
+        )
+        self.map.sign.change(
+            _allowed_channels,
+            [self.map.sign, self.map.channels],
+            self.map.channels,
+            api_visibility="private",
+            queue=False,
+        )
+
+        self.inputs = [
+            self.image, self.models, self.target, self.of, self.against, self.method, self.kind, self.check, *self.settings
+        ]  # fmt: skip
+        self.pictures = [
+            *(r.image for r in self.results), self.bar, self.slider, self.before, self.after, self.status
+        ]  # fmt: skip
+        outputs = [self.session, self.which, self.file, *(c for r in self.results for c in r.components)]
+        self.started = self.run.click(
+            self._explain, self.inputs, [self.status, *outputs], concurrency_id=MODEL_QUEUE, concurrency_limit=1,
+            api_visibility="private", show_progress="hidden", trigger_mode="once",
+        )  # fmt: skip
+        self.drawn = self.started.then(
+            _draw, [self.session, self.which, *self.map.components], self.pictures, api_visibility="private",
+            show_progress="hidden",
+        )  # fmt: skip
+        self.stop.click(
+            lambda: blocks.status("Stopped."),
+            None,
+            self.status,
+            cancels=[self.started],
+            api_visibility="private",
+            queue=False,
+        )
+        gr.on(
+            [c.change for c in (*self.map.components, self.which)], _draw,
+            [self.session, self.which, *self.map.components], self.pictures, api_visibility="private",
+            show_progress="hidden", trigger_mode="always_last", concurrency_limit=4,
+        )  # fmt: skip
+        # The address always says what is shown, so that it can be sent to somebody; and opening it shows it again.
+        self.run.click(
+            None, [self.models, self.method, self.example, self.target, self.of, self.against], None, js=_WRITE_ADDRESS
+        )
+        self.pack.click(
+            _pack, [self.session, *self.map.components], [self.file, self.status], concurrency_id=MODEL_QUEUE,
+            api_visibility="private",
+        )  # fmt: skip
+
+    def restore(self, page: gr.Blocks) -> None:
+        """When the page opens, read what to show from its address, and show it."""
+        controls_shown = [
+            self.models, self.method, self.image, self.example, self.target, self.of, self.against, self.what, self.map.sign,
+            *self.settings,
+        ]  # fmt: skip
+        page.load(_read_address, None, controls_shown, api_visibility="private", queue=False).then(
+            None, None, None, js=_RUN_IF_ASKED
+        )
+
+    def _explain(self, path, names, target, of, against, method, kind, check, *settings) -> Iterator[dict]:
+        """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
+        shown = {}
+        try:
+            request = _request(path, names, target, of, against, method, kind, settings)
+            path, names, spec, method, settings = request
+            picture = open_image(path)
+            display = fit_within(picture, DISPLAY_SIDE)
+            session = Session(Path(path), spec, settings, display, [], [], [])
+            yield {
+                self.status: blocks.status(f"Loading {names[0]} …"),
+                self.session: None,
+                self.file: gr.update(visible=False),
+                **{r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)},
+                **{c: None for i, r in enumerate(self.results) for c in r.components[1:]},
+            }
+            for i, name in enumerate(names):
+                place = self.results[i]
+                for step in follow(lambda name=name: _explain_one(name, picture, spec, method, settings)):
+                    if isinstance(step, Progress):
+                        yield {
+                            self.status: blocks.status(
+                                f"{name}: {step.done} of {step.total} passes", done=step.done, total=step.total
+                            )
+                        }
+                    elif isinstance(step, Done):
+                        model, explanation = step.value
+                session.models.append(model.name)
+                session.explanations.append(explanation)
+                session.checks.append(None)
+                shown = self._show(place, display, model, explanation)
+                yield shown | {self.status: blocks.status(f"{i + 1} of {len(names)} models done …")}
+                if check:
+                    for step in follow(lambda m=model, e=explanation: _check(m, picture, e, method, settings)):
+                        if isinstance(step, Progress):
+                            yield {
+                                self.status: blocks.status(
+                                    f"{name}: Captum, {step.done} of {step.total} passes",
+                                    done=step.done,
+                                    total=step.total,
+                                )
+                            }
+                        elif isinstance(step, Done):
+                            session.checks[-1] = step.value
+                    yield {place.badge: blocks.badge(session.checks[-1])}
+            yield {
+                self.session: session,
+                self.which: gr.update(
+                    choices=[(n, i) for i, n in enumerate(session.models)], value=0, visible=len(names) > 1
+                ),
+                self.status: blocks.status(_summary(session)),
+            }
+        except Exception as error:
+            yield {self.status: blocks.status(sentence(error), error=True)}
+
+    def _show(self, place: Result, display: Image.Image, model: ImageModel, explanation: Explanation) -> dict:
+        maps, look = controls.MapControls.read(
+            [METHODS[explanation.attribution.method].sign, "max", "image", 99.0, 0.0, "heatmap", 0.7, True]
+        )
+        (image,) = overlays(display, [explanation], maps, look)
+        facts = blocks.facts(explanation, model.class_names)
+        return {
+            place.head: f'<div class="lsd-head"><div class="lsd-model">{html.escape(model.name)}</div>{facts}</div>',
+            place.image: gr.update(value=image, alt_text=_alt(explanation)),
+            place.table: blocks.top_table(explanation),
+        }
+
+
+_WRITE_ADDRESS = """(models, method, example, target, of, against) => {
+  const query = new URLSearchParams();
+  for (const model of models || []) query.append("model", model);
+  query.set("method", method);
+  if (example) query.set("example", example);
+  if (target !== "FIRST_CHOICE" && of) query.set("of", of);
+  if (target === "CONTRAST" && against) query.set("against", against);
+  history.replaceState(null, "", "?" + query);
+}""".replace("FIRST_CHOICE", FIRST_CHOICE).replace("CONTRAST", CONTRAST)
+
+_RUN_IF_ASKED = """() => {
+  if (new URLSearchParams(location.search).has("model")) document.querySelector("#explain").click();
+}"""
+
+
+def _read_address(request: gr.Request) -> list:
+    """Updates of the controls from the page's query string; what it does not name, or names wrongly, stays."""
+    query = request.query_params
+    models = [m[:200] for m in query.getlist("model")][:MAX_MODELS]
+    method = query.get("method") if query.get("method") in METHODS else None
+    example = query.get("example") if query.get("example") in examples() else None
+    of, against = query.get("of"), query.get("against")
+    target = CONTRAST if of and against else OWN_CLASS if of else None
+    return [
+        models or gr.skip(),
+        method or gr.skip(),
+        str(examples()[example]) if example else gr.skip(),
+        example or gr.skip(),
+        target or gr.skip(),
+        gr.update(value=of[:200], visible=True) if of else gr.skip(),
+        gr.update(value=against[:200], visible=True) if of and against else gr.skip(),
+        *(_show_method(method) if method else [gr.skip()] * (2 + len(controls.SETTINGS))),
+    ]
+
+
+def _request(path, names, target, of, against, method, kind, settings):
+    """What the visitor asked for, checked before anything is loaded.
+
+    Raises:
+        LSDError: one sentence on what is missing.
+    """
+    if not path:
+        raise LSDError("There is no picture yet: upload one, paste one, or choose an example.")
+    names = [name.strip() for name in names or [] if name.strip()]
+    if not names:
+        raise LSDError("No model is chosen: pick one to four.")
+    controls.check_public(names)
+    if len(names) > MAX_MODELS:
+        raise LSDError(f"{len(names)} models are chosen, and at most {MAX_MODELS} are compared at a time.")
+    method = find_method(method)
+    settings = controls.chosen_settings(method, settings)
+    if target == FIRST_CHOICE:
+        return path, names, TargetSpec("top1", kind), method.name, settings
+    if not str(of or "").strip():
+        raise LSDError("No class is chosen: type its name or its index under “This class”.")
+    if target == CONTRAST:
+        if not str(against or "").strip():
+            raise LSDError("A contrast needs a second class: type it under “Rather than”.")
+        return path, names, TargetSpec(of, "contrast", against), method.name, settings
+    return path, names, TargetSpec(of, kind), method.name, settings
+
+
+def _explain_one(name: str, picture, spec, method, settings) -> tuple[ImageModel, Explanation]:
+    model = get_model(name)
+    return model, explain(model, picture, spec, method, **settings)
+
+
+def _check(model: ImageModel, picture, explanation: Explanation, method: str, settings: dict) -> CrossCheck | None:
+    if method.startswith("captum:"):
+        return None
+    a = explanation.attribution
+    return crosscheck(model, to_input(model, picture), a.target, method, mine=a, **settings)
+
+
+def _summary(session: Session) -> str:
+    firsts = [e.top[0][1] for e in session.explanations]
+    seconds = sum(e.seconds for e in session.explanations)
+    if len(firsts) == 1:
+        return f"Done in {seconds:.2f} s."
+    agree = (
+        f"All say {firsts[0]}" if len(set(firsts)) == 1 else "They do not agree: " + ", ".join(dict.fromkeys(firsts))
+    )
+    return f"Done in {seconds:.2f} s. {agree}."
+
+
+def _alt(explanation: Explanation) -> str:
+    _, name, p = explanation.top[0]
+    return f"Saliency map of {explanation.model}, whose first choice is {name} with {p:.0%}"
+
+
+def _draw(session: Session | None, which: int | None, *values) -> list:
+    """All pictures anew from the values that are there; the fast event behind every control of the map."""
+    unchanged = [gr.skip()] * (MAX_MODELS + 4)
+    if session is None:
+        return [*unchanged, gr.skip()]
+    try:
+        maps, look = MapControls.read(values)
+        shown = overlays(session.shown, session.explanations, maps, look)
+    except LSDError as error:
+        return [*unchanged, blocks.status(str(error), error=True)]
+    index = min(which or 0, len(shown) - 1)
+    updates = [
+        gr.update(value=image, alt_text=_alt(e)) for image, e in zip(shown, session.explanations, strict=True)
+    ] + [gr.skip()] * (MAX_MODELS - len(shown))
+    bar = gr.update(value=_color_bar(maps.sign, maps.scale))
+    pair = (session.shown, shown[index])
+    return [*updates, bar, pair, session.shown, shown[index], blocks.status(_summary(session))]
+
+
+def _color_bar(sign: str, scale: str) -> Image.Image:
+    unit = {"image": "strongest", "shared": "strongest of all", "rank": "highest rank"}[scale]
+    if sign == "signed":
+        return render.color_bar(True, labels=("against", "0", "for"))
+    what = {"abs": "either way", "positive": "for", "negative": "against"}[sign]
+    return render.color_bar(False, labels=("0", f"{unit}, {what}"))
+
+
+def _pack(session: Session | None, *values) -> list:
+    """The bundle as one zip file."""
+    if session is None:
+        return [gr.skip(), blocks.status("There is nothing to download yet: press Explain first.", error=True)]
+    try:
+        maps, look = MapControls.read(values)
+        image = {"file": session.path.name, "path": None, "sha256": file_sha256(session.path)}
+        models = [get_model(name) for name in session.models]
+        record = bundle.manifest(
+            image, models, session.explanations, session.spec, session.settings, maps, look, session.checks
+        )
+        files = bundle.files(open_image(session.path), session.explanations, record)
+        files[session.path.name] = session.path.read_bytes()
+    except (LSDError, OSError) as error:
+        return [gr.skip(), blocks.status(sentence(error), error=True)]
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:  # PNG and npz are compressed already
+        for name, content in files.items():
+            archive.writestr(name, content)
+    path = Path(tempfile.mkdtemp(prefix="lsd-bundle-")) / "lsd-saliency.zip"
+    path.write_bytes(data.getvalue())
+    return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
+
+
+def _pick_example(event: gr.SelectData) -> list:
+    name = list(examples())[event.index]
+    return [str(examples()[name]), name]
+
+
+def _show_classes(target: str) -> list:
+    return [gr.update(visible=target != FIRST_CHOICE), gr.update(visible=target == CONTRAST)]
+
+
+def _update_classes(models: list[str]) -> list:
+    return [gr.update(choices=controls.class_choices(models or []))] * 2
+
+
+def _show_method(name: str) -> list:
+    method = METHODS[name]
+    return [controls.describe_method(method), method.sign, *controls.show_settings(name)]
+
+
+def _allowed_channels(sign: str, channels: str) -> dict:
+    """Signed maps have no l2 or sum_abs."""
+    if sign != "signed":
+        return gr.update(choices=list(controls.CHANNELS))
+    return gr.update(choices=["max", "sum"], value=channels if channels in ("max", "sum") else "max")

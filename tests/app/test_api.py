@@ -1,0 +1,86 @@
+"""The endpoints as programs see them, through `gradio_client`."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from lsd.demo import CLASS_NAMES, render
+from lsd.images import prepare
+from lsd.models import get_model
+from lsd.saliency.methods import attribute
+from lsd.saliency.targets import Target
+
+
+@pytest.fixture(scope="module")
+def client(page_url):
+    return Client(page_url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return Image.fromarray(render(5, 2**31 + 5).image)
+
+
+def in_base64(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_predict_names_what_is_in_the_picture(client, picture):
+    answer = client.predict(image=in_base64(picture), model="demo:resnet", top=3, api_name="/predict")
+    assert answer["top"][0]["name"] == CLASS_NAMES[5]
+    assert len(answer["top"]) == 3
+    assert answer["top"][0]["probability"] > 0.5
+
+
+def test_saliency_returns_the_values_of_the_library(client, picture):
+    answer = client.predict(
+        image="data:image/png;base64," + in_base64(picture), model="demo:vit", method="integrated_gradients",
+        target=CLASS_NAMES[2], against="top1", settings={"steps": 4}, api_name="/saliency",
+    )  # fmt: skip
+    values = np.load(io.BytesIO(base64.b64decode(answer["values"])))
+    model = get_model("demo:vit")
+    images = model.mean.new_tensor(prepare(picture, model.spec))[None]
+    target = Target(2, "contrast", answer["top"][0]["index"])
+    expected = attribute("integrated_gradients", model, images, target, steps=4).values.numpy()
+    np.testing.assert_allclose(values, expected, atol=1e-6 * np.abs(expected).max())
+    assert answer["target"] == {"kind": "contrast", "index": 2, "against": answer["top"][0]["index"]}
+    overlay = Image.open(io.BytesIO(base64.b64decode(answer["overlay"])))
+    assert overlay.size == picture.size
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"image": "not base64 !"}, "not valid base64"),
+        ({"image": base64.b64encode(b"<svg/>").decode()}, "not a PNG"),
+        ({"image": "example:nothing"}, "no example"),
+        ({"model": "demo:nothing"}, "no model"),
+        ({"model": "resnet999"}, "no model called"),
+        ({"method": "magic"}, "no method"),
+        ({"target": "99"}, "out of range"),
+        ({"settings": {"samples": 3}}, "no setting"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(client, picture, changes, sentence):
+    request = {"image": in_base64(picture), "model": "demo:resnet"} | changes
+    with pytest.raises(AppError, match=sentence) as raised:
+        client.predict(**request, api_name="/saliency")
+    assert "Traceback" not in str(raised.value)
+    assert str(raised.value).count("\n") == 0
+
+
+def test_only_the_two_endpoints_are_offered(client):
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/predict", "/saliency"}
+
+
+def test_a_public_space_opens_no_folder_of_the_machine(client, picture, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "somebody/lsd")
+    with pytest.raises(AppError, match="Folders of this machine"):
+        client.predict(image=in_base64(picture), model="local-dir:/etc", api_name="/predict")

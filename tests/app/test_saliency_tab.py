@@ -1,0 +1,163 @@
+"""The Saliency tab's handlers, called as Gradio calls them."""
+
+import json
+import zipfile
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from lsd.ui import controls, saliency_tab
+from lsd.ui.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS
+from lsd.ui.examples import examples
+from lsd.ui.saliency_tab import SaliencyTab, _draw, _pack, _read_address
+
+DRAWN = next(iter(examples()))
+MAP_VALUES = ["abs", "max", "image", 99.0, 0.0, "heatmap", 0.7, True]
+
+
+@pytest.fixture(scope="module")
+def tab():
+    with gr.Blocks():
+        return SaliencyTab()
+
+
+def run(tab, *, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, method="gradient",
+        kind="log_odds", check=False, **settings):  # fmt: skip
+    values = [settings.get(name, setting.default) for name, setting in SETTINGS.items()]
+    path = str(examples()[DRAWN]) if path is None else path
+    return list(tab._explain(path, list(models), target, of, against, method, kind, check, *values))
+
+
+def session_of(tab, updates):
+    return next(u[tab.session] for u in reversed(updates) if u.get(tab.session) is not None)
+
+
+def last_status(tab, updates):
+    return next(u[tab.status] for u in reversed(updates) if tab.status in u)
+
+
+def test_each_model_is_shown_as_soon_as_it_is_done(tab):
+    updates = run(tab, models=["demo:resnet", "demo:vit"])
+    order = [i for u in updates for i in (0, 1) if isinstance(u.get(tab.results[i].head), str)]
+    assert order == [0, 1]
+    session = session_of(tab, updates)
+    assert session.models == ["demo:resnet", "demo:vit"]
+    assert [e.top[0][1] for e in session.explanations] == [DRAWN, DRAWN]
+    assert f"All say {DRAWN}" in last_status(tab, updates)
+
+
+def test_the_badge_says_that_captum_agrees(tab):
+    updates = run(tab, check=True)
+    assert any("Captum agrees" in (u.get(tab.results[0].badge) or "") for u in updates)
+
+
+def test_where_captum_cannot_compare_the_badge_says_why(tab):
+    updates = run(tab, models=["demo:vit"], method="grad_cam", check=True)
+    assert any("laid out as tokens" in (u.get(tab.results[0].badge) or "") for u in updates)
+
+
+def test_a_contrast_takes_names_and_indices(tab):
+    session = session_of(tab, run(tab, target=CONTRAST, of="striped star", against="3"))
+    target = session.explanations[0].attribution.target
+    assert (target.kind, target.against) == ("contrast", 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"path": ""}, "no picture"),
+        ({"models": []}, "No model is chosen"),
+        ({"models": ["demo:resnet"] * 5}, "at most 4"),
+        ({"models": ["no_such_model"]}, "There is no model called"),
+        ({"models": ["<img src=x onerror=alert(1)>"]}, "There is no model called"),
+        ({"target": OWN_CLASS}, "No class is chosen"),
+        ({"target": OWN_CLASS, "of": "zebra crossing"}, "No class of this model"),
+        ({"target": OWN_CLASS, "of": "16"}, "out of range"),
+        ({"target": CONTRAST, "of": "1"}, "needs a second class"),
+        ({"target": CONTRAST, "of": "1", "against": "1"}, "two different classes"),
+        ({"models": ["demo:vit"], "method": "guided_backprop"}, "uses GELU"),
+        ({"method": "smoothgrad", "samples": 3}, "even"),
+        ({"method": "smoothgrad", "sigma": 7}, "lies between"),
+        ({"method": "grad_cam", "layer": "nowhere"}, "has no layer"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_in_the_page(tab, changes, sentence):
+    status = last_status(tab, run(tab, **changes))
+    assert sentence in status
+    assert 'role="alert"' in status
+    assert "<img" not in status
+
+
+def test_a_file_that_is_no_picture_is_refused(tab, tmp_path):
+    path = tmp_path / "note.png"
+    path.write_text("not a picture")
+    assert 'role="alert"' in last_status(tab, run(tab, path=str(path)))
+
+
+def test_progress_is_shown_and_closing_stops_the_work(tab):
+    values = [{"samples": 512, "batch_size": 2}.get(name, s.default) for name, s in SETTINGS.items()]
+    job = tab._explain(
+        str(examples()[DRAWN]), ["demo:resnet"], FIRST_CHOICE, None, None, "smoothgrad", "log_odds", False, *values
+    )
+    for update in job:
+        if "of 512 passes" in update.get(tab.status, ""):
+            break
+    job.close()  # what Gradio does when Stop is pressed
+    model = saliency_tab.get_model("demo:resnet")
+    assert model.lock.acquire(timeout=5), "the work goes on after it was closed"
+    model.lock.release()
+
+
+def test_drawing_again_runs_no_model(tab, monkeypatch):
+    session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"]))
+    monkeypatch.setattr(saliency_tab, "get_model", lambda name: pytest.fail("a model was asked for"))
+    first = _draw(session, 0, *MAP_VALUES)
+    signed = _draw(session, 0, "signed", *MAP_VALUES[1:])
+    assert np.any(np.asarray(first[0]["value"]) != np.asarray(signed[0]["value"]))
+    assert "demo:resnet" in first[0]["alt_text"]
+
+
+def test_a_map_that_is_not_defined_is_a_sentence(tab):
+    session = session_of(tab, run(tab))
+    assert "leaves no sign" in _draw(session, 0, "signed", "l2", *MAP_VALUES[2:])[-1]
+
+
+def test_the_bundle_holds_pictures_values_and_manifest(tab):
+    session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"]))
+    update, _ = _pack(session, *MAP_VALUES)
+    with zipfile.ZipFile(update["value"]) as archive:
+        names = set(archive.namelist())
+        record = json.loads(archive.read("manifest.json"))
+        with archive.open("attributions.npz") as file:
+            arrays = dict(np.load(file))
+    assert {"demo_resnet.png", "demo_vit.png", "comparison.png"} <= names
+    assert record["request"]["models"] == ["demo:resnet", "demo:vit"]
+    np.testing.assert_array_equal(arrays["demo_vit"], session.explanations[1].attribution.values.numpy())
+
+
+class Request:
+    def __init__(self, query):
+        from starlette.datastructures import QueryParams
+
+        self.query_params = QueryParams(query)
+
+
+def test_the_address_restores_the_controls():
+    updates = _read_address(Request("model=demo:vit&model=demo:resnet&method=grad_cam&of=3&against=5&example=" + DRAWN))
+    assert updates[0] == ["demo:vit", "demo:resnet"]
+    assert updates[1] == "grad_cam"
+    assert updates[3] == DRAWN
+    assert updates[4] == CONTRAST
+
+
+def test_a_hostile_address_changes_nothing():
+    updates = _read_address(Request("method=../../etc&example=<script>&model="))
+    assert not any(isinstance(u, str | list) for u in updates[1:])
+
+
+def test_the_choices_name_each_class_once():
+    values = [value for _, value in controls.class_choices(["demo:resnet", "demo:vit"])]
+    assert len(values) == len(set(values)) == 16
+    imagenet = dict(controls.class_choices(["resnet50.a1_in1k"]))
+    assert {imagenet["crane  ·  134"], imagenet["crane  ·  517"]} == {"134", "517"}  # a name that two classes share

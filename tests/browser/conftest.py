@@ -1,0 +1,51 @@
+"""A page in a headless Chromium. Without one the tests skip and say so."""
+
+import os
+import shutil
+
+import pytest
+
+from lsd.ui.page import build, launch_settings
+
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def _chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("LSD_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The address of the page, with the demo models alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LSD_MODEL_PATH", raising=False)
+        page = build()
+        _, url, _ = page.launch(**launch_settings(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+        yield url
+        page.close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    path = _chromium()
+    if path is None:
+        pytest.skip("no Chromium on this machine: install one, or set LSD_CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser):
+    """A fresh page; what goes wrong in its console fails the test."""
+    page = browser.new_page(viewport={"width": 1500, "height": 1150})
+    page.set_default_timeout(45_000)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert not errors, errors

@@ -1,0 +1,75 @@
+"""The Saliency tab as a visitor meets it."""
+
+import pytest
+
+from lsd.ui.examples import examples
+
+pytestmark = pytest.mark.browser
+
+DRAWN = next(iter(examples()))
+MAPS = "img[alt^='Saliency map of']"
+
+
+def wait_for_status(tab, text):
+    tab.wait_for_function("text => document.querySelector('#status')?.innerText.includes(text)", arg=text)
+
+
+def wait_for_maps(tab, count):
+    tab.wait_for_function(
+        "([css, n]) => [...document.querySelectorAll(css)].filter(i => i.complete && i.naturalWidth).length === n",
+        arg=[MAPS, count],
+    )
+
+
+def test_a_visitor_gets_a_map_with_one_click(server, tab):
+    tab.goto(server, wait_until="domcontentloaded")
+    tab.locator("#explain").click()
+    wait_for_status(tab, "Done in")
+    wait_for_maps(tab, 3)
+    assert tab.get_by_text("Captum agrees").count() == 3
+
+
+def test_an_address_shows_what_it_says(server, tab):
+    tab.goto(f"{server}?model=demo:shortcut&method=grad_cam&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    wait_for_maps(tab, 1)
+    assert "demo:shortcut" in tab.locator(MAPS).get_attribute("alt")
+    assert "method=grad_cam" in tab.url
+
+
+def test_the_overlay_changes_without_another_run(server, tab):
+    tab.goto(f"{server}?model=demo:resnet&method=gradient&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    wait_for_maps(tab, 1)
+    before = tab.locator(MAPS).get_attribute("src")
+    status = tab.inner_text("#status")
+    tab.get_by_label("map alone", exact=True).first.click()
+    tab.wait_for_function("([css, src]) => document.querySelector(css).src !== src", arg=[MAPS, before])
+    assert tab.inner_text("#status") == status, "it ran again"
+
+
+def test_a_file_that_is_no_picture_gets_a_sentence(server, tab, tmp_path):
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nonsense" * 10)
+    tab.goto(server, wait_until="domcontentloaded")
+    tab.locator("#explain").wait_for()
+    tab.get_by_label("Clear").or_(tab.get_by_label("Remove")).first.click()
+    tab.locator("input[type=file]").first.set_input_files(str(path))
+    tab.wait_for_timeout(1000)
+    tab.locator("#explain").click()
+    tab.wait_for_selector("#status [role=alert]")
+    assert "Traceback" not in tab.inner_text("body")
+
+
+def test_the_keyboard_reaches_the_examples_and_the_button(server, tab):
+    tab.goto(server, wait_until="domcontentloaded")
+    tab.locator("#explain").wait_for()
+    reached = set()
+    for _ in range(40):
+        tab.keyboard.press("Tab")
+        reached.add(tab.evaluate("document.activeElement.id || document.activeElement.className || ''"))
+        if "explain" in reached:
+            break
+    assert "explain" in reached
+    tab.keyboard.press("Enter")
+    wait_for_status(tab, "Done in")
