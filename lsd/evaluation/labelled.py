@@ -25,6 +25,7 @@ from lsd.models import ImageModel
 DEMO_SETS = {"demo": "none", "demo:true-tags": "true", "demo:misleading-tags": "misleading"}
 DEMO_PER_CLASS = 100  # without a limit: the held-out pictures that the demo models' stated accuracies are measured on
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+MAX_BYTES = int(os.environ.get("LSD_MAX_DATASET_BYTES", 2 * 2**30))  # of a data set on the Hub
 HELD_OUT = ("validation", "valid", "val", "dev", "test")  # the splits preferred when none is named, best first
 
 _NUMBERED = re.compile(r"([0-9]{4})(?:_(n[0-9]{8}))?(_.*)?")  # 0207, 0207_retriever, 0207_n02099601_retriever
@@ -396,16 +397,17 @@ def _load_table(source: str):
 
 
 def _check_reachable(name: str, cache: Path) -> None:
-    """Ask the Hub once, briefly: `datasets` alone tries for half a minute before it says that there is no network.
+    """Ask the Hub once, briefly: `datasets` alone tries for half a minute before it says that there is no network, and
+    downloads whatever it finds, however large.
 
     Raises:
-        DataError: no such data set, or no network and no copy from earlier.
+        DataError: no such data set, larger than `MAX_BYTES`, or no network and no copy from earlier.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        HfApi().dataset_info(name, timeout=10)
+        files = HfApi().dataset_info(name, timeout=10, files_metadata=True).siblings or []
     except GatedRepoError as error:
         raise DataError(f"{name} is gated: accept its terms on the Hub and log in with `hf auth login`.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
@@ -416,6 +418,13 @@ def _check_reachable(name: str, cache: Path) -> None:
                 f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; "
                 f"ready here: {', '.join(available_sets())}."
             ) from error
+        return
+    size = sum(file.size or 0 for file in files)
+    if size > MAX_BYTES:
+        raise DataError(
+            f"{name} is too large: its files take {size / 2**30:.1f} GiB and at most {MAX_BYTES / 2**30:.1f} GiB are "
+            "downloaded here (LSD_MAX_DATASET_BYTES)."
+        )
 
 
 __all__ = [

@@ -278,6 +278,20 @@ def test_offline_is_said_at_once(monkeypatch):
     assert one_sentence(error) and time.perf_counter() - start < 5
 
 
+def test_a_data_set_that_is_too_large_is_not_downloaded(monkeypatch):
+    from types import SimpleNamespace
+
+    import datasets
+    import huggingface_hub
+
+    huge = SimpleNamespace(siblings=[SimpleNamespace(size=2**40), SimpleNamespace(size=None)])
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *args, **kwargs: huge)
+    monkeypatch.setattr(datasets, "load_dataset", lambda **kwargs: pytest.fail("it was downloaded"))
+    with pytest.raises(DataError, match=r"too large: its files take 1024\.0 GiB") as error:
+        open_set("hf:somebody/huge@test")
+    assert one_sentence(error)
+
+
 def test_indices_come_as_integers():
     opened = open_set("demo", limit=3)
     found = true_indices(opened, with_head(16, CLASS_NAMES))
