@@ -1,0 +1,125 @@
+"""The command line, called as `python -m lsd` calls it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsd.cli import main
+from lsd.demo import render
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "drawn.png"
+    Image.fromarray(render(6, 2**31 + 6, size=160).image).resize((200, 160)).save(path)
+    return path
+
+
+def saliency(*arguments):
+    return main(["saliency", *map(str, arguments)])
+
+
+def test_a_comparison_is_written_and_made_again_bit_for_bit(picture, tmp_path, capsys):
+    output = tmp_path / "maps"
+    assert saliency(
+        picture, "--model", "demo:resnet", "--model", "demo:shortcut", "--method", "smoothgrad", "--set", "samples=4",
+        "--target", "top1", "--against", "top2", "--check", "--output", output,
+    ) == 0  # fmt: skip
+    assert "differs from Captum by" in capsys.readouterr().out
+    record = json.loads((output / "manifest.json").read_text())
+    assert [r["model"] for r in record["results"]] == ["demo:resnet", "demo:shortcut"]
+    assert record["results"][0]["target"]["kind"] == "contrast"
+    assert all(len(r["weights"]["sha256"]) == 64 and len(r["top"]) == 5 for r in record["results"])
+    assert record["results"][0]["captum_difference"] <= 1e-5
+    with Image.open(output / "demo_resnet.png") as overlay:
+        assert overlay.size == (200, 160)  # the picture's own size, not the model's
+    with np.load(output / "attributions.npz") as arrays:
+        assert arrays["demo_shortcut"].dtype == np.float32
+        assert arrays["demo_shortcut"].shape == (1, 3, 96, 96)
+    assert saliency("--from", output / "manifest.json") == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 2
+
+
+def test_other_values_are_told_and_end_non_zero(picture, tmp_path, capsys):
+    output = tmp_path / "maps"
+    saliency(picture, "--model", "demo:resnet", "--output", output)
+    record = json.loads((output / "manifest.json").read_text())
+    record["results"][0]["values_sha256"] = "0" * 64
+    (output / "manifest.json").write_text(json.dumps(record))
+    assert saliency("--from", output / "manifest.json") == 1
+    assert "different by 0.0e+00" in capsys.readouterr().out
+
+
+def test_a_layer_asked_for_by_name_is_taken_again(picture, tmp_path, capsys):
+    output = tmp_path / "maps"
+    saliency(picture, "--model", "demo:resnet", "--method", "grad_cam", "--set", "layer=layer2", "--output", output)
+    record = json.loads((output / "manifest.json").read_text())
+    assert record["request"]["settings"] == {"layer": "layer2"}
+    assert saliency("--from", output / "manifest.json", "--output", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "comparison.png").is_file()
+
+
+def test_another_picture_is_refused(picture, tmp_path, capsys):
+    output = tmp_path / "maps"
+    saliency(picture, "--model", "demo:resnet", "--output", output)
+    other = tmp_path / "other.png"
+    Image.new("RGB", (96, 96)).save(other)
+    assert saliency(other, "--from", output / "manifest.json") == 2
+    assert "SHA-256 differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Which picture?"),
+        (["{picture}"], "Which model?"),
+        (["nowhere.png", "--model", "demo:resnet"], "nowhere.png"),
+        (["{picture}", "--model", "demo:nothing"], "no model demo:nothing"),
+        (["{picture}", "--model", "demo:resnet", "--method", "magic"], "no method"),
+        (["{picture}", "--model", "demo:resnet", "--target", "99"], "out of range"),
+        (["{picture}", "--model", "demo:resnet", "--target", "zebra"], "No class"),
+        (["{picture}", "--model", "demo:resnet", "--set", "samples"], "not a setting"),
+        (["{picture}", "--model", "demo:resnet", "--set", "samples=9"], "has no setting"),
+        (["{picture}", "--model", "demo:resnet", "--sign", "signed", "--channels", "l2"], "no sign"),
+        (["{picture}", "--model", "demo:resnet", "--style", "sticker"], "no overlay"),
+        (["{picture}", "--model", "demo:resnet", "--opacity", "2"], "between 0 and 1"),
+        (["{picture}", "--model", "demo:resnet", "--output", "{picture}"], "choose another --output"),
+        (["--from", "{picture}"], "not a manifest"),
+        (["--from", "nowhere.json"], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(picture, capsys, arguments, sentence):
+    assert saliency(*(a.format(picture=picture) for a in arguments)) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.startswith("lsd: ") and error.count("\n") == 1
+
+
+def test_the_models_are_listed_by_family(capsys):
+    assert main(["models"]) == 0
+    listed = capsys.readouterr().out
+    assert "demo:resnet" in listed
+    assert listed.index("ConvNeXt") < listed.index("ResNet") < listed.index("XCiT")
+
+
+def test_all_of_timm_is_searched(capsys):
+    assert main(["models", "resnet18*"]) == 0
+    assert "resnet18.a1_in1k" in capsys.readouterr().out
+    assert main(["models", "nothing-like-it"]) == 2
+    assert "No pretrained timm model matches" in capsys.readouterr().err
+
+
+def test_the_methods_are_described(capsys):
+    assert saliency("--list-methods") == 0
+    assert "Sundararajan" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m lsd models | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
