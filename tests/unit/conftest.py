@@ -16,16 +16,14 @@ from benchmarks.families import Case, randomize
 from lsd.models import ImageModel
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_network():
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
     """A unit test that asks for the network fails at once, everywhere, instead of only where there is none."""
 
     def refuse(*_):
         raise OSError("unit tests have no network")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket.socket, "connect", refuse)
-        yield
+    monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
 @functools.cache
