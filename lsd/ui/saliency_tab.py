@@ -78,7 +78,7 @@ class SaliencyTab:
             sources=["upload", "clipboard", "webcam"],
         )  # fmt: skip
         self.gallery = gr.Gallery(
-            [(str(path), name) for name, path in examples().items()], label="Or one of these", columns=4, height=250,
+            [(str(path), name) for name, path in examples().items()], label="Or one of these", columns=3, height=270,
             buttons=[], allow_preview=False, object_fit="cover", interactive=False, elem_classes="lsd-examples",
         )  # fmt: skip
         self.example = gr.Textbox(example, visible=False)

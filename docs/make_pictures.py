@@ -1,0 +1,71 @@
+"""Make the README's pictures again: python docs/make_pictures.py
+
+Needs a Chromium, and three ImageNet models under LSD_MODEL_PATH (or a network). The pictures show scikit-image's
+photos and drawn pictures only.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lsd.cli import main  # noqa: E402  (the path must be set first)
+from lsd.ui.controls import default_models  # noqa: E402
+from lsd.ui.examples import examples  # noqa: E402
+from lsd.ui.page import build, launch_settings  # noqa: E402
+
+OUTPUT = ROOT / "docs" / "pictures"
+
+
+def save(picture: bytes, name: str, height: int | None = None) -> None:
+    """Write a screenshot as a PNG of 256 colours, cut to `height`."""
+    path = OUTPUT / name
+    path.write_bytes(picture)
+    with Image.open(path) as image:
+        image = image.convert("RGB").crop((0, 0, image.width, min(image.height, height or image.height)))
+        image.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+
+
+def comparison() -> None:
+    """A sheet by the command line."""
+    cat = next(path for name, path in examples().items() if "cat" in name)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["saliency", str(cat), "--method", "smoothgrad", "--scale", "rank", "--output", folder]
+        main(arguments + [a for model in default_models() for a in ("--model", model)])
+        shutil.copy(Path(folder) / "comparison.png", OUTPUT / "comparison.png")
+
+
+def screenshots() -> None:
+    """Both tabs, as a visitor sees them."""
+    page = build()
+    _, url, _ = page.launch(**launch_settings(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page(viewport={"width": 1400, "height": 1050})
+        models = "&".join(f"model={name}" for name in default_models())
+        tab.goto(f"{url}?{models}&method=smoothgrad&example=Chelsea+the+cat", wait_until="domcontentloaded")
+        done = "document.querySelector('#status')?.innerText.includes('Done in')"
+        tab.wait_for_function(done, timeout=240_000)
+        tab.wait_for_timeout(2500)
+        save(tab.screenshot(full_page=True), "saliency.png", 1150)
+        tab.get_by_role("tab", name="Mistakes").click()
+        tab.get_by_role("button", name="Find the mistakes").click()
+        tab.wait_for_function("document.body.innerText.includes('turns the answer from')", timeout=240_000)
+        tab.wait_for_timeout(2500)
+        save(tab.screenshot(full_page=True), "mistakes.png", 2400)
+        browser.close()
+    page.close()
+
+
+if __name__ == "__main__":
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    comparison()
+    screenshots()
