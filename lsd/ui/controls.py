@@ -211,15 +211,3 @@ class MapControls:
         """The settings that the values stand for. Raises LSDError for a combination that is not defined."""
         sign, channels, scale, clip, blur, style, opacity, frame = values
         return MapSettings(sign, channels, float(clip), float(blur), scale), Look(style, float(opacity), bool(frame))
-
-
-def picture_input(**settings) -> gr.Image:
-    """A `gr.Image` that hands over the path of the uploaded file, undecoded.
-
-    `gr.Image` decodes whatever arrives before any code of ours sees it: a bomb of 169 megapixels fills the memory, and
-    a damaged file is an error that nobody explains. Here only `lsd.images.open_image` decodes, within its limits.
-    """
-    component = gr.Image(type="filepath", **settings)
-    # On the instance, because Gradio writes a stub file beside every module that derives from a component.
-    component.preprocess = lambda payload: payload.path if payload else None
-    return component

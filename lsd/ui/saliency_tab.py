@@ -24,6 +24,7 @@ from lsd.ui import blocks, controls
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, MapControls
 from lsd.ui.examples import examples
 from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, sentence
+from lsd.ui.picture_input import PictureInput
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 
@@ -73,8 +74,8 @@ class SaliencyTab:
         self._events()
 
     def _inputs(self, models: Sequence[str], example: str) -> None:
-        self.image = controls.picture_input(
-            value=str(examples()[example]), label="Picture", height=280,
+        self.image = PictureInput(
+            str(examples()[example]), type="filepath", label="Picture", height=280,
             sources=["upload", "clipboard", "webcam"],
         )  # fmt: skip
         self.gallery = gr.Gallery(

@@ -1,0 +1,17 @@
+"""The one way in for visitors' pictures. In a module of its own: Gradio writes a stub file (.pyi) beside it."""
+
+import gradio as gr
+
+
+class PictureInput(gr.Image):
+    """A `gr.Image` that hands over the path of the uploaded file, undecoded.
+
+    `gr.Image` decodes whatever arrives before any code of ours sees it: a bomb of 169 megapixels fills the memory, and
+    a damaged file is an error that nobody explains. Here only `lsd.images.open_image` decodes, within its limits.
+    """
+
+    is_template = True  # tells Gradio that the browser's side is that of its parent
+
+    def preprocess(self, payload) -> str | None:
+        """The path of the uploaded file, or None."""
+        return payload.path if payload else None
