@@ -2,6 +2,7 @@
 
 import html
 
+from lsd.labels import short
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation
 
@@ -100,8 +101,6 @@ def _passes(count: int) -> str:
 
 def describe_target(explanation: Explanation, class_names: tuple[str, ...]) -> str:
     """ "log-odds of tabby", "logit of tabby − logit of lynx"."""
-    from lsd.labels import short
-
     target = explanation.attribution.target
     name = short(class_names[target.index])
     if target.kind == "contrast":
@@ -114,9 +113,10 @@ def badge(check: CrossCheck | None) -> str:
     if check is None:
         return ""
     if check.agrees is None:
+        reason = html.escape(check.reason)
         return (
-            f'<span class="lsd-badge lsd-none" title="{html.escape(check.reason)}">Captum: nothing to compare</span>'
-            + (f'<div class="lsd-note">{html.escape(check.reason)}</div>')
+            f'<span class="lsd-badge lsd-none" title="{reason}">Captum: nothing to compare</span>'
+            f'<div class="lsd-note">{reason}</div>'
         )
     kind, sign, word = ("lsd-good", "✓", "agrees") if check.agrees else ("lsd-bad", "✗", "differs")
     return (

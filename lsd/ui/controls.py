@@ -163,12 +163,12 @@ def chosen_settings(method: Method, values: Sequence) -> dict:
 class MapControls:
     """How a map is drawn: everything here works on values that are there already, so no model runs."""
 
-    def __init__(self, sign: str = "abs"):
+    def __init__(self):
         default, look = MapSettings(), Look()
         with gr.Row():
             self.sign = gr.Radio(
                 [("strength (abs)", "abs"), ("for", "positive"), ("against", "negative"), ("both (signed)", "signed")],
-                value=sign, label="Sign",
+                value=default.sign, label="Sign",
                 info="In photos, dark-on-light and light-on-dark are the same thing to a network, so strength is the "
                 "default for gradients; Grad-CAM shows what speaks for the class.",
             )  # fmt: skip

@@ -18,8 +18,9 @@ from lsd.models import ImageModel, get_model
 from lsd.saliency import bundle
 from lsd.saliency.crosscheck import CrossCheck, crosscheck
 from lsd.saliency.explain import Explanation, TargetSpec, explain, to_input
+from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS, find_method
-from lsd.saliency.views import overlays
+from lsd.saliency.views import Look, overlays
 from lsd.ui import blocks, controls
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, MapControls
 from lsd.ui.examples import examples
@@ -170,7 +171,7 @@ class SaliencyTab:
             self._explain, self.inputs, [self.status, *outputs], concurrency_id=MODEL_QUEUE, concurrency_limit=1,
             api_visibility="private", show_progress="hidden", trigger_mode="once",
         )  # fmt: skip
-        self.drawn = self.started.then(
+        self.started.then(
             _draw, [self.session, self.which, *self.map.components], self.pictures, api_visibility="private",
             show_progress="hidden",
         )  # fmt: skip
@@ -208,10 +209,8 @@ class SaliencyTab:
 
     def _explain(self, path, names, target, of, against, method, kind, check, *settings) -> Iterator[dict]:
         """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
-        shown = {}
         try:
-            request = _request(path, names, target, of, against, method, kind, settings)
-            path, names, spec, method, settings = request
+            path, names, spec, method, settings = _request(path, names, target, of, against, method, kind, settings)
             picture = open_image(path)
             display = fit_within(picture, DISPLAY_SIDE)
             session = Session(Path(path), spec, settings, display, [], [], [])
@@ -262,10 +261,8 @@ class SaliencyTab:
             yield {self.status: blocks.status(sentence(error), error=True)}
 
     def _show(self, place: Result, display: Image.Image, model: ImageModel, explanation: Explanation) -> dict:
-        maps, look = controls.MapControls.read(
-            [METHODS[explanation.attribution.method].sign, "max", "image", 99.0, 0.0, "heatmap", 0.7, True]
-        )
-        (image,) = overlays(display, [explanation], maps, look)
+        maps = MapSettings(sign=METHODS[explanation.attribution.method].sign)
+        (image,) = overlays(display, [explanation], maps, Look())
         facts = blocks.facts(explanation, model.class_names)
         return {
             place.head: f'<div class="lsd-head"><div class="lsd-model">{html.escape(model.name)}</div>{facts}</div>',
