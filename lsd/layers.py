@@ -6,7 +6,7 @@ Networks lay out their activations in three ways, and mixing them up gives a map
 - "nhwc": (N, h, w, C), Swin, and other networks that keep channels last
 - "tokens": (N, P + h·w, C), transformers; the P prefix tokens (class token, registers) come first and have no place
 
-`to_grid` brings all three to (N, C, h, w).
+`to_grid` brings all three to (N, C, h, w). After pooling there are "vector"s, (N, C), with channels but no places.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ class Layer:
 
     Attributes:
         name: the module's dotted name inside the timm network ("layer4.2.conv3").
-        layout: "nchw", "nhwc", "tokens", or "other" where there are no places to map (vectors, attention matrices).
+        layout: "nchw", "nhwc", "tokens", "vector", or "other" where nothing is known (windows, attention matrices).
         channels: number of channels (0 for "other").
-        height, width: of the grid of places (0 for "other").
+        height, width: of the grid of places (0 where there is none).
         prefix: tokens before the grid, 0 but for "tokens".
     """
 
@@ -81,6 +81,94 @@ def _some_names(model: ImageModel) -> str:
     return ", ".join(names[:6]) + (f" … ({len(list(model.net.modules())) - 1} in all)" if names else "")
 
 
+@dataclass(frozen=True)
+class Tap:
+    """Where activations are read: what a module puts out, or, with `inside`, what it is given.
+
+    The empty name stands for the logits.
+    """
+
+    name: str
+    inside: bool = False
+
+
+class _Reached(Exception):
+    """Ends a forward pass whose remaining layers nobody needs."""
+
+
+def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, Tensor]:
+    """The activations at `taps` for images (N, 3, H, W) in [0, 1]; the pass stops as soon as all of them are there.
+
+    Hooks are removed however the pass ends, and the model is locked meanwhile. Of a module that runs several times the
+    last output is taken, as in `list_layers`. Gradients flow back from what is returned to the images.
+
+    Raises:
+        UndefinedError: a name that no module has, or a module that did not run or put out no single tensor.
+    """
+    wanted = set(taps)
+    inner = [tap for tap in wanted if tap.name]
+    modules = dict(model.net.named_modules())
+    for tap in inner:
+        if tap.name not in modules:
+            raise UndefinedError(f"{model.name} has no layer “{tap.name}”; it has {_some_names(model)}.")
+    captured: dict[Tap, Tensor] = {}
+    runs = _count_runs(model)
+    left = {tap: runs.get(tap.name, 1) for tap in inner}
+
+    def note(tap: Tap, value: object) -> Tensor | None:
+        left[tap] -= 1
+        if left[tap] > 0 or not isinstance(value, Tensor):
+            return None
+        captured[tap] = value
+        if len(captured) == len(wanted):
+            raise _Reached
+        return value.clone()  # the network may go on in place
+
+    def after(tap: Tap):
+        return lambda _module, _inputs, output: note(tap, output)
+
+    def before(tap: Tap):
+        def hook(_module, inputs):
+            value = note(tap, inputs[0] if inputs else None)
+            return None if value is None else (value, *inputs[1:])
+
+        return hook
+
+    with model.lock:
+        handles = []
+        try:
+            for tap in inner:
+                module = modules[tap.name]
+                handles.append(
+                    module.register_forward_pre_hook(before(tap)) if tap.inside
+                    else module.register_forward_hook(after(tap))
+                )  # fmt: skip
+            logits = model(images)
+            if Tap("") in wanted:
+                captured[Tap("")] = logits
+        except _Reached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+    for tap in inner:
+        if tap not in captured:
+            raise UndefinedError(
+                f"{tap.name} of {model.name} does not put out one tensor; choose a layer inside or around it."
+            )
+    return captured
+
+
+_runs: "weakref.WeakKeyDictionary[ImageModel, dict[str, int]]" = weakref.WeakKeyDictionary()
+
+
+def _count_runs(model: ImageModel) -> dict[str, int]:
+    """How often each module runs in one pass."""
+    if model not in _runs:
+        _trace(model)
+    return _runs[model]
+
+
 _traced: "weakref.WeakKeyDictionary[ImageModel, tuple[Layer, ...]]" = weakref.WeakKeyDictionary()
 
 
@@ -96,11 +184,13 @@ def list_layers(model: ImageModel) -> tuple[Layer, ...]:
 
 @torch.no_grad()
 def _trace(model: ImageModel) -> dict[str, tuple[int, ...]]:
-    """Module name → shape of its output for one picture, in order of execution."""
+    """Module name → shape of its output for one picture, in order of execution; counts their runs on the way."""
     shapes: dict[str, tuple[int, ...]] = {}
+    runs: dict[str, int] = {}
 
     def hook(name: str):
         def note(_module, _inputs, output):
+            runs[name] = runs.get(name, 0) + 1
             if isinstance(output, Tensor):
                 shapes.pop(name, None)
                 shapes[name] = tuple(output.shape)
@@ -114,6 +204,7 @@ def _trace(model: ImageModel) -> dict[str, tuple[int, ...]]:
         finally:
             for handle in handles:
                 handle.remove()
+    _runs[model] = runs
     return shapes
 
 
@@ -138,6 +229,8 @@ def describe(model: ImageModel, name: str, shape: Sequence[int]) -> Layer:
             grid = _token_grid(model, shape[1] - prefix)
             if grid:
                 return Layer(name, "tokens", shape[2], *grid, prefix)
+    if len(shape) == 2 and shape[0] == 1:
+        return Layer(name, "vector", shape[1])
     return Layer(name, "other")
 
 
@@ -186,6 +279,45 @@ def find_layer(model: ImageModel, name: str) -> Layer:
     if name in dict(model.net.named_modules()) and name:
         raise UndefinedError(f"{name} of {model.name} does not put out one tensor; choose a layer inside or around it.")
     raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
+
+
+def curated_layers(model: ImageModel) -> list[Layer]:
+    """The layers to look at first, from the input on: a network's stages and its blocks.
+
+    A block is a numbered module with modules of its own (`layer1.0`, `stages.2.blocks.5`, `blocks.11`), at most two
+    numbers deep; a stage is what holds blocks and puts out their last one's tensor. Networks without blocks (VGG) are
+    given by their outermost layers.
+    """
+    modules = dict(model.net.named_modules())
+    grids = [layer for layer in list_layers(model) if layer.height]
+    chosen = []
+    for layer in grids:
+        parts = layer.name.split(".")
+        numbers = [i for i, part in enumerate(parts) if part.isdecimal()]
+        composite = any(True for _ in modules[layer.name].children())
+        numbered = composite and numbers and numbers[-1] == len(parts) - 1 and len(numbers) <= 2
+        holder = composite and len(numbers) <= 1 and any(n.isdecimal() for n, _ in modules[layer.name].named_children())
+        if (numbered or holder) and "downsample" not in parts and "shortcut" not in parts:
+            chosen.append(layer)
+    return chosen or [layer for layer in grids if layer.name.count(".") <= 1]
+
+
+def attention_heads(model: ImageModel, name: str) -> int:
+    """How many heads the attention module called `name` has, all of whose outputs enter its `proj` side by side.
+
+    Raises:
+        UndefinedError: no such module, or none that is built in this way.
+    """
+    modules = dict(model.net.named_modules())
+    if not name or name not in modules:
+        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
+    count = getattr(modules[name], "num_heads", None)
+    proj = getattr(modules[name], "proj", None)
+    if not isinstance(count, int) or not isinstance(proj, nn.Linear) or proj.in_features % count:
+        known = [n for n, m in modules.items() if isinstance(getattr(m, "num_heads", None), int)]
+        where = f"its attention layers are {', '.join(known[:3])} …" if known else "it has no attention heads"
+        raise UndefinedError(f"{name} of {model.name} is no attention layer whose heads can be told apart; {where}.")
+    return count
 
 
 _deepest: "weakref.WeakKeyDictionary[ImageModel, str]" = weakref.WeakKeyDictionary()

@@ -17,7 +17,7 @@ BY_NAME = {case.name: case for case in CASES}
 
 @pytest.mark.parametrize("name, layer, expected", [
     ("test_resnet", "layer2", Layer("layer2", "nchw", 48, 8, 8)),
-    ("test_resnet", "global_pool", Layer("global_pool", "other")),
+    ("test_resnet", "global_pool", Layer("global_pool", "vector", 96)),
     ("test_convnext", "stages.0", Layer("stages.0", "nchw", 24, 16, 16)),
     ("test_convnext", "stages.0.blocks.0.mlp.fc1", Layer("stages.0.blocks.0.mlp.fc1", "nhwc", 96, 16, 16)),
     ("test_mambaout", "stages.1", Layer("stages.1", "nhwc", 32, 8, 8)),
@@ -65,7 +65,7 @@ def test_layers_come_in_the_order_in_which_they_finish(image_model):
     ((1, 8, 147, 147), (299, 299), "nchw"),  # unpadded convolutions
     ((1, 8, 8, 8), (299, 299), "nchw"),
     ((4, 8, 7, 7), (224, 224), "other"),  # windows in place of pictures
-    ((1, 512), (224, 224), "other"),
+    ((1, 512), (224, 224), "vector"),
     ((1, 8, 1, 1), (224, 224), "other"),
     ((1, 3, 197, 197), (224, 224), "other"),  # attention
     ((1, 3, 224, 224), (224, 224), "nchw"),

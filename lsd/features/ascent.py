@@ -1,0 +1,500 @@
+"""The loop: from noise, up the gradient of a unit, to the picture that it responds to most.
+
+Many units and seeds share a batch, but nothing of one reaches another: noise and views come from a generator of each
+picture's own, the optimisers work number by number, and the network is in eval mode. So what a picture becomes depends
+on its model, unit, recipe and seed, and not on its neighbours (but for rounding, which differs with the batch's shape).
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsd.errors import UndefinedError
+from lsd.features import objectives, parameterizations, transforms
+from lsd.features.prepare import prepare
+from lsd.features.recipes import Recipe
+from lsd.features.redirect import ReluRedirect
+from lsd.features.regularizers import BatchNormStatistics, batch_norms, penalty
+from lsd.features.units import Unit, check, parse
+from lsd.layers import Tap, find_layer, run_to, to_grid
+from lsd.models import ImageModel
+from lsd.progress import report
+
+_FRESH_STARTS = 2  # how often a picture that no gradient reaches begins again from stronger noise
+_LOOK_AGAIN = 8  # steps after redirection in which a gradient may still arrive, before the picture begins afresh
+_CPU_BATCH = 8  # beyond this a CPU gains nothing, and the first pictures come later
+_GPU_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to be made."""
+
+    unit: Unit
+    seed: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One finished picture.
+
+    Attributes:
+        job: what was asked.
+        pixels: uint8 (H, W, 3).
+        score: the objective at these very pixels, seen whole, without transforms.
+        trace: the objective at each step, as the mean over that step's views; one number a step taken.
+        status: "ok"; "dead" where no gradient ever reached the picture: the unit does not respond to anything tried; or
+            "failed" where the numbers ran out of range.
+        restarts: how often it began again because no gradient reached it.
+        seconds: its share of its batch's time.
+    """
+
+    job: Job
+    pixels: np.ndarray
+    score: float
+    trace: tuple[float, ...]
+    status: str
+    restarts: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a batch is.
+
+    Attributes:
+        jobs: the batch's.
+        images: (N, 3, H, W) in [0, 1] on the CPU, as they are now.
+        scores: (N,) the objective at the last step.
+        step, steps: taken, and to be taken at most.
+        done, total: pictures finished, and asked for, over all batches.
+        finished: the batch's pictures, if this was its last step; () before.
+    """
+
+    jobs: tuple[Job, ...]
+    images: Tensor
+    scores: Tensor
+    step: int
+    steps: int
+    done: int
+    total: int
+    finished: tuple[Picture, ...] = ()
+
+
+def ascend(
+    model: ImageModel,
+    units: Sequence[Unit | str],
+    recipe: Recipe,
+    seeds: Sequence[int] = (0,),
+    *,
+    others: Sequence[ImageModel] = (),
+    photo: Tensor | None = None,
+    start_from_photo: bool = False,
+    batch_size: int | None = None,
+    every: int = 16,
+    half: bool = False,
+) -> Iterator[Snapshot]:
+    """Make a picture for each unit and seed, in batches; yields how they form, and the finished ones.
+
+    Args:
+        model: whose units they are.
+        units: units, or their strings.
+        seeds: every unit is made once with each.
+        others: further models that units name (`MODEL::UNIT`).
+        photo: (1, 3, h, w) in [0, 1]: what inversions and caricatures are held against, and where to start.
+        start_from_photo: begin at the photo instead of noise (DeepDream, accentuation).
+        batch_size: pictures at once; None for what suits the device, halved whenever the memory does not suffice.
+        every: steps between two snapshots.
+        half: run the network in bfloat16 (for GPUs that have it).
+
+    Closing the iterator stops the work; `lsd.progress.report` is told of every step, and may stop it too.
+
+    Raises:
+        UndefinedError: a unit that the model does not have, or one that needs a photo and gets none.
+    """
+    units = [check(parse(unit) if isinstance(unit, str) else unit, model) for unit in units]
+    models = {"": model, model.name: model} | {other.name: other for other in others}
+    for unit in units:
+        for leaf in unit.leaves():
+            if leaf.model not in models:
+                raise UndefinedError(f"{leaf} belongs to {leaf.model}, which is not among the models that are loaded.")
+            if leaf.model:
+                check(leaf, models[leaf.model])
+    if photo is None and (start_from_photo or objectives.needs_photo(units)):
+        raise UndefinedError("Inversion, caricature and a start from a photo need a photo; give one.")
+    if recipe.diversity:
+        find_layer(model, recipe.diversity_layer)
+    jobs = [Job(unit, seed) for unit in units for seed in seeds]
+    size = batch_size or (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH)
+    if recipe.diversity:  # the seeds of a unit see each other, so they stay together
+        size = max(size // len(seeds), 1) * len(seeds)
+    done = 0
+    while done < len(jobs):
+        batch = jobs[done : done + size]
+        try:
+            yield from _Batch(models, batch, recipe, photo, start_from_photo, half).run(every, done, len(jobs))
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or size == 1 or recipe.diversity:
+                raise
+            size = max(1, size // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        done += len(batch)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+
+
+def generator(job: Job, purpose: str, attempt: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """The picture's own source of chance for one purpose; the same whatever else is in the batch."""
+    text = f"{job.unit}|{job.seed}|{purpose}|{attempt}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return torch.Generator(device).manual_seed(seed)
+
+
+@dataclass
+class _State:
+    """What moves while a batch is made; rows belong to the pictures that are still being made."""
+
+    rows: list[int]
+    numbers: Tensor
+    optimizer: torch.optim.Optimizer
+    draws: list[torch.Generator]
+    noises: list[torch.Generator]
+    best: Tensor
+    since: list[int]
+    smooth: Tensor
+
+
+@dataclass
+class _Batch:
+    """One batch of pictures of one recipe."""
+
+    models: Mapping[str, ImageModel]
+    jobs: Sequence[Job]
+    recipe: Recipe
+    photo: Tensor | None
+    start_from_photo: bool
+    half: bool
+    traces: list[list[float]] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.traces = [[] for _ in self.jobs]
+        self.restarts = [0] * len(self.jobs)
+        self.reached = [False] * len(self.jobs)
+        self.model = self.models[""]
+        self.device = self.model.device
+        self.taps = self._taps()
+        self.with_norms = bool(self.recipe.batch_norm and batch_norms(self.model))
+        self.twins = {
+            name: prepare(
+                self.models[name], [t.name for t in taps if t.name], fold=not (self.with_norms and name == "")
+            )
+            for name, taps in self.taps.items()
+        }
+        self.size = self._side(1.0)
+        units = [job.unit for job in self.jobs]
+        self.groups = [units.index(unit) for unit in units]
+        self.photos = self._photo_activations()
+
+    def _taps(self) -> dict[str, tuple[Tap, ...]]:
+        """Model name → where its activations are needed."""
+        taps: dict[str, dict[Tap, None]] = {}
+        for job in self.jobs:
+            for leaf in job.unit.leaves():
+                taps.setdefault(leaf.model, {})[objectives.tap(leaf)] = None
+        if self.recipe.diversity:
+            taps.setdefault("", {})[Tap(self.recipe.diversity_layer)] = None
+        return {name: tuple(found) for name, found in taps.items()}
+
+    def _side(self, scale: float) -> tuple[int, int]:
+        spec = self.model.spec
+        height, width = (spec.height, spec.width) if self.recipe.size is None else (self.recipe.size,) * 2
+        return max(8, round(height * scale)), max(8, round(width * scale))
+
+    def _photo_activations(self):
+        if self.photo is None or not objectives.needs_photo([job.unit for job in self.jobs]):
+            return {}
+        with torch.no_grad():
+            found = self._whole(self.photo.to(self.device))
+        return objectives.photo_activations([job.unit for job in self.jobs], self.models, found)
+
+    def _whole(self, images: Tensor) -> dict[str, dict[Tap, Tensor]]:
+        """Activations of pictures of any size, seen whole."""
+        found = {}
+        for name, twin in self.twins.items():
+            size = (twin.spec.height, twin.spec.width)
+            with self._listening(len(images)):
+                found[name] = self._run(name, _resized(images, size))
+        return found
+
+    def run(self, every: int, before: int, total: int) -> Iterator[Snapshot]:
+        """All steps, and the finished pictures with the last snapshot."""
+        started = time.perf_counter()
+        recipe = self.recipe
+        images = torch.zeros(len(self.jobs), 3, *self.size)
+        scores = torch.full((len(self.jobs),), float("nan"))
+        stage, parameterization, state = -1, None, None
+        for step in range(recipe.steps):
+            at, scale = recipe.stage_at(step)
+            if at != stage:
+                stage = at
+                parameterization, state = self._enter(scale, parameterization, state)
+            values = self._step(step, parameterization, state)
+            for row, value in zip(state.rows, values.tolist(), strict=True):
+                scores[row] = value
+                self.traces[row].append(value)
+            last = step + 1 == recipe.steps
+            leaving = [] if last else self._converged(state, values)
+            if last or leaving or step == 0 or (step + 1) % every == 0:
+                self._show(images, parameterization, state)
+            if leaving:
+                state = self._without(state, leaving)
+            report(before * recipe.steps + (step + 1) * len(self.jobs), total * recipe.steps)
+            if last or not state.rows:
+                break
+            if step == 0 or (step + 1) % every == 0:
+                yield Snapshot(tuple(self.jobs), images.clone(), scores.clone(), step + 1, recipe.steps, before, total)
+        seconds = (time.perf_counter() - started) / len(self.jobs)
+        pictures = self._finish(images, seconds)
+        yield Snapshot(
+            tuple(self.jobs), images, scores, step + 1, recipe.steps, before + len(self.jobs), total, pictures
+        )
+
+    def _enter(self, scale: float, old, state: "_State | None"):
+        """The parameterization of a stage, and its numbers: fresh ones, or the last stage's at the new size."""
+        recipe = self.recipe
+        new = parameterizations.make(
+            recipe.parameterization, self._side(scale), decay=recipe.decay_power, squash=recipe.squash,
+            device=self.device,
+        )  # fmt: skip
+        if state is None:
+            rows = list(range(len(self.jobs)))
+            numbers = self._start(new, rows)
+            count = len(rows)
+            state = _State(
+                rows, numbers, None,
+                [generator(self.jobs[i], "views") for i in rows],
+                [generator(self.jobs[i], "noise", device=self.device) for i in rows],
+                torch.full((count,), -torch.inf), [0] * count, torch.full((count,), torch.nan),
+            )  # fmt: skip
+        else:
+            state.numbers = parameterizations.carry_over(state.numbers.detach(), old, new)
+        state.numbers.requires_grad_(True)
+        state.optimizer = _optimizer(recipe, state.numbers)
+        return new, state
+
+    def _start(self, parameterization, rows: Sequence[int]) -> Tensor:
+        recipe = self.recipe
+        if self.start_from_photo:
+            numbers = parameterization.encode(
+                _resized(self.photo.float().to(self.device), parameterization.size).clamp(0, 1)
+            )
+            return numbers.repeat(len(rows), *[1] * (numbers.ndim - 1))
+        generators = [generator(self.jobs[i], "start", self.restarts[i]) for i in rows]
+        # Noise that nothing responded to was too faint: each fresh start is four times as strong.
+        numbers = parameterization.noise(generators, recipe.sd)
+        strength = torch.tensor([4.0 ** self.restarts[i] for i in rows], device=self.device)
+        return numbers * strength.view(-1, *[1] * (numbers.ndim - 1))
+
+    def _step(self, step: int, parameterization, state: "_State") -> Tensor:
+        """One step of ascent for the pictures in `state`; their objectives (N,), on the CPU."""
+        views = self._transforms(step)
+        drawn = transforms.draw(views, state.draws)
+        unreached = [not self.reached[i] for i in state.rows]
+        looking = any(unreached) and step < self.recipe.redirect_steps + _LOOK_AGAIN
+        redirect = None
+        with torch.enable_grad(), ExitStack() as stack:
+            images = parameterization.decode(state.numbers)
+            norms = stack.enter_context(self._listening(len(state.rows)))
+            if looking and 0 < step < self.recipe.redirect_steps:
+                mask = torch.tensor(unreached, device=self.device).repeat_interleave(views.views)
+                redirect = stack.enter_context(ReluRedirect(mask))
+            values, loss = self._loss(views, drawn, images, state)
+            cost = self._cost(images, norms)
+            if looking:  # whether the unit itself responds is seen before the regularizers have their say
+                flow = torch.autograd.grad(loss.sum(), images, retain_graph=True)[0]
+                self._note_flow(state, flow, redirect)
+                if cost is not None:
+                    flow = flow + torch.autograd.grad(cost.sum(), images)[0]
+            else:
+                flow = torch.autograd.grad((loss if cost is None else loss + cost).sum(), images)[0]
+            gradient = torch.autograd.grad(images, state.numbers, flow)[0]
+        self._update(step, parameterization, state, gradient)
+        return values.detach().float().cpu()
+
+    def _listening(self, pictures: int):
+        """A listener to the batch norms where the recipe wants one."""
+        return BatchNormStatistics(self.twins[""], pictures) if self.with_norms else nullcontext()
+
+    def _loss(self, views: transforms.Transforms, drawn: Tensor, images: Tensor, state: "_State"):
+        """(objectives (N,), what is to fall (N,)) of pictures as they are seen at this step."""
+        recipe, count = self.recipe, len(state.rows)
+        activations = {}
+        for name, twin in self.twins.items():
+            size = (twin.spec.height, twin.spec.width)
+            shown = transforms.apply(views, drawn, images, size, state.noises)
+            activations[name] = self._run(name, shown)
+        units = [self.jobs[i].unit for i in state.rows for _ in range(views.views)]
+        each = objectives.evaluate(units, self.models, activations, recipe.output, self.photos)
+        values = each.unflatten(0, (count, views.views)).mean(1)
+        if not recipe.diversity:
+            return values, -values
+        layer = find_layer(self.model, recipe.diversity_layer)
+        groups = [self.groups[i] for i in state.rows for _ in range(views.views)]
+        apart = objectives.diversity(to_grid(layer, activations[""][Tap(layer.name)]), groups)
+        return values, -values - recipe.diversity * apart.unflatten(0, (count, views.views)).mean(1)
+
+    def _cost(self, images: Tensor, norms: BatchNormStatistics | None) -> Tensor | None:
+        """The regularizers' sum (N,); None where the recipe has none."""
+        cost = penalty(images, vars(self.recipe), self.recipe.tv_power)
+        if norms is None:
+            return cost
+        natural = self.recipe.batch_norm * norms.value
+        return natural if cost is None else cost + natural
+
+    def _run(self, name: str, images: Tensor) -> dict[Tap, Tensor]:
+        """Activations, in single precision at least, of pictures that have the size the network takes."""
+        twin, taps = self.twins[name], self.taps[name]
+        if self.with_norms and name == "":  # to the end, so that every layer has been heard
+            taps = (*taps, Tap(""))
+        with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
+            found = run_to(twin, images.to(twin.dtype), taps)
+        return {tap: a.float() if a.dtype == torch.bfloat16 else a for tap, a in found.items()}
+
+    def _transforms(self, step: int) -> transforms.Transforms:
+        recipe = self.recipe
+        if recipe.transforms_end is None:
+            return recipe.transforms
+        return transforms.between(recipe.transforms, recipe.transforms_end, step / max(recipe.steps - 1, 1))
+
+    def _note_flow(self, state: "_State", flow: Tensor, redirect: ReluRedirect | None) -> None:
+        """Which pictures a gradient reaches, of itself and not past a closed ReLU."""
+        arrives = flow.flatten(1).abs().amax(1) > 0
+        if redirect is not None:
+            arrives &= ~redirect.shut.unflatten(0, (len(arrives), -1)).any(1)
+        for row, reached in zip(state.rows, arrives.tolist(), strict=True):
+            self.reached[row] = self.reached[row] or reached
+
+    def _update(self, step: int, parameterization, state: "_State", gradient: Tensor) -> None:
+        recipe, numbers = self.recipe, state.numbers
+        if recipe.optimizer == "sgd":
+            norm = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
+            gradient = gradient / norm.view(-1, *[1] * (gradient.ndim - 1)) * numbers[0].numel() ** 0.5
+        for group in state.optimizer.param_groups:
+            group["lr"] = recipe.rate_at(step)
+        numbers.grad = gradient
+        state.optimizer.step()
+        numbers.grad = None
+        with torch.no_grad():
+            if recipe.pixel_decay:
+                numbers.mul_(1 - recipe.pixel_decay)
+            if recipe.blur_every and (step + 1) % recipe.blur_every == 0 and recipe.blur:
+                images = parameterization.decode(numbers)
+                sigma = torch.full((len(images),), recipe.blur * images.shape[2], device=images.device)
+                numbers.copy_(parameterization.encode(transforms.gaussian_blur(images, sigma)))
+            if step + 1 == recipe.redirect_steps + _LOOK_AGAIN:
+                self._start_again(parameterization, state)
+
+    def _start_again(self, parameterization, state: "_State") -> None:
+        """Give pictures that no gradient has reached fresh noise; they keep their place in the schedule."""
+        for place, row in enumerate(state.rows):
+            while not self.reached[row] and self.restarts[row] < _FRESH_STARTS:
+                self.restarts[row] += 1
+                state.numbers[place] = self._start(parameterization, [row])[0]
+                (self.reached[row],) = self._responds(parameterization.decode(state.numbers[place : place + 1]), [row])[
+                    1
+                ]
+
+    def _responds(self, images: Tensor, rows: Sequence[int]) -> tuple[list[float], list[bool]]:
+        """(the objectives of the pictures `rows`, whether any gradient of theirs arrives) for pixels (n, 3, h, w), seen whole."""
+        with torch.enable_grad():
+            images = images.detach().requires_grad_(True)
+            units = [self.jobs[row].unit for row in rows]
+            values = objectives.evaluate(units, self.models, self._whole(images), self.recipe.output, self.photos)
+            (flow,) = torch.autograd.grad(values.sum(), images)
+        return values.tolist(), (flow.flatten(1).abs().amax(1) > 0).tolist()
+
+    def _converged(self, state: "_State", values: Tensor) -> list[int]:
+        """Places of the pictures whose score no longer rises; their smoothed score is followed on the way."""
+        recipe = self.recipe
+        if not recipe.tolerance:
+            return []
+        state.smooth = torch.where(state.smooth.isnan(), values, 0.9 * state.smooth + 0.1 * values)
+        leaving = []
+        for place, (now, best) in enumerate(zip(state.smooth.tolist(), state.best.tolist(), strict=True)):
+            if best == -torch.inf or now > best + recipe.tolerance * abs(best):
+                state.best[place], state.since[place] = now, 0
+            else:
+                state.since[place] += 1
+            if state.since[place] >= recipe.patience:
+                leaving.append(place)
+        return leaving
+
+    def _without(self, state: "_State", leaving: Sequence[int]) -> "_State":
+        """The state of the pictures that go on."""
+        stay = [place for place in range(len(state.rows)) if place not in set(leaving)]
+        keep = torch.tensor(stay, dtype=torch.long)
+        old = state.optimizer.state[state.numbers]
+        numbers = state.numbers.detach()[keep.to(self.device)].requires_grad_(True)
+        optimizer = _optimizer(self.recipe, numbers)
+        if stay:
+            same = state.numbers.shape
+            optimizer.state[numbers] = {
+                key: value[keep.to(self.device)] if isinstance(value, Tensor) and value.shape == same else value
+                for key, value in old.items()
+            }
+        return _State(
+            [state.rows[p] for p in stay], numbers, optimizer, [state.draws[p] for p in stay],
+            [state.noises[p] for p in stay], state.best[keep], [state.since[p] for p in stay], state.smooth[keep],
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _show(self, images: Tensor, parameterization, state: "_State") -> None:
+        """Write the pictures of `state` as they are now into `images`, at the final size."""
+        images[state.rows] = _resized(parameterization.decode(state.numbers).float(), self.size).clamp(0, 1).cpu()
+
+    def _finish(self, images: Tensor, seconds: float) -> tuple[Picture, ...]:
+        """Score the pictures as they are kept, in 8 bits; say which of them nothing ever reached."""
+        pixels = to_pixels(images)
+        kept = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, torch.float32) / 255
+        scores, responds = self._responds(kept, range(len(self.jobs)))
+        finite = torch.isfinite(images).flatten(1).all(1).tolist()
+        status = ["ok" if a or b else "dead" for a, b in zip(self.reached, responds, strict=True)]
+        return tuple(
+            Picture(
+                job, pixels[i], scores[i], tuple(self.traces[i]), status[i] if finite[i] else "failed",
+                self.restarts[i], seconds,
+            )
+            for i, job in enumerate(self.jobs)
+        )  # fmt: skip
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(images.shape[2:]) == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """(N, 3, H, W) in [0, 1] → uint8 (N, H, W, 3)."""
+    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _optimizer(recipe: Recipe, numbers: Tensor) -> torch.optim.Optimizer:
+    """Every optimiser here works number by number, so pictures in a batch do not meet in it."""
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam([numbers], lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+    if recipe.optimizer == "nadam":
+        return torch.optim.NAdam([numbers], lr=recipe.learning_rate, betas=recipe.betas)
+    return torch.optim.SGD([numbers], lr=recipe.learning_rate, momentum=recipe.betas[0])

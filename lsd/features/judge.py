@@ -1,0 +1,106 @@
+"""What can be said of finished pictures: what networks take them for, how strong, how different, how noisy they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsd import labels
+from lsd.features import objectives
+from lsd.features.units import Leaf, Unit
+from lsd.layers import run_to
+from lsd.models import ImageModel
+
+_FINE = 0.25  # cycles a pixel: what lies above is finer than two pixels a side
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one network takes a picture for: its most probable classes, (index, name, probability), best first."""
+
+    model: str
+    top: tuple[tuple[int, str, float], ...]
+
+
+def to_batch(pixels: Sequence[np.ndarray], model: ImageModel) -> Tensor:
+    """Pictures, uint8 (H, W, 3) → (N, 3, h, w) in [0, 1] as the network takes them: whole, resized."""
+    images = torch.stack([torch.from_numpy(p).permute(2, 0, 1) for p in pixels]).float() / 255
+    size = (model.spec.height, model.spec.width)
+    if tuple(images.shape[2:]) != size:
+        images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    return images.to(model.device, model.dtype)
+
+
+def probabilities(pixels: Sequence[np.ndarray], model: ImageModel, batch_size: int = 16) -> Tensor:
+    """(N, C) on the CPU, of pictures of one size."""
+    parts = [to_batch(pixels[i : i + batch_size], model) for i in range(0, len(pixels), batch_size)]
+    return torch.cat([model.probabilities(part).float().cpu() for part in parts])
+
+
+def classify(pixels: Sequence[np.ndarray], model: ImageModel, top: int = 5) -> list[Verdict]:
+    """What `model` takes each picture for."""
+    verdicts = []
+    for p in probabilities(pixels, model):
+        values, order = p.topk(min(top, len(p)))
+        found = [
+            (i, labels.short(model.class_names[i]), v) for i, v in zip(order.tolist(), values.tolist(), strict=True)
+        ]
+        verdicts.append(Verdict(model.name, tuple(found)))
+    return verdicts
+
+
+@torch.no_grad()
+def strongest(
+    units: Sequence[Unit], model: ImageModel, photos: Sequence[Tensor], output: str = "log_odds"
+) -> list[float]:
+    """The largest value of each unit over a set of photos: what a picture's own score is held against.
+
+    Args:
+        photos: batches (n, 3, h, w) in [0, 1], of the size the network takes.
+    """
+    taps = list(dict.fromkeys(objectives.tap(leaf) for unit in units for leaf in unit.leaves()))
+    best = [float("-inf")] * len(units)
+    for batch in photos:
+        found = run_to(model, batch.to(model.device, model.dtype), taps)
+        for i, unit in enumerate(units):
+            values = objectives.evaluate(
+                [unit] * len(batch), {"": model, model.name: model}, {"": found, model.name: found}, output
+            )
+            best[i] = max(best[i], values.max().item())
+    return best
+
+
+def spread(pixels: Sequence[np.ndarray], model: ImageModel, layer: str) -> float:
+    """Mean cosine distance, 0 to 2, of the pictures' mean activations at `layer`: how different a network finds them.
+
+    nan for fewer than two pictures.
+    """
+    if len(pixels) < 2:
+        return float("nan")
+    tap = objectives.tap(Leaf("layer", layer=layer))
+    with torch.no_grad():
+        flat = run_to(model, to_batch(pixels, model), [tap])[tap].flatten(1).double()
+    flat = F.normalize(flat, dim=1)
+    similar = flat @ flat.T
+    n = len(flat)
+    return 1 - ((similar.sum() - similar.diagonal().sum()) / (n * (n - 1))).item()
+
+
+def fine_energy(pixels: np.ndarray) -> float:
+    """Share of a picture's variance, uint8 (H, W, 3), in frequencies above a quarter of a cycle a pixel; photos: .01 to .05."""
+    power = np.abs(np.fft.fft2(pixels.astype(np.float64).mean(2))) ** 2
+    power[0, 0] = 0
+    height, width = power.shape
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
+    total = power.sum()
+    return float(power[radius > _FINE].sum() / total) if total else 0.0
+
+
+def flatness(pixels: np.ndarray) -> str:
+    """ "grey" if hardly anything is there, "saturated" if most of it is black or white in some channel, else ""."""
+    if pixels.std() < 4:
+        return "grey"
+    return "saturated" if np.isin(pixels, (0, 255)).mean() > 0.5 else ""

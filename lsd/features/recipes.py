@@ -1,0 +1,251 @@
+"""Recipes: everything that decides how a picture is made, but for the model, the unit and the seed.
+
+A recipe is plain data: to JSON and back, with a hash by which results are told apart. The named ones follow what others
+publish, with their source and with what is different here; all lengths are fractions of the picture's side.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from lsd.errors import UndefinedError
+from lsd.features import parameterizations
+from lsd.features.transforms import Transforms
+
+OPTIMIZERS = ("adam", "nadam", "sgd")
+LEARNING_RATES = ("constant", "cosine", "linear")
+OUTPUTS = ("log_odds", "logit", "probability")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a picture is made.
+
+    Attributes:
+        name: what people call it; not part of the hash.
+        size: side of the picture in pixels; None for what the model takes.
+        steps: of gradient ascent.
+        output: what a plain class unit means: "log_odds", "logit" or "probability".
+        parameterization, squash, decay_power: see `parameterizations`; the power is for "fourier" alone.
+        sd: standard deviation of the noise it starts from, in the parameterization's own numbers; 0 for grey.
+        optimizer, learning_rate, betas: "adam", "nadam", or "sgd" on the gradient divided by its norm, picture by picture.
+        schedule: of the learning rate: "constant", or down to 0 as "cosine" or "linear".
+        warmup: share of the steps in which the rate rises from 0.
+        transforms: what the network is shown; `transforms_end`, if any, what it has become at the last step.
+        stages: (share of the steps, side as a fraction of the final one), coarse to fine; shares add up to 1.
+        redirect_steps: for at most so many first steps a picture that no gradient reaches gets it past closed ReLUs
+            (Lucid: 16 for every picture).
+        tv, tv_power, l2, l1, spectral, batch_norm, diversity: weights of the regularizers; `diversity_layer` is where the
+            pictures of one unit are kept apart (seeds then depend on each other).
+        blur_every, blur: every so many steps the picture is blurred by this standard deviation, a fraction of the side
+            (Yosinski et al., 2015); 0 for never.
+        pixel_decay: share by which the numbers shrink towards grey at each step.
+        tolerance: a picture whose smoothed score rises by less than this share over `patience` steps is finished early;
+            0 for never.
+
+    Raises UndefinedError for values that have no meaning.
+    """
+
+    name: str = field(default="custom", compare=False)
+    size: int | None = None
+    steps: int = 512
+    output: str = "log_odds"
+    parameterization: str = "fourier"
+    squash: str = "sigmoid"
+    decay_power: float = 1.0
+    sd: float = 0.01
+    optimizer: str = "adam"
+    learning_rate: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: str = "constant"
+    warmup: float = 0.0
+    transforms: Transforms = field(default_factory=Transforms)
+    transforms_end: Transforms | None = None
+    stages: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    redirect_steps: int = 48
+    tv: float = 0.0
+    tv_power: float = 1.0
+    l2: float = 0.0
+    l1: float = 0.0
+    spectral: float = 0.0
+    batch_norm: float = 0.0
+    diversity: float = 0.0
+    diversity_layer: str = ""
+    blur_every: int = 0
+    blur: float = 0.0
+    pixel_decay: float = 0.0
+    tolerance: float = 0.0
+    patience: int = 64
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
+        object.__setattr__(self, "stages", tuple((float(a), float(b)) for a, b in self.stages))
+        for name, allowed in (
+            ("output", OUTPUTS), ("parameterization", parameterizations.KINDS), ("squash", parameterizations.SQUASHES),
+            ("optimizer", OPTIMIZERS), ("schedule", LEARNING_RATES),
+        ):  # fmt: skip
+            if getattr(self, name) not in allowed:
+                raise UndefinedError(f"There is no {name} “{getattr(self, name)}”; choose one of {', '.join(allowed)}.")
+        for name, low, high in (
+            ("steps", 1, 100_000), ("learning_rate", 1e-8, 1e4), ("decay_power", 0, 4), ("sd", 0, 100), ("warmup", 0, 1),
+            ("redirect_steps", 0, 1000), ("tv", 0, 1e6), ("tv_power", 0.5, 4), ("l2", 0, 1e6), ("l1", 0, 1e6),
+            ("spectral", 0, 1e6), ("batch_norm", 0, 1e6), ("diversity", 0, 1e6), ("blur_every", 0, 100_000),
+            ("blur", 0, 0.5), ("pixel_decay", 0, 1), ("tolerance", 0, 1), ("patience", 1, 100_000),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise UndefinedError(f"{name} lies between {low:g} and {high:g}, not {value!r}.")
+        if self.size is not None and not 16 <= self.size <= 2048:
+            raise UndefinedError(f"size lies between 16 and 2048 pixels, not {self.size}.")
+        if not self.stages or not math.isclose(sum(share for share, _ in self.stages), 1, abs_tol=1e-6):
+            raise UndefinedError("The shares of the stages must add up to 1.")
+        if any(share <= 0 or not 0.05 <= scale <= 1 for share, scale in self.stages) or self.stages[-1][1] != 1:
+            raise UndefinedError("A stage has a share above 0 and a side of 0.05 to 1; the last one's side is 1.")
+        if self.diversity and not self.diversity_layer:
+            raise UndefinedError("diversity needs a diversity_layer: the layer at which pictures are kept apart.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The inverse of `to_dict`; what is missing takes its default.
+
+        Raises:
+            UndefinedError: an unknown key, by its name, or a value that has no meaning.
+        """
+        return _from_dict(cls, values, "recipe")
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that depend on everything but the name, the same on every machine."""
+        values = self.to_dict()
+        del values["name"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+    def stage_at(self, step: int) -> tuple[int, float]:
+        """(which stage, its scale) of a step."""
+        done = 0.0
+        for i, (share, scale) in enumerate(self.stages):
+            done += share
+            if step < round(done * self.steps):
+                return i, scale
+        return len(self.stages) - 1, self.stages[-1][1]
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        share = (step + 1) / self.steps
+        if self.warmup and share < self.warmup:
+            return self.learning_rate * share / self.warmup
+        done = (share - self.warmup) / max(1 - self.warmup, 1e-9)
+        falling = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
+        return self.learning_rate * max(falling[self.schedule], 1e-3)
+
+
+def _from_dict(cls, values: Mapping[str, Any], what: str):
+    if not isinstance(values, Mapping):
+        raise UndefinedError(f"A {what} is a table of names and values, not {values!r}.")
+    known = [f.name for f in fields(cls)]
+    for key in values:
+        if key not in known:
+            raise UndefinedError(f"“{key}” is not a setting of a {what}; there are {', '.join(known)}.")
+    values = dict(values)
+    for key in ("transforms", "transforms_end"):
+        if isinstance(values.get(key), Mapping):
+            values[key] = _from_dict(Transforms, values[key], "transform")
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UndefinedError):
+            raise
+        raise UndefinedError(f"The {what} holds a value of the wrong kind: {error}.") from error
+
+
+NONE = Recipe(
+    "none", steps=512, parameterization="pixels", sd=0.01, learning_rate=0.05, output="logit"
+)  # fmt: skip
+"""Gradient ascent on the pixels and nothing else: the honest baseline, which finds noise that only the network likes
+(Simonyan et al., 2014, without their L2 term; sigmoid and Adam as in the others, so that only regularisation differs)."""
+
+JITTER = replace(NONE, name="jitter", transforms=Transforms(shift=0.07))
+"""`none`, seen through a shift of up to 7 % (16 of 224 pixels): what the simplest transform changes
+(Mordvintsev, Olah & Tyka, 2015)."""
+
+FOURIER = replace(JITTER, name="fourier", parameterization="fourier")
+"""`jitter` in Fourier space with decorrelated colour: what the parameterization changes (Olah et al., 2017)."""
+
+LUCID = Recipe(
+    "lucid", steps=512, parameterization="fourier", decay_power=1.0, sd=0.01, learning_rate=0.05, output="logit",
+    transforms=Transforms(shift=12 / 128, rotate=10.0, zoom=(0.9, 1.1)),
+)  # fmt: skip
+"""Lucid's defaults (Olah, Mordvintsev & Schubert, 2017; `optvis/transform.py`): at 128 pixels, padding 12 of grey, jitter
+8, scale .9 to 1.1, rotation ±10°, jitter 4; 512 steps of Adam at .05; Fourier noise of .01. Here the two jitters are one
+uniform shift, scale and angle are drawn evenly rather than from a list, and all is one sampling."""
+
+MACO = Recipe(
+    "maco", steps=256, parameterization="maco", sd=1.0, optimizer="nadam", learning_rate=1.0, output="logit",
+    transforms=Transforms(views=8, centre_sd=0.15, zoom=(1 / 0.55, 1 / 0.45), fill="reflect", noise=0.08),
+    transforms_end=Transforms(views=8, centre_sd=0.15, zoom=(1 / 0.3, 1 / 0.2), fill="reflect", noise=0.08),
+)  # fmt: skip
+"""MACO (Fel et al., 2023; Xplique's `maco.py`): phases alone, NAdam at 1.0, 256 steps, crops around the middle (σ .15)
+whose side falls from .5 on, noise .08. Theirs are 32 crops of a 512-pixel picture, down to a side of .05; at the network's
+own 224 pixels such crops would be 11 pixels wide, so here they end at .25, and there are 8 of them a step."""
+
+DEEPINVERSION = Recipe(
+    "deepinversion", steps=1024, parameterization="pixels", squash="clamp", sd=0.2, learning_rate=0.05,
+    betas=(0.5, 0.9), schedule="cosine", warmup=0.05, output="log_odds", stages=((2 / 3, 0.5), (1 / 3, 1.0)),
+    transforms=Transforms(shift=30 / 224, flip=True, fill="reflect"), tv=1.0, tv_power=2.0, l2=0.01, batch_norm=0.5,
+)  # fmt: skip
+"""DeepInversion (Yin et al., 2020; NVlabs/DeepInversion): pixels, Adam (.5, .9) with a warmed-up cosine, two thirds of the
+steps at half resolution, jitter of 30 pixels, mirror images, total variation (L2), and batch-norm statistics with the
+first layer ten times as heavy. Theirs come over a batch of pictures; here each picture has its own. Networks without
+batch normalisation get the rest."""
+
+VIT = Recipe(
+    "vit", steps=400, parameterization="pixels", sd=0.2, learning_rate=0.1, schedule="cosine", output="logit",
+    tv=1.0, tv_power=1.0,
+    transforms=Transforms(views=8, shift=0.07, noise=0.1, color_shift=1.0, color_scale=1.0, fill="reflect"),
+)  # fmt: skip
+"""“What do vision transformers learn?” (Ghiasi et al., 2022; vit-visualization): 400 steps of Adam at .1 with a cosine, on
+pixels, eight noisy copies a step under ColorShift, total variation."""
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (LUCID, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
+}
+DEFAULT = "lucid"
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        UndefinedError: there is none.
+    """
+    if name not in RECIPES:
+        raise UndefinedError(f"There is no recipe “{name}”; choose one of {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def changed(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
+    """`recipe` with settings given as text, as the command line has them; `transforms.shift` names a transform's.
+
+    Raises:
+        UndefinedError: an unknown setting, or a value that cannot be read.
+    """
+    values = recipe.to_dict()
+    for name, text in settings.items():
+        table, _, key = name.rpartition(".")
+        where = values if not table else values.get(table)
+        if not isinstance(where, dict) or key not in where:
+            raise UndefinedError(
+                f"“{name}” is not a setting of a recipe; write for example steps=256 or transforms.views=4."
+            )
+        try:
+            where[key] = json.loads(text)
+        except ValueError:
+            where[key] = text
+    return Recipe.from_dict(values | {"name": recipe.name if Recipe.from_dict(values) == recipe else "custom"})

@@ -1,0 +1,169 @@
+"""Views: what the network is shown of the picture at each step.
+
+A picture that only works at one place, size and angle is noise to everybody else. So at every step each picture is
+moved, turned, zoomed and mirrored by chance, and what survives that is what people recognise too. All geometry of a view
+is one affine map, so each view is sampled once however much happens to it.
+
+Lengths are fractions of the picture's side, so that a recipe means the same at every size.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lsd.errors import UndefinedError
+
+FILLS = ("grey", "random", "reflect")
+_NUMBERS = 13  # random numbers a view: angle, zoom, shift (2), centre (2), flip, fill (3), colour (3)
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """How views are drawn; each for itself, from the picture's own generator.
+
+    Attributes:
+        views: how many a step; the objective is their mean.
+        shift: uniform up to ± this fraction of the side, each way ("jitter").
+        centre_sd: standard deviation of the view's centre around the picture's, as a fraction of the side.
+        rotate: uniform up to ± this many degrees.
+        zoom: (least, most), log-uniform: above 1 a view is a crop, enlarged; below 1 it shows the picture whole, smaller.
+        flip: mirror half of the views.
+        fill: what lies beyond the picture's edges: "grey", a "random" colour for each view, or its reflection.
+        noise: standard deviation of Gaussian noise on each pixel.
+        blur: standard deviation of a Gaussian blur, as a fraction of the side, uniform up to this.
+        color_shift, color_scale: ColorShift (Ghiasi et al., 2021): colours become c · e^{U(±scale)} + U(±shift).
+
+    Raises UndefinedError for values that have no meaning.
+    """
+
+    views: int = 1
+    shift: float = 0.0
+    centre_sd: float = 0.0
+    rotate: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    flip: bool = False
+    fill: str = "grey"
+    noise: float = 0.0
+    blur: float = 0.0
+    color_shift: float = 0.0
+    color_scale: float = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "zoom", tuple(float(z) for z in self.zoom))
+        if self.fill not in FILLS:
+            raise UndefinedError(f"There is no fill “{self.fill}”; choose one of {', '.join(FILLS)}.")
+        if not 1 <= self.views <= 256:
+            raise UndefinedError(f"The number of views lies between 1 and 256, not {self.views}.")
+        if len(self.zoom) != 2 or not 0.02 <= self.zoom[0] <= self.zoom[1] <= 50:
+            raise UndefinedError(f"zoom is (least, most), both between 0.02 and 50, not {self.zoom}.")
+        for name in ("shift", "centre_sd", "rotate", "noise", "blur", "color_shift", "color_scale"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise UndefinedError(f"{name} must not be negative, and is {getattr(self, name)}.")
+
+    @property
+    def moves(self) -> bool:
+        """Whether views differ from the picture in geometry."""
+        return bool(self.shift or self.centre_sd or self.rotate or self.flip or self.zoom != (1.0, 1.0))
+
+
+def between(start: Transforms, end: Transforms, share: float) -> Transforms:
+    """`start` at share 0, `end` at 1, every number in proportion between; counts, flips and fills stay the start's."""
+    mixed = {}
+    for field in fields(Transforms):
+        a, b = getattr(start, field.name), getattr(end, field.name)
+        if isinstance(a, tuple):
+            mixed[field.name] = tuple(x + share * (y - x) for x, y in zip(a, b, strict=True))
+        elif isinstance(a, float):
+            mixed[field.name] = a + share * (b - a)
+        else:
+            mixed[field.name] = a
+    return Transforms(**mixed)
+
+
+def draw(transforms: Transforms, generators: Sequence[torch.Generator]) -> Tensor:
+    """Uniform numbers in [0, 1) and normal ones for every view: (N · views, 13 + 2), each picture's from its own.
+
+    The same count whatever the settings, so that one setting does not change what chance gives the others.
+    """
+    shape = (transforms.views, _NUMBERS)
+    rows = [
+        torch.cat([torch.rand(shape, generator=g), torch.randn((transforms.views, 2), generator=g)], 1)
+        for g in generators
+    ]
+    return torch.cat(rows)
+
+
+def affine(transforms: Transforms, drawn: Tensor, size: tuple[int, int]) -> Tensor:
+    """The maps (N · views, 2, 3) from a view's coordinates to the picture's, both in [−1, 1], for `affine_grid`.
+
+    Args:
+        size: (height, width) of the picture; turning and zooming keep shapes whatever its aspect.
+    """
+    t = transforms
+    angle = (2 * drawn[:, 0] - 1) * math.radians(t.rotate)
+    low, high = math.log(t.zoom[0]), math.log(t.zoom[1])
+    zoom = torch.exp(low + drawn[:, 1] * (high - low))
+    moved = 2 * ((2 * drawn[:, 2:4] - 1) * t.shift + drawn[:, _NUMBERS : _NUMBERS + 2] * t.centre_sd)
+    mirror = torch.where(drawn[:, 6] < 0.5, -1.0, 1.0) if t.flip else torch.ones(len(drawn))
+    cos, sin = angle.cos() / zoom, angle.sin() / zoom
+    aspect = size[0] / size[1]  # a turn mixes rows and columns, which are of different length in [−1, 1]
+    first = torch.stack([cos * mirror, -sin * aspect, moved[:, 0]], 1)
+    second = torch.stack([sin * mirror / aspect, cos, moved[:, 1]], 1)
+    return torch.stack([first, second], 1)
+
+
+def apply(
+    transforms: Transforms,
+    drawn: Tensor,
+    images: Tensor,
+    size: tuple[int, int],
+    generators: Sequence[torch.Generator] = (),
+) -> Tensor:
+    """Pictures (N, 3, h, w) in [0, 1] → views (N · views, 3, *size), the views of a picture side by side.
+
+    Args:
+        drawn: of `draw`.
+        size: (height, width) that the network takes.
+        generators: the pictures' own, on the pictures' device; for pixel noise only.
+    """
+    t = transforms
+    views = images.repeat_interleave(t.views, 0) if t.views > 1 else images
+    if t.moves:
+        views = _sample(t, drawn.to(images), views, size)
+    elif tuple(views.shape[2:]) != tuple(size):
+        views = F.interpolate(views, size, mode="bilinear", antialias=True, align_corners=False)
+    if t.blur:
+        views = gaussian_blur(views, drawn[:, 10].to(images) * t.blur * size[0])
+    if t.color_shift or t.color_scale:
+        u = 2 * drawn[:, 7:13].to(images)[..., None, None] - 1
+        views = views * torch.exp(u[:, :3] * t.color_scale) + u[:, 3:] * t.color_shift
+    if t.noise:
+        shape = (t.views, *views.shape[1:])
+        drawn_noise = [torch.randn(shape, generator=g, device=views.device, dtype=views.dtype) for g in generators]
+        views = views + torch.cat(drawn_noise) * t.noise
+    return views
+
+
+def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
+    maps = affine(t, drawn.cpu().float(), tuple(views.shape[2:])).to(views)
+    grid = F.affine_grid(maps, [len(views), 3, *size], align_corners=False)
+    if t.fill == "reflect":
+        return F.grid_sample(views, grid, padding_mode="reflection", align_corners=False)
+    fill = drawn[:, 7:10, None, None] if t.fill == "random" else 0.5
+    return F.grid_sample(views - fill, grid, padding_mode="zeros", align_corners=False) + fill
+
+
+def gaussian_blur(views: Tensor, sigmas: Tensor) -> Tensor:
+    """A Gaussian of its own standard deviation, in pixels, over each view (N, 3, h, w); edges are reflected."""
+    radius = min(max(1, math.ceil(3 * float(sigmas.max()))), min(views.shape[2:]) - 1)
+    at = torch.arange(-radius, radius + 1, device=views.device, dtype=views.dtype)
+    kernel = torch.exp(-0.5 * (at / sigmas.clamp(min=1e-3)[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(views.shape[1], 0)
+    flat = F.pad(views, [radius] * 4, mode="reflect").flatten(0, 1)[None]
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=flat.shape[1])
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=flat.shape[1])
+    return flat[0].unflatten(0, views.shape[:2])
