@@ -1,16 +1,16 @@
-"""The command line: `python -m lsd saliency …` and `python -m lsd models`.
+"""The command line: `python -m lsd saliency …`, `python -m lsd features …` and `python -m lsd models`.
 
 Errors that are meant for the user are one line on standard error and exit status 2; a reproduction that differs from
 its manifest is exit status 1.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from lsd import cli_features
 from lsd.errors import LSDError
 
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     saliency.add_argument("--from", dest="manifest", type=Path, help="make the values of a manifest again and compare")
     saliency.add_argument("--output", type=Path, metavar="DIR", help="where the files go (default: lsd-saliency)")
     saliency.set_defaults(run=_saliency)
+    cli_features.add_parser(commands)
     return parser
 
 
@@ -190,16 +191,10 @@ def _progress(name: str) -> Iterator[None]:
 
 
 def _write(folder: Path, run: _Run, record: dict) -> None:
+    from lsd.provenance import write_files
     from lsd.saliency.bundle import files
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files(run.picture, run.explanations, record).items():
-            temporary = folder / f".{name}.part"  # so that no file is ever half there under its own name
-            temporary.write_bytes(data)
-            os.replace(temporary, folder / name)
-    except OSError as error:
-        raise LSDError(f"Nothing can be written to {folder}: {error.strerror}; choose another --output.") from error
+    write_files(folder, files(run.picture, run.explanations, record))
     print(f"wrote {folder}/: comparison.png, manifest.json, attributions.npz, {len(record['results'])} overlays")
 
 

@@ -302,6 +302,17 @@ def curated_layers(model: ImageModel) -> list[Layer]:
     return chosen or [layer for layer in grids if layer.name.count(".") <= 1]
 
 
+def attention_layers(model: ImageModel) -> dict[str, int]:
+    """Name → number of heads of every attention layer whose heads can be told apart, in the order of definition."""
+    return {
+        name: module.num_heads
+        for name, module in model.net.named_modules()
+        if isinstance(getattr(module, "num_heads", None), int)
+        and isinstance(getattr(module, "proj", None), nn.Linear)
+        and module.proj.in_features % module.num_heads == 0
+    }
+
+
 def attention_heads(model: ImageModel, name: str) -> int:
     """How many heads the attention module called `name` has, all of whose outputs enter its `proj` side by side.
 
@@ -311,13 +322,11 @@ def attention_heads(model: ImageModel, name: str) -> int:
     modules = dict(model.net.named_modules())
     if not name or name not in modules:
         raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
-    count = getattr(modules[name], "num_heads", None)
-    proj = getattr(modules[name], "proj", None)
-    if not isinstance(count, int) or not isinstance(proj, nn.Linear) or proj.in_features % count:
-        known = [n for n, m in modules.items() if isinstance(getattr(m, "num_heads", None), int)]
-        where = f"its attention layers are {', '.join(known[:3])} …" if known else "it has no attention heads"
+    known = attention_layers(model)
+    if name not in known:
+        where = f"its attention layers are {', '.join(list(known)[:3])} …" if known else "it has no attention heads"
         raise UndefinedError(f"{name} of {model.name} is no attention layer whose heads can be told apart; {where}.")
-    return count
+    return known[name]
 
 
 _deepest: "weakref.WeakKeyDictionary[ImageModel, str]" = weakref.WeakKeyDictionary()

@@ -25,7 +25,7 @@ class Recipe:
     """How a picture is made.
 
     Attributes:
-        name: what people call it; not part of the hash.
+        name, about: what people call it, and what it is and where it comes from; neither is part of the hash.
         size: side of the picture in pixels; None for what the model takes.
         steps: of gradient ascent.
         output: what a plain class unit means: "log_odds", "logit" or "probability".
@@ -50,6 +50,7 @@ class Recipe:
     """
 
     name: str = field(default="custom", compare=False)
+    about: str = field(default="", compare=False, repr=False)
     size: int | None = None
     steps: int = 512
     output: str = "log_odds"
@@ -108,8 +109,10 @@ class Recipe:
             raise UndefinedError("diversity needs a diversity_layer: the layer at which pictures are kept apart.")
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return json.loads(json.dumps(asdict(self)))
+        """As plain JSON values, without `about`."""
+        values = json.loads(json.dumps(asdict(self)))
+        del values["about"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
@@ -166,52 +169,74 @@ def _from_dict(cls, values: Mapping[str, Any], what: str):
 
 
 NONE = Recipe(
-    "none", steps=512, parameterization="pixels", sd=0.01, learning_rate=0.05, output="logit"
+    "none", steps=512, parameterization="pixels", sd=0.01, learning_rate=0.05, output="logit",
+    about=(
+        "Gradient ascent on the pixels and nothing else: the honest baseline, which finds noise that only the "
+        "network likes (Simonyan et al., 2014, without their L2 term; sigmoid and Adam as in the others, so that "
+        "only regularisation differs)."
+    ),
 )  # fmt: skip
-"""Gradient ascent on the pixels and nothing else: the honest baseline, which finds noise that only the network likes
-(Simonyan et al., 2014, without their L2 term; sigmoid and Adam as in the others, so that only regularisation differs)."""
 
-JITTER = replace(NONE, name="jitter", transforms=Transforms(shift=0.07))
-"""`none`, seen through a shift of up to 7 % (16 of 224 pixels): what the simplest transform changes
-(Mordvintsev, Olah & Tyka, 2015)."""
+JITTER = replace(
+    NONE, name="jitter", transforms=Transforms(shift=0.07),
+    about=(
+        "`none`, seen through a shift of up to 7 % (16 of 224 pixels): what the simplest transform changes "
+        "(Mordvintsev, Olah & Tyka, 2015)."
+    ),
+)  # fmt: skip
 
-FOURIER = replace(JITTER, name="fourier", parameterization="fourier")
-"""`jitter` in Fourier space with decorrelated colour: what the parameterization changes (Olah et al., 2017)."""
+FOURIER = replace(
+    JITTER, name="fourier", parameterization="fourier",
+    about=(
+        "`jitter` in Fourier space with decorrelated colour: what the parameterization changes (Olah et al., "
+        "2017)."
+    ),
+)  # fmt: skip
 
 LUCID = Recipe(
     "lucid", steps=512, parameterization="fourier", decay_power=1.0, sd=0.01, learning_rate=0.05, output="logit",
     transforms=Transforms(shift=12 / 128, rotate=10.0, zoom=(0.9, 1.1)),
+    about=(
+        "Lucid's defaults (Olah, Mordvintsev & Schubert, 2017; `optvis/transform.py`): at 128 pixels, padding 12 "
+        "of grey, jitter 8, scale .9 to 1.1, rotation ±10°, jitter 4; 512 steps of Adam at .05; Fourier noise of "
+        ".01. Here the two jitters are one uniform shift, scale and angle are drawn evenly rather than from a "
+        "list, and all is one sampling."
+    ),
 )  # fmt: skip
-"""Lucid's defaults (Olah, Mordvintsev & Schubert, 2017; `optvis/transform.py`): at 128 pixels, padding 12 of grey, jitter
-8, scale .9 to 1.1, rotation ±10°, jitter 4; 512 steps of Adam at .05; Fourier noise of .01. Here the two jitters are one
-uniform shift, scale and angle are drawn evenly rather than from a list, and all is one sampling."""
 
 MACO = Recipe(
     "maco", steps=256, parameterization="maco", sd=1.0, optimizer="nadam", learning_rate=1.0, output="logit",
     transforms=Transforms(views=8, centre_sd=0.15, zoom=(1 / 0.55, 1 / 0.45), fill="reflect", noise=0.08),
     transforms_end=Transforms(views=8, centre_sd=0.15, zoom=(1 / 0.3, 1 / 0.2), fill="reflect", noise=0.08),
+    about=(
+        "MACO (Fel et al., 2023; Xplique's `maco.py`): phases alone, NAdam at 1.0, 256 steps, crops around the "
+        "middle (σ .15) whose side falls from .5 on, noise .08. Theirs are 32 crops of a 512-pixel picture, down "
+        "to a side of .05; at the network's own 224 pixels such crops would be 11 pixels wide, so here they end at "
+        ".25, and there are 8 of them a step."
+    ),
 )  # fmt: skip
-"""MACO (Fel et al., 2023; Xplique's `maco.py`): phases alone, NAdam at 1.0, 256 steps, crops around the middle (σ .15)
-whose side falls from .5 on, noise .08. Theirs are 32 crops of a 512-pixel picture, down to a side of .05; at the network's
-own 224 pixels such crops would be 11 pixels wide, so here they end at .25, and there are 8 of them a step."""
 
 DEEPINVERSION = Recipe(
     "deepinversion", steps=1024, parameterization="pixels", squash="clamp", sd=0.2, learning_rate=0.05,
     betas=(0.5, 0.9), schedule="cosine", warmup=0.05, output="log_odds", stages=((2 / 3, 0.5), (1 / 3, 1.0)),
     transforms=Transforms(shift=30 / 224, flip=True, fill="reflect"), tv=1.0, tv_power=2.0, l2=0.01, batch_norm=0.5,
+    about=(
+        "DeepInversion (Yin et al., 2020; NVlabs/DeepInversion): pixels, Adam (.5, .9) with a warmed-up cosine, "
+        "two thirds of the steps at half resolution, jitter of 30 pixels, mirror images, total variation (L2), and "
+        "batch-norm statistics with the first layer ten times as heavy. Theirs come over a batch of pictures; here "
+        "each picture has its own. Networks without batch normalisation get the rest."
+    ),
 )  # fmt: skip
-"""DeepInversion (Yin et al., 2020; NVlabs/DeepInversion): pixels, Adam (.5, .9) with a warmed-up cosine, two thirds of the
-steps at half resolution, jitter of 30 pixels, mirror images, total variation (L2), and batch-norm statistics with the
-first layer ten times as heavy. Theirs come over a batch of pictures; here each picture has its own. Networks without
-batch normalisation get the rest."""
 
 VIT = Recipe(
     "vit", steps=400, parameterization="pixels", sd=0.2, learning_rate=0.1, schedule="cosine", output="logit",
     tv=1.0, tv_power=1.0,
     transforms=Transforms(views=8, shift=0.07, noise=0.1, color_shift=1.0, color_scale=1.0, fill="reflect"),
+    about=(
+        "“What do vision transformers learn?” (Ghiasi et al., 2022; vit-visualization): 400 steps of Adam at .1 "
+        "with a cosine, on pixels, eight noisy copies a step under ColorShift, total variation."
+    ),
 )  # fmt: skip
-"""“What do vision transformers learn?” (Ghiasi et al., 2022; vit-visualization): 400 steps of Adam at .1 with a cosine, on
-pixels, eight noisy copies a step under ColorShift, total variation."""
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe for recipe in (LUCID, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
@@ -248,4 +273,5 @@ def changed(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
             where[key] = json.loads(text)
         except ValueError:
             where[key] = text
-    return Recipe.from_dict(values | {"name": recipe.name if Recipe.from_dict(values) == recipe else "custom"})
+    made = Recipe.from_dict(values)
+    return recipe if made == recipe else replace(made, name="custom")

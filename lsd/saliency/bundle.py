@@ -6,19 +6,16 @@ Pure: everything is returned as bytes by file name, and whoever asked writes it.
 import hashlib
 import io
 import json
-import platform
-import re
 from collections.abc import Sequence
-from importlib.metadata import version
 
 import numpy as np
 import torch
 from PIL import Image
 
-import lsd
 from lsd import render
 from lsd.errors import LSDError
 from lsd.models import ImageModel
+from lsd.provenance import environment, png, slug
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation, TargetSpec
 from lsd.saliency.maps import MapSettings
@@ -26,24 +23,6 @@ from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
 
 FORMAT = 1
-_PACKAGES = ("torch", "timm", "captum", "numpy", "pillow")
-
-
-def slug(name: str) -> str:
-    """A model's name as part of a file name: letters, digits, dots, dashes and underscores."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
-
-
-def environment(device: torch.device) -> dict:
-    """What the values can depend on besides the request: versions, device, number of CPU threads."""
-    return {
-        "lsd": lsd.__version__,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        **{package: version(package) for package in _PACKAGES},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-    }
 
 
 def array_names(models: Sequence[str]) -> list[str]:
@@ -132,8 +111,8 @@ def files(picture: Image.Image, explanations: Sequence[Explanation], record: dic
     maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])
     shown = overlays(picture, explanations, maps, look)
     names = [result["array"] for result in record["results"]]
-    bundle = {f"{name}.png": _png(image) for name, image in zip(names, shown, strict=True)}
-    bundle["comparison.png"] = _png(sheet(picture, explanations, shown, maps))
+    bundle = {f"{name}.png": png(image) for name, image in zip(names, shown, strict=True)}
+    bundle["comparison.png"] = png(sheet(picture, explanations, shown, maps))
     arrays = io.BytesIO()
     np.savez_compressed(
         arrays,
@@ -154,12 +133,6 @@ def sheet(
         labels.append(f"{e.model}: {name} ({p:.0%})")
     method = find_method(explanations[0].attribution.method)
     return render.contact_sheet([[picture, *shown]], [""], labels, title=f"{method.title}, {maps.sign}", cell=320)
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def read_manifest(data: bytes | str) -> dict:

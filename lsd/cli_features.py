@@ -1,0 +1,294 @@
+"""The command line of feature visualization: `python -m lsd features …`."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lsd.errors import LSDError
+
+
+def add_parser(commands) -> None:
+    """Add the command to those of `lsd.cli`."""
+    parser = commands.add_parser("features", help="what does a class, channel or neuron respond to most?")
+    parser.add_argument("--model", metavar="NAME", help="python -m lsd models lists them")
+    parser.add_argument(
+        "--unit", action="append", default=[], metavar="UNIT",
+        help="class/207, class/tabby, layer3/channel/12, layer3/neuron/12/7/7, blocks.5.attn/head/2, … (several times)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--units", action="append", default=[], metavar="PATTERN",
+        help="many at once: class:all, class:7,27,40-49, layer3:channels, layer3:channels:16, curated:16",
+    )  # fmt: skip
+    parser.add_argument("--recipe", help="a name (--list-recipes) or a JSON file (default: lucid)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the recipe, such as steps=256"
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures of each unit (default: 1)")
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help="side of the picture (default: what the model takes)"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
+    parser.add_argument("--photo", type=Path, help="for LAYER/inversion and LAYER/caricature, and for --start photo")
+    parser.add_argument("--start", choices=("noise", "photo"), default="noise", help="what the ascent starts from")
+    parser.add_argument("--verifier", action="append", default=[], metavar="NAME", help="a model that is asked too")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="pictures at once (default: what suits the device)")
+    parser.add_argument("--list-layers", action="store_true", help="the model's layers, and their units")
+    parser.add_argument("--list-recipes", action="store_true", help="describe the recipes")
+    parser.add_argument("--from", dest="manifest", type=Path, help="make the pictures of a manifest again and compare")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where the files go (default: lsd-features)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; its exit status."""
+    if options.list_recipes:
+        return _list_recipes()
+    if options.manifest:
+        return _reproduce(options)
+    if not options.model:
+        raise LSDError("Which model? Give --model NAME; python -m lsd models lists them.")
+    return _list_layers(options.model) if options.list_layers else _make(options)
+
+
+def _list_recipes() -> int:
+    import json
+    import textwrap
+
+    from lsd.features.recipes import RECIPES
+
+    for recipe in RECIPES.values():
+        print(f"{recipe.name} ({recipe.hash})")
+        print(textwrap.fill(recipe.about, 110, initial_indent="    ", subsequent_indent="    "))
+        print(textwrap.fill(json.dumps(recipe.to_dict()), 110, initial_indent="    ", subsequent_indent="    ") + "\n")
+    return 0
+
+
+def _list_layers(name: str) -> int:
+    from lsd.layers import attention_layers, curated_layers, list_layers
+    from lsd.models import get_model
+
+    model = get_model(name)
+    curated = curated_layers(model)
+    names = {layer.name for layer in curated}
+    print(f"{model.name}: stages and blocks")
+    for layer in curated:
+        print(f"  {layer.name:<32}{_shape(layer)}")
+    heads = attention_layers(model)
+    if heads:
+        print("attention heads")
+        for layer, count in heads.items():
+            print(f"  {layer:<32}{count} heads: {layer}/head/0 …")
+    print("everything else")
+    for layer in list_layers(model):
+        if layer.name not in names and layer.layout != "other":
+            print(f"  {layer.name:<32}{_shape(layer)}")
+    return 0
+
+
+def _shape(layer) -> str:
+    places = f"{layer.height} × {layer.width} places" if layer.height else "no places"
+    prefix = f", {layer.prefix} prefix tokens" if layer.prefix else ""
+    return f"{layer.channels:5} channels, {places}{prefix}"
+
+
+def _recipe(options: argparse.Namespace):
+    import json
+    from dataclasses import replace
+
+    from lsd.features.recipes import DEFAULT, Recipe, changed, find_recipe
+
+    name = options.recipe or DEFAULT
+    if name.endswith(".json"):
+        try:
+            recipe = Recipe.from_dict(json.loads(Path(name).read_text("utf-8")))
+        except OSError as error:
+            raise LSDError(f"{name} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            if isinstance(error, LSDError):
+                raise
+            raise LSDError(f"{name} is not valid JSON; --list-recipes shows recipes.") from error
+    else:
+        recipe = find_recipe(name)
+    pairs = [text.partition("=") for text in options.set]
+    if any(not equals for _, equals, _ in pairs):
+        raise LSDError("A setting of the recipe is written --set NAME=VALUE.")
+    recipe = changed(recipe, {name: value for name, _, value in pairs})
+    given = {k: v for k, v in (("size", options.size), ("steps", options.steps)) if v is not None}
+    return replace(recipe, **given)
+
+
+def _make(options: argparse.Namespace) -> int:
+    from lsd.features.bundle import Request
+    from lsd.features.units import expand
+    from lsd.images import file_sha256
+    from lsd.models import get_model
+
+    if not (options.unit or options.units):
+        raise LSDError("Which unit? Give --unit class/207 or --units class:all; --list-layers shows a model's layers.")
+    if options.seeds < 1:
+        raise LSDError(f"--seeds must be at least 1, and is {options.seeds}.")
+    recipe = _recipe(options)
+    model = get_model(options.model)
+    units = list(dict.fromkeys(u for pattern in options.unit + options.units for u in expand(pattern, model)))
+    others = dict.fromkeys(leaf.model for unit in units for leaf in unit.leaves() if leaf.model not in ("", model.name))
+    photo = None
+    if options.photo:
+        photo = {"file": options.photo.name, "path": str(options.photo), "sha256": file_sha256(options.photo)}
+    request = Request(
+        model.name, tuple(map(str, units)), tuple(range(options.seeds)), recipe, options.batch_size, tuple(others),
+        photo, options.start == "photo",
+    )  # fmt: skip
+    folder = options.output or Path("lsd-features")
+    pictures = _run(request, options.photo, folder, options.verifier)
+    return 0 if all(picture.status == "ok" for picture in pictures) else 1
+
+
+def _run(request, photo_path: Path | None, folder: Path | None, verifiers: Sequence[str] = ()) -> list:
+    """Make the pictures and write them as they come; the finished ones, whatever interrupts the rest."""
+    from lsd.features import bundle
+    from lsd.features.ascent import ascend
+    from lsd.features.units import parse
+    from lsd.images import open_image
+    from lsd.models import get_model
+    from lsd.provenance import write_files
+    from lsd.saliency.explain import to_input
+
+    model = get_model(request.model)
+    judges = [get_model(name) for name in verifiers]
+    photo = to_input(model, open_image(photo_path)).float() if photo_path else None
+    film, pictures, results = bundle.Film(), [], []
+    try:
+        with _progress(request):
+            for snapshot in ascend(
+                model, [parse(unit) for unit in request.units], request.recipe, request.seeds,
+                others=[get_model(name) for name in request.others], photo=photo,
+                start_from_photo=request.start_from_photo, batch_size=request.batch_size,
+            ):  # fmt: skip
+                film.add(snapshot)
+                pictures += snapshot.finished
+                if snapshot.finished and folder:
+                    results += _judge(snapshot.finished, model, judges)
+                    files = {bundle.file_name(p.job): bundle.png(_image(p)) for p in snapshot.finished}
+                    write_files(folder, files)
+    finally:
+        if folder and pictures:
+            titles = [r["title"] for r in results]
+            record = bundle.manifest(request, model, results)
+            extra = {
+                "sheet.png": bundle.sheet(pictures, titles, f"{model.name}, recipe {request.recipe.name}"),
+                "ascent.gif": film.gif(),
+                "manifest.json": bundle.manifest_bytes(record),
+            }
+            write_files(folder, {name: data for name, data in extra.items() if data})
+            print(f"wrote {folder}/: {len(pictures)} pictures, sheet.png, ascent.gif, manifest.json")
+            _print_results(results)
+    return pictures
+
+
+def _image(picture):
+    from PIL import Image
+
+    return Image.fromarray(picture.pixels)
+
+
+def _judge(pictures, model, judges) -> list[dict]:
+    """Each picture's entry in the manifest, with what its own network and the verifiers take it for."""
+    from lsd.features import bundle
+    from lsd.features.judge import classify
+    from lsd.features.units import title
+
+    pixels = [picture.pixels for picture in pictures]
+    own = classify(pixels, model) if model.num_classes else [None] * len(pixels)
+    others = [classify(pixels, judge) for judge in judges if judge.num_classes]
+    return [
+        bundle.result(picture, title(picture.job.unit, model), own[i], [other[i] for other in others])
+        for i, picture in enumerate(pictures)
+    ]
+
+
+@contextmanager
+def _progress(request) -> Iterator[None]:
+    """A bar with rate and time left, counting steps of pictures."""
+    from tqdm import tqdm
+
+    from lsd.progress import listening
+
+    with tqdm(desc=request.model, unit="step", delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        with listening(show):
+            yield
+
+
+def _print_results(results: Sequence[dict]) -> None:
+    for r in results[:64]:
+        first = f"; taken for {r['top'][0]['name']} ({r['top'][0]['probability']:.0%})" if r["top"] else ""
+        others = "".join(f"; {m}: {top[0]['name']} ({top[0]['probability']:.0%})" for m, top in r["verifiers"].items())
+        state = "" if r["status"] == "ok" else f"; {r['status'].upper()}"
+        score = "not finite" if r["score"] is None else f"{r['score']:.3g}"
+        named = "" if r["title"] == r["unit"] else f" ({r['title']})"
+        print(f"{r['unit']}{named}, seed {r['seed']}: {score}{first}{others}{state}")
+    if len(results) > 64:
+        print(f"… and {len(results) - 64} more in manifest.json")
+    dead = [r["unit"] for r in results if r["status"] != "ok"]
+    if dead:
+        print(f"{len(dead)} of {len(results)} do not respond to anything that was tried: {', '.join(dead[:5])}")
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    """Make a manifest's pictures again; 0 if all are the same bit for bit, 1 if not."""
+    import torch
+
+    from lsd.features import bundle
+    from lsd.images import file_sha256
+    from lsd.models import get_model
+
+    try:
+        record = bundle.read_manifest(options.manifest.read_bytes())
+    except OSError as error:
+        raise LSDError(f"{options.manifest} cannot be read: {error.strerror}.") from error
+    request = bundle.Request.from_dict(record["request"])
+    torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
+    model = get_model(request.model)
+    if model.identity.sha256 != record["weights"]["sha256"]:
+        raise LSDError(f"The weights of {model.name} are not those of the manifest: their SHA-256 differs.")
+    photo = None
+    if request.photo:
+        photo = options.photo or Path(request.photo["path"])
+        if not photo.is_file() or file_sha256(photo) != request.photo["sha256"]:
+            raise LSDError(f"The photo {request.photo['file']} is not where it was; give its path with --photo.")
+    pictures = _run(request, photo, options.output)
+    before = {(r["unit"], r["seed"]): r for r in record["results"]}
+    same = 0
+    for picture in pictures:
+        old = before.get((str(picture.job.unit), picture.job.seed))
+        if old is None:
+            continue
+        verdict = _compare(picture, old, options.manifest.parent)
+        same += verdict == "identical, bit for bit"
+        print(f"{old['unit']}, seed {old['seed']}: {verdict}")
+    return 0 if same == len(before) else 1
+
+
+def _compare(picture, old: dict, folder: Path) -> str:
+    import numpy as np
+    from skimage.metrics import structural_similarity
+
+    from lsd.features.bundle import pixels_sha256
+    from lsd.images import open_image
+
+    if pixels_sha256(picture.pixels) == old["sha256"]:
+        return "identical, bit for bit"
+    path = folder / old["file"]
+    if not path.is_file():
+        return "different (the picture is not beside the manifest, so by how much is not known)"
+    kept = np.asarray(open_image(path))
+    if kept.shape != picture.pixels.shape:
+        return "different: another size"
+    similar = structural_similarity(kept, picture.pixels, channel_axis=2)
+    return f"{'similar' if similar > 0.9 else 'different'} (SSIM {similar:.3f}): another machine, version or number of threads?"

@@ -1,0 +1,211 @@
+"""What is kept of a run: pictures, a contact sheet, the ascent as a film, and a manifest to make them again from.
+
+Pure: everything is returned as bytes by file name, and whoever asked writes it.
+"""
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from lsd import render
+from lsd.errors import LSDError
+from lsd.features.ascent import Job, Picture, Snapshot, to_pixels
+from lsd.features.judge import Verdict, fine_energy, flatness
+from lsd.features.recipes import Recipe
+from lsd.models import ImageModel
+from lsd.provenance import environment, png, slug
+
+FORMAT = 1
+FILM_CELLS = 16  # pictures in one film; a thousand would be a film of dots
+_FILM_CELL = 160
+_NAME_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as plain values, enough to ask again.
+
+    Attributes:
+        model: the model's name.
+        units: as strings, in order.
+        seeds, recipe: as in `ascend`.
+        batch_size: as in `ascend`: another one can change the last bits.
+        others: names of further models that units belong to.
+        photo: {"file", "path", "sha256"} of the photo, or None.
+        start_from_photo: whether it was the start.
+    """
+
+    model: str
+    units: tuple[str, ...]
+    seeds: tuple[int, ...]
+    recipe: Recipe
+    batch_size: int | None = None
+    others: tuple[str, ...] = ()
+    photo: dict | None = None
+    start_from_photo: bool = False
+
+    def to_dict(self) -> dict:
+        """As plain JSON values."""
+        return vars(self) | {"recipe": self.recipe.to_dict(), "units": list(self.units), "seeds": list(self.seeds)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Request":
+        """The inverse of `to_dict`. Raises LSDError for values that are not those of a request."""
+        try:
+            return cls(
+                **values | {
+                    "recipe": Recipe.from_dict(values["recipe"]), "units": tuple(values["units"]),
+                    "seeds": tuple(int(s) for s in values["seeds"]), "others": tuple(values.get("others", ())),
+                }
+            )  # fmt: skip
+        except (TypeError, KeyError, AttributeError) as error:
+            raise LSDError("That manifest's request is damaged; make the pictures again.") from error
+
+
+def file_name(job: Job) -> str:
+    """`class_207.0.png`: the unit with everything but letters, digits, dots and dashes as _, then the seed."""
+    name = slug(str(job.unit))
+    if len(name) > _NAME_LENGTH:  # a long sum: its beginning, and a hash to tell it apart
+        name = f"{name[:_NAME_LENGTH]}-{hashlib.sha256(str(job.unit).encode()).hexdigest()[:8]}"
+    return f"{name}.{job.seed}.png"
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """SHA-256 of a picture's bytes, uint8 (H, W, 3), in hex."""
+    return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def result(picture: Picture, unit_title: str, own: Verdict | None, verifiers: Sequence[Verdict]) -> dict:
+    """One picture's entry in the manifest."""
+    return {
+        "unit": str(picture.job.unit),
+        "seed": picture.job.seed,
+        "title": unit_title,
+        "file": file_name(picture.job),
+        "sha256": pixels_sha256(picture.pixels),
+        "score": _number(picture.score),
+        "trace": [_number(value) for value in picture.trace[:: max(1, len(picture.trace) // 64)]],
+        "status": picture.status,
+        "flat": flatness(picture.pixels),
+        "restarts": picture.restarts,
+        "steps": len(picture.trace),
+        "seconds": round(picture.seconds, 3),
+        "fine_energy": round(fine_energy(picture.pixels), 5),
+        "top": None if own is None else _top(own),
+        "verifiers": {verdict.model: _top(verdict) for verdict in verifiers},
+    }
+
+
+def _number(value: float) -> float | None:
+    """Six digits; JSON has no infinity."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _top(verdict: Verdict) -> list[dict]:
+    return [{"index": i, "name": name, "probability": round(p, 6)} for i, name, p in verdict.top]
+
+
+def manifest(request: Request, model: ImageModel, results: Sequence[dict]) -> dict:
+    """Everything that determines the pictures, and what came out, as plain JSON values."""
+    return {
+        "format": FORMAT,
+        "kind": "features",
+        "request": request.to_dict(),
+        "recipe_hash": request.recipe.hash,
+        "weights": model.identity.to_dict(),
+        "results": list(results),
+        "environment": environment(model.device),
+    }
+
+
+def read_manifest(data: bytes | str) -> dict:
+    """A manifest's JSON, checked for what is needed to make its pictures again.
+
+    Raises:
+        LSDError: not JSON, not such a manifest, or of another format.
+    """
+    try:
+        record = json.loads(data)
+        complete = all(key in record for key in ("request", "weights", "results", "environment"))
+        complete = complete and record.get("kind") == "features"
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LSDError("That file is not a manifest of this program: it is damaged, or some other JSON.") from error
+    if not complete:
+        raise LSDError(
+            "That manifest is not one of feature visualizations; give the manifest.json beside the pictures."
+        )
+    if record.get("format") != FORMAT:
+        raise LSDError(f"That manifest has format {record.get('format')}, and this program reads format {FORMAT}.")
+    return record
+
+
+def manifest_bytes(record: dict) -> bytes:
+    """A manifest as the bytes of its file."""
+    return (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def sheet(pictures: Sequence[Picture], titles: Sequence[str], heading: str, columns: int = 8) -> bytes:
+    """A contact sheet as PNG: strip after strip of pictures under their titles."""
+    strips = []
+    for start in range(0, len(pictures), columns):
+        row = [Image.fromarray(p.pixels) for p in pictures[start : start + columns]]
+        captions = list(titles[start : start + columns])
+        strips.append(render.contact_sheet([row], [], captions, title="" if strips else heading, cell=160))
+    background = strips[0].getpixel((0, 0))
+    whole = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), background)
+    y = 0
+    for strip in strips:
+        whole.paste(strip, (0, y))
+        y += strip.height
+    return png(whole)
+
+
+class Film:
+    """Collects how the first pictures of a run form, and puts it out as an animated GIF."""
+
+    def __init__(self, cells: int = FILM_CELLS):
+        self._cells = cells
+        self._frames: list[dict[Job, np.ndarray]] = []
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Take in a snapshot; batches that come after the film is full are passed over."""
+        if snapshot.done - (len(snapshot.jobs) if snapshot.finished else 0) >= self._cells:
+            return
+        small = to_pixels(_shrunk(snapshot.images[: self._cells]))
+        self._frames.append(dict(zip(snapshot.jobs, small, strict=False)))
+
+    def gif(self) -> bytes | None:
+        """The film, each batch in turn, the last frame held; None if there is nothing to show."""
+        if not self._frames:
+            return None
+        jobs = list(dict.fromkeys(job for frame in self._frames for job in frame))[: self._cells]
+        columns = math.ceil(math.sqrt(len(jobs)))
+        latest: dict[Job, np.ndarray] = {}
+        frames = []
+        for frame in self._frames:
+            latest |= frame
+            canvas = np.full(
+                (math.ceil(len(jobs) / columns) * _FILM_CELL, columns * _FILM_CELL, 3), 250, dtype=np.uint8
+            )
+            for place, job in enumerate(jobs):
+                if job in latest:
+                    y, x = (place // columns) * _FILM_CELL, (place % columns) * _FILM_CELL
+                    canvas[y : y + _FILM_CELL, x : x + _FILM_CELL] = latest[job]
+            frames.append(Image.fromarray(canvas))
+        buffer = io.BytesIO()
+        durations = [120] * (len(frames) - 1) + [2500]
+        frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+        return buffer.getvalue()
+
+
+def _shrunk(images: Tensor) -> Tensor:
+    from torch.nn.functional import interpolate
+
+    return interpolate(images, (_FILM_CELL, _FILM_CELL), mode="bilinear", antialias=True, align_corners=False)

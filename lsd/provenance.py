@@ -1,0 +1,57 @@
+"""What every bundle of results shares: where it was made, by what, and how its files are called and written."""
+
+import io
+import os
+import platform
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import lsd
+from lsd.errors import LSDError
+
+_PACKAGES = ("torch", "timm", "captum", "numpy", "pillow")
+
+
+def slug(name: str) -> str:
+    """A model's name as part of a file name: letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
+
+
+def environment(device: torch.device) -> dict:
+    """What numbers can depend on besides the request: versions, device, number of CPU threads."""
+    return {
+        "lsd": lsd.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **{package: version(package) for package in _PACKAGES},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def png(image: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write every file, each whole or not at all; the folder is made if need be.
+
+    Raises:
+        LSDError: the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            temporary = folder / f".{name}.part"  # so that no file is ever half there under its own name
+            temporary.write_bytes(data)
+            os.replace(temporary, folder / name)
+    except OSError as error:
+        raise LSDError(f"Nothing can be written to {folder}: {error.strerror}; choose another --output.") from error
