@@ -20,6 +20,7 @@ also across models (`MODEL::UNIT`, for one picture that serves several):
     resnet50.a1_in1k::class/207 + vit_tiny_patch16_224.augreg_in21k_ft_in1k::class/207
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -54,7 +55,11 @@ class Unit:
         return Combined("-", self, _unit(other))
 
     def __mul__(self, other: "Unit | float") -> "Unit":
-        return Scaled(float(other), self) if isinstance(other, int | float) else Combined("*", self, _unit(other))
+        if not isinstance(other, int | float):
+            return Combined("*", self, _unit(other))
+        if not math.isfinite(other):
+            raise UndefinedError(f"A unit can be multiplied by finite numbers only, not by {other}.")
+        return Scaled(float(other), self)
 
     __rmul__ = __mul__
 
@@ -137,7 +142,9 @@ class Combined(Unit):
 
     def __str__(self) -> str:
         if self.operator == "*":
-            return f"{_bracketed(self.left, Combined, Scaled)} * {_bracketed(self.right, Combined, Scaled)}"
+            chain = isinstance(self.left, Combined) and self.left.operator == "*"  # needs no brackets, however long
+            left = str(self.left) if chain else _bracketed(self.left, Combined, Scaled)
+            return f"{left} * {_bracketed(self.right, Combined, Scaled)}"
         right = _bracketed(self.right, Combined) if self.right_is_sum else str(self.right)
         return f"{self.left} {self.operator} {right}"
 
@@ -163,6 +170,7 @@ def _bracketed(unit: Unit, *kinds: type) -> str:
 
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_WORDS = 200  # a sum nests as deeply as it is long, and Python's stack is not endless
 
 
 def parse(text: str) -> Unit:
@@ -174,23 +182,23 @@ def parse(text: str) -> Unit:
     tokens = _TOKEN.findall(str(text))
     if not tokens:
         raise UndefinedError("An empty text is no unit; write for example class/207 or layer3/channel/12.")
-    if len(tokens) > 1000:
-        raise UndefinedError("This unit is too long: at most 1000 words.")
+    if len(tokens) > _WORDS:
+        raise UndefinedError(f"This unit is too long: at most {_WORDS} words.")
     unit, rest = _sum(tokens, text, 0)
     if rest:
-        raise UndefinedError(f"“{text}” is not a unit: “{rest[0]}” was not expected there.")
+        raise UndefinedError(f"“{_cut(text)}” is not a unit: “{rest[0]}” was not expected there.")
     if not isinstance(unit, Unit):
-        raise UndefinedError(f"“{text}” is a number, not a unit.")
+        raise UndefinedError(f"“{_cut(text)}” is a number, not a unit.")
     return unit
 
 
 def _sum(tokens: list[str], text: str, depth: int):
     left, tokens = _product(tokens, text, depth)
-    while tokens and tokens[0] in "+-":
+    while tokens and tokens[0] in ("+", "-"):
         operator = tokens[0]
         right, tokens = _product(tokens[1:], text, depth)
         if not (isinstance(left, Unit) and isinstance(right, Unit)):
-            raise UndefinedError(f"“{text}”: a number alone cannot be added to a unit; multiply a unit by it.")
+            raise UndefinedError(f"“{_cut(text)}”: a number alone cannot be added to a unit; multiply a unit by it.")
         left = Combined(operator, left, right)
     return left, tokens
 
@@ -210,14 +218,14 @@ def _product(tokens: list[str], text: str, depth: int):
 
 def _atom(tokens: list[str], text: str, depth: int):
     if not tokens:
-        raise UndefinedError(f"“{text}” is not a unit: it ends too early.")
+        raise UndefinedError(f"“{_cut(text)}” is not a unit: it ends too early.")
     if depth > 50:
         raise UndefinedError(f"“{text[:60]}…” is nested too deeply.")
     token, *rest = tokens
     if token == "(":
         inner, rest = _sum(rest, text, depth + 1)
         if not rest or rest[0] != ")":
-            raise UndefinedError(f"“{text}” is not a unit: a bracket is not closed.")
+            raise UndefinedError(f"“{_cut(text)}” is not a unit: a bracket is not closed.")
         return inner, rest[1:]
     if _NUMBER.fullmatch(token):
         return float(token), rest
@@ -238,15 +246,22 @@ def _leaf(token: str) -> Leaf:
         layer, kind, *numbers = parts
         if kind == "direction":
             pairs = [pair.split(":") for pair in "/".join(numbers).split(",")]
-            return Leaf(kind, layer=layer, weights=tuple((int(c), float(w)) for c, w in pairs), model=model)
+            weights = tuple((int(c), float(w)) for c, w in pairs)
+            if len(dict(weights)) < len(weights) or not all(math.isfinite(w) for _, w in weights):
+                raise ValueError
+            return Leaf(kind, layer=layer, weights=weights, model=model)
         if kind not in _LAYER_ARGUMENTS or len(numbers) != len(_LAYER_ARGUMENTS[kind]) or not layer:
             raise ValueError
         return Leaf(kind, tuple(int(n) for n in numbers), layer, model=model)
     except ValueError:
         raise UndefinedError(
-            f"“{token}” is not a unit; write for example class/207, contrast/207/208, layer3/channel/12, "
+            f"“{_cut(token)}” is not a unit; write for example class/207, contrast/207/208, layer3/channel/12, "
             "layer3/neuron/12/7/7, layer3/direction/12:1,40:-0.5, layer3/layer or blocks.5.attn/head/2."
         ) from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def check(unit: Unit, model: ImageModel) -> Unit:
@@ -360,8 +375,8 @@ def _channels(layer: Layer, count: int | None) -> list[Unit]:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise UndefinedError(f"“{text}” is not a number of channels.")
+    if not text.isdecimal() or len(text) > 9 or not int(text):
+        raise UndefinedError(f"“{_cut(text)}” is not a number of channels.")
     return int(text)
 
 
@@ -369,9 +384,11 @@ def _numbers(text: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) - int(first) > 100_000):
-            raise UndefinedError(f"“{text}” is not a list of classes; write for example class:7,27,40-49.")
-        numbers.extend(range(int(first), int(last or first) + 1))
+        last = last if dash else first
+        readable = first.isdecimal() and last.isdecimal() and len(first) < 10 and len(last) < 10
+        if not readable or not 0 <= int(last) - int(first) <= 100_000 or len(numbers) > 100_000:
+            raise UndefinedError(f"“{_cut(text)}” is not a list of classes; write for example class:7,27,40-49.")
+        numbers.extend(range(int(first), int(last) + 1))
     return numbers
 
 
