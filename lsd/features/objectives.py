@@ -52,8 +52,9 @@ def evaluate(
     for (name, where, kind), members in groups.items():
         rows, leaves = [i for i, _ in members], [leaf for _, leaf in members]
         activation = activations[name][where]
-        if rows != list(range(len(activation))):
-            activation = activation[torch.tensor(rows, device=activation.device)]
+        if rows != list(range(len(units))):  # where attention goes by windows, a picture has several rows
+            chosen = torch.tensor(rows, device=activation.device)
+            activation = activation.unflatten(0, (len(units), -1))[chosen].flatten(0, 1)
         values = _group(models[name], kind, leaves, activation, output, photo or {})
         if len(groups) == 1 and all(isinstance(unit, Leaf) for unit in units):
             whole = values
@@ -75,7 +76,7 @@ def _group(
         return _heads(model, leaves, activation)
     layer = find_layer(model, leaves[0].layer)
     if kind == "layer":
-        return activation.flatten(1).square().mean(1)
+        return activation.reshape(len(leaves), -1).square().mean(1)
     n = torch.arange(len(leaves), device=activation.device)
     numbers = [
         torch.tensor(column, device=activation.device) for column in zip(*(f.arguments for f in leaves), strict=True)
@@ -96,10 +97,9 @@ def _group(
 
 def _heads(model: ImageModel, leaves: list[Leaf], activation: Tensor) -> Tensor:
     """Mean square of a head's output over the patches; (B·windows, tokens, C) where attention goes by windows."""
-    attention = model.net.get_submodule(leaves[0].layer)
-    count = attention.num_heads
+    count = model.net.get_submodule(leaves[0].layer).num_heads
     tokens = activation.reshape(len(leaves), -1, activation.shape[-1])
-    prefix = model.num_prefix_tokens if activation.shape[0] == len(leaves) else 0
+    prefix = find_layer(model, tap(leaves[0]).name).prefix  # not the network's: its class token may come in later
     heads = tokens[:, prefix:].unflatten(2, (count, -1))
     n = torch.arange(len(leaves), device=activation.device)
     chosen = torch.tensor([leaf.arguments[0] for leaf in leaves], device=activation.device)
