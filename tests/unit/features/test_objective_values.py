@@ -72,10 +72,10 @@ def grid(model, image, layer, layout, prefix, height, width) -> np.ndarray:
     for c in range(channels):
         for y in range(height):
             for x in range(width):
-                out[c, y, x] = {
-                    "nchw": lambda: a[0, c, y, x], "nhwc": lambda: a[0, y, x, c],
-                    "tokens": lambda: a[0, prefix + y * width + x, c], "vector": lambda: a[0, c],
-                }[layout]()  # fmt: skip
+                at = {
+                    "nchw": (c, y, x), "nhwc": (y, x, c), "tokens": (prefix + y * width + x, c), "vector": (c,),
+                }[layout]  # fmt: skip
+                out[c, y, x] = a[0][at]
     return out
 
 
