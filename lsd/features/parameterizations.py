@@ -229,6 +229,9 @@ def _carry_spectrum(numbers: Tensor, old: Fourier, new: Fourier) -> Tensor:
     up = (min(old.size[0], new.size[0]) + 1) // 2
     down = min(old.size[0], new.size[0]) - up
     across = min(spectrum.shape[3], larger.shape[3])
+    narrow = min(old.size[1], new.size[1])
+    if narrow % 2 == 0 and old.size[1] != new.size[1]:  # the last column of an even width has no mirror image to count
+        spectrum[..., narrow // 2] *= 0.5 if new.size[1] > narrow else 2
     larger[:, :, :up, :across] = spectrum[:, :, :up, :across]
     if down:
         larger[:, :, -down:, :across] = spectrum[:, :, -down:, :across]
