@@ -18,7 +18,7 @@ from torch import Tensor
 from lsd.errors import UndefinedError
 
 FILLS = ("grey", "random", "reflect")
-_NUMBERS = 13  # random numbers a view: angle, zoom, shift (2), centre (2), flip, fill (3), colour (3)
+_NUMBERS = 15  # uniform numbers a view: angle, zoom, shift (2), blur, flip, fill (3), colour's scale (3) and shift (3)
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Transforms:
     color_scale: float = 0.0
 
     def __post_init__(self):
+        for name in ("shift", "centre_sd", "rotate", "noise", "blur", "color_shift", "color_scale"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # 0 and 0.0 are one recipe
         object.__setattr__(self, "zoom", tuple(float(z) for z in self.zoom))
         if self.fill not in FILLS:
             raise UndefinedError(f"There is no fill “{self.fill}”; choose one of {', '.join(FILLS)}.")
-        if not 1 <= self.views <= 256:
-            raise UndefinedError(f"The number of views lies between 1 and 256, not {self.views}.")
+        if type(self.views) is not int or not 1 <= self.views <= 256:
+            raise UndefinedError(f"The number of views lies between 1 and 256, not {self.views!r}.")
+        if type(self.flip) is not bool:
+            raise UndefinedError(f"flip is true or false, not {self.flip!r}.")
         if len(self.zoom) != 2 or not 0.02 <= self.zoom[0] <= self.zoom[1] <= 50:
             raise UndefinedError(f"zoom is (least, most), both between 0.02 and 50, not {self.zoom}.")
         for name in ("shift", "centre_sd", "rotate", "noise", "blur", "color_shift", "color_scale"):
@@ -85,7 +89,7 @@ def between(start: Transforms, end: Transforms, share: float) -> Transforms:
 
 
 def draw(transforms: Transforms, generators: Sequence[torch.Generator]) -> Tensor:
-    """Uniform numbers in [0, 1) and normal ones for every view: (N · views, 13 + 2), each picture's from its own.
+    """Uniform numbers in [0, 1) and normal ones for every view: (N · views, 15 + 2), each picture's from its own.
 
     The same count whatever the settings, so that one setting does not change what chance gives the others.
     """
@@ -108,7 +112,7 @@ def affine(transforms: Transforms, drawn: Tensor, size: tuple[int, int]) -> Tens
     low, high = math.log(t.zoom[0]), math.log(t.zoom[1])
     zoom = torch.exp(low + drawn[:, 1] * (high - low))
     moved = 2 * ((2 * drawn[:, 2:4] - 1) * t.shift + drawn[:, _NUMBERS : _NUMBERS + 2] * t.centre_sd)
-    mirror = torch.where(drawn[:, 6] < 0.5, -1.0, 1.0) if t.flip else torch.ones(len(drawn))
+    mirror = torch.where(drawn[:, 5] < 0.5, -1.0, 1.0) if t.flip else torch.ones(len(drawn))
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
     aspect = size[0] / size[1]  # a turn mixes rows and columns, which are of different length in [−1, 1]
     first = torch.stack([cos * mirror, -sin * aspect, moved[:, 0]], 1)
@@ -137,9 +141,9 @@ def apply(
     elif tuple(views.shape[2:]) != tuple(size):
         views = F.interpolate(views, size, mode="bilinear", antialias=True, align_corners=False)
     if t.blur:
-        views = gaussian_blur(views, drawn[:, 10].to(images) * t.blur * size[0])
+        views = gaussian_blur(views, drawn[:, 4].to(images) * t.blur * size[0])
     if t.color_shift or t.color_scale:
-        u = 2 * drawn[:, 7:13].to(images)[..., None, None] - 1
+        u = 2 * drawn[:, 9:15].to(images)[..., None, None] - 1
         views = views * torch.exp(u[:, :3] * t.color_scale) + u[:, 3:] * t.color_shift
     if t.noise:
         shape = (t.views, *views.shape[1:])
@@ -153,7 +157,7 @@ def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) 
     grid = F.affine_grid(maps, [len(views), 3, *size], align_corners=False)
     if t.fill == "reflect":
         return F.grid_sample(views, grid, padding_mode="reflection", align_corners=False)
-    fill = drawn[:, 7:10, None, None] if t.fill == "random" else 0.5
+    fill = drawn[:, 6:9, None, None] if t.fill == "random" else 0.5
     return F.grid_sample(views - fill, grid, padding_mode="zeros", align_corners=False) + fill
 
 
@@ -162,6 +166,7 @@ def gaussian_blur(views: Tensor, sigmas: Tensor) -> Tensor:
     radius = min(max(1, math.ceil(3 * float(sigmas.max()))), min(views.shape[2:]) - 1)
     at = torch.arange(-radius, radius + 1, device=views.device, dtype=views.dtype)
     kernel = torch.exp(-0.5 * (at / sigmas.clamp(min=1e-3)[:, None]) ** 2)
+    kernel = kernel * (at.abs() <= (3 * sigmas[:, None]).ceil().clamp(min=1))  # each its own, whoever its neighbours are
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(views.shape[1], 0)
     flat = F.pad(views, [radius] * 4, mode="reflect").flatten(0, 1)[None]
     flat = F.conv2d(flat, kernel[:, None, :, None], groups=flat.shape[1])
