@@ -91,16 +91,30 @@ class Recipe:
             if getattr(self, name) not in allowed:
                 raise UndefinedError(f"There is no {name} “{getattr(self, name)}”; choose one of {', '.join(allowed)}.")
         for name, low, high in (
-            ("steps", 1, 100_000), ("learning_rate", 1e-8, 1e4), ("decay_power", 0, 4), ("sd", 0, 100), ("warmup", 0, 1),
-            ("redirect_steps", 0, 1000), ("tv", 0, 1e6), ("tv_power", 0.5, 4), ("l2", 0, 1e6), ("l1", 0, 1e6),
-            ("spectral", 0, 1e6), ("batch_norm", 0, 1e6), ("diversity", 0, 1e6), ("blur_every", 0, 100_000),
-            ("blur", 0, 0.5), ("pixel_decay", 0, 1), ("tolerance", 0, 1), ("patience", 1, 100_000),
+            ("size", 16, 2048), ("steps", 1, 100_000), ("learning_rate", 1e-8, 1e4), ("decay_power", 0, 4),
+            ("sd", 0, 100), ("warmup", 0, 1), ("redirect_steps", 0, 1000), ("tv", 0, 1e6), ("tv_power", 1, 4),
+            ("l2", 0, 1e6), ("l1", 0, 1e6), ("spectral", 0, 1e6), ("batch_norm", 0, 1e6), ("diversity", 0, 1e6),
+            ("blur_every", 0, 100_000), ("blur", 0, 0.5), ("pixel_decay", 0, 1), ("tolerance", 0, 1),
+            ("patience", 1, 100_000),
         ):  # fmt: skip
             value = getattr(self, name)
+            if name == "size" and value is None:
+                continue
+            whole = name in ("size", "steps", "redirect_steps", "blur_every", "patience")
+            if whole and type(value) is not int:
+                raise UndefinedError(f"{name} is a whole number, not {value!r}.")
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise UndefinedError(f"{name} lies between {low:g} and {high:g}, not {value!r}.")
-        if self.size is not None and not 16 <= self.size <= 2048:
-            raise UndefinedError(f"size lies between 16 and 2048 pixels, not {self.size}.")
+            if not whole:
+                object.__setattr__(self, name, float(value))  # 0 and 0.0 are one recipe, with one hash
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UndefinedError(f"betas are two numbers from 0 to below 1, not {self.betas}.")
+        for name, value, kinds in (
+            ("transforms", self.transforms, Transforms), ("transforms_end", self.transforms_end, Transforms | None),
+            ("name", self.name, str), ("diversity_layer", self.diversity_layer, str),
+        ):  # fmt: skip
+            if not isinstance(value, kinds):
+                raise UndefinedError(f"{name} cannot be {value!r}.")
         if not self.stages or not math.isclose(sum(share for share, _ in self.stages), 1, abs_tol=1e-6):
             raise UndefinedError("The shares of the stages must add up to 1.")
         if any(share <= 0 or not 0.05 <= scale <= 1 for share, scale in self.stages) or self.stages[-1][1] != 1:
