@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lsd.layers import list_layers
 from lsd.models import ImageModel
 
-_prepared: "weakref.WeakKeyDictionary[ImageModel, tuple[frozenset, ImageModel]]" = weakref.WeakKeyDictionary()
+_prepared: "weakref.WeakKeyDictionary[ImageModel, tuple[tuple, ImageModel]]" = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -32,7 +32,7 @@ def prepare(model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True) -
 
     The last twin of each model is kept with it.
     """
-    key = frozenset(keep) if fold else None
+    key = (frozenset(keep) if fold else None, model.device, model.dtype)
     with _lock:
         if model in _prepared and _prepared[model][0] == key:
             return _prepared[model][1]
@@ -44,7 +44,7 @@ def prepare(model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True) -
 
 def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     twin = copy.copy(model)
-    twin._modules = dict(model._modules)
+    twin._modules, twin._buffers = dict(model._modules), dict(model._buffers)
     twin.lock = threading.RLock()
     with model.lock:
         pairs = folding_pairs(model) if fold else []
@@ -53,7 +53,7 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         with torch.no_grad():
             expected = model(probe)
     for conv, norm in pairs:
-        if conv not in keep:
+        if not any(_ends_between(name, conv, norm) for name in keep):
             _fold(twin.net, conv, norm)
     with torch.no_grad():
         off = (twin(probe) - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
@@ -63,6 +63,11 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         twin.net = twin.net.to(memory_format=torch.channels_last)
     list_layers(twin)  # traced now, while nobody listens to its layers
     return twin
+
+
+def _ends_between(name: str, conv: str, norm: str) -> bool:
+    """Whether the module called `name` holds a convolution, or is it, and puts out what its batch norm has not seen."""
+    return f"{conv}.".startswith(f"{name}.") and not f"{norm}.".startswith(f"{name}.")
 
 
 def _probe(model: ImageModel) -> torch.Tensor:
@@ -93,12 +98,13 @@ def folding_pairs(model: ImageModel) -> list[tuple[str, str]]:
     def before(module: nn.Module, inputs) -> None:
         for value in inputs:
             if isinstance(value, torch.Tensor):
+                alive.append(value)  # so that no other tensor gets its id
                 consumers.setdefault(id(value), []).append(names[module])
 
     def after(module: nn.Module, _inputs, output) -> None:
         runs[names[module]] = runs.get(names[module], 0) + 1
         if isinstance(output, torch.Tensor) and type(module) is not nn.Identity:
-            alive.append(output)  # so that no other tensor gets its id
+            alive.append(output)
             if isinstance(module, nn.Conv2d):
                 produced[id(output)] = names[module]
 
@@ -132,6 +138,6 @@ def _fold(net: nn.Module, conv_name: str, norm_name: str) -> None:
     conv, norm = net.get_submodule(conv_name), net.get_submodule(norm_name)
     net.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
     if isinstance(norm, BatchNormAct2d):  # timm's, which also activates
-        net.set_submodule(norm_name, nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)))
+        net.set_submodule(norm_name, nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act)).eval())
     else:
-        net.set_submodule(norm_name, nn.Identity())
+        net.set_submodule(norm_name, nn.Identity().eval())

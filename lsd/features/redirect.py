@@ -24,8 +24,9 @@ class _Redirected(torch.autograd.Function):
     def backward(ctx, gradient: Tensor):
         (x,) = ctx.saved_tensors
         plain = gradient * ((x > 0) & (x < ctx.high))
-        # The loss falls along −gradient, so a positive gradient below zero only pushes further down.
-        useful = torch.where((x <= 0) & (gradient > 0), 0, gradient)
+        # The loss falls along −gradient: a positive one below zero only pushes further down, a negative one above `high` up.
+        useless = ((x <= 0) & (gradient > 0)) | ((x >= ctx.high) & (gradient < 0))
+        useful = torch.where(useless, 0, gradient)
         shut = ctx.mode.blocked & (plain.flatten(1).abs().amax(1) == 0)
         ctx.mode.shut |= shut
         return torch.where(shut.view(-1, *[1] * (x.ndim - 1)), useful, plain), None, None
