@@ -4,7 +4,8 @@ from importlib.util import find_spec
 
 import gradio as gr
 
-from lsd.ui import api, blocks
+from lsd.ui import api, blocks, feature_texts
+from lsd.ui.features_tab import FeaturesTab
 from lsd.ui.mistakes_tab import MistakesTab
 from lsd.ui.saliency_tab import SaliencyTab
 
@@ -24,12 +25,15 @@ def build() -> gr.Blocks:
     """The page as Blocks with its queue; nothing is loaded yet."""
     with gr.Blocks(title="LSD", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         gr.Markdown(HEADER)
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Saliency", id="saliency"):
                 saliency = SaliencyTab()
             with gr.Tab("Mistakes", id="mistakes"):
                 MistakesTab()
+            with gr.Tab("Features", id="features"):
+                features = FeaturesTab()
         saliency.restore(page)
+        features.restore(page, tabs)
         api.register()
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4)
 
@@ -38,7 +42,7 @@ def launch_settings() -> dict:
     """What `launch` is given beside the address."""
     return {
         "theme": gr.themes.Soft(primary_hue="orange", secondary_hue="slate", neutral_hue="slate", font=_FONT),
-        "css": blocks.CSS,
+        "css": blocks.CSS + feature_texts.CSS,
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "mcp_server": find_spec("mcp") is not None,  # pip install "gradio[mcp]" adds the tools for MCP clients

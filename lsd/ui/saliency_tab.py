@@ -282,13 +282,16 @@ _WRITE_ADDRESS = """(models, method, example, target, of, against) => {
 }""".replace("FIRST_CHOICE", FIRST_CHOICE).replace("CONTRAST", CONTRAST)
 
 _RUN_IF_ASKED = """() => {
-  if (new URLSearchParams(location.search).has("model")) document.querySelector("#explain").click();
+  const query = new URLSearchParams(location.search);
+  if (query.has("model") && (query.get("tab") || "saliency") === "saliency") document.querySelector("#explain").click();
 }"""
 
 
 def _read_address(request: gr.Request) -> list:
     """Updates of the controls from the page's query string; what it does not name, or names wrongly, stays."""
     query = request.query_params
+    if query.get("tab", "saliency") != "saliency":  # the address of another tab
+        query = type(query)()
     models = [m[:200] for m in query.getlist("model")][:MAX_MODELS]
     method = query.get("method") if query.get("method") in METHODS else None
     example = query.get("example") if query.get("example") in examples() else None

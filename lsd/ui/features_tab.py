@@ -1,0 +1,387 @@
+"""The Features tab: what a unit responds to most, forming before your eyes, and whether to believe it."""
+
+import io
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import gradio as gr
+
+from lsd.errors import LSDError
+from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
+from lsd.models import ImageModel, get_model
+from lsd.provenance import slug
+from lsd.ui import blocks, controls, feature_units
+from lsd.ui import feature_request as requests
+from lsd.ui import feature_texts as texts
+from lsd.ui.examples import examples
+from lsd.ui.feature_knobs import KNOBS, knob_controls, knob_values
+from lsd.ui.feature_request import DEFAULT_SEEDS, DEFAULT_STEPS, MAX_SEEDS, MAX_SIDE, NOISE, PHOTO
+from lsd.ui.feature_runs import MAX_LANES, Lane, Session, advance, command, files, judge, live_picture
+from lsd.ui.feature_units import UnitPicker
+from lsd.ui.jobs import MODEL_QUEUE, sentence
+from lsd.ui.picture_input import PictureInput
+from lsd.ui.plots import score_plot
+
+_SHOW_EVERY, _PLOT_EVERY = 0.4, 1.2  # seconds
+
+
+class Column:
+    """One place among the results."""
+
+    def __init__(self):
+        with gr.Column(visible=False, min_width=250) as self.column:
+            self.head = gr.HTML()
+            self.picture = gr.HTML()
+            self.progress = gr.HTML()
+            self.curve = gr.HTML()
+            self.verdicts = gr.HTML()
+
+    @property
+    def components(self) -> list[gr.blocks.Block]:
+        return [self.column, self.head, self.picture, self.progress, self.curve, self.verdicts]
+
+
+class FeaturesTab:
+    """The tab's components and events; built inside a `gr.Blocks`."""
+
+    def __init__(self):
+        models = controls.default_models()[:1]
+        self.session = gr.State(None)
+        self.address = gr.Textbox("", visible=False)
+        with gr.Row():
+            with gr.Column(scale=4, min_width=340):
+                self._inputs(models)
+            with gr.Column(scale=9, min_width=380):
+                self._outputs()
+        self._events()
+
+    def _inputs(self, models: Sequence[str]) -> None:
+        self.models = controls.model_picker(models, label="Models, up to three, side by side")
+        self.unit = UnitPicker(models)
+        self.recipe = gr.Dropdown(list(RECIPES), value=DEFAULT, label="Recipe", filterable=False)
+        self.about = gr.Markdown(find_recipe(DEFAULT).about)
+        with gr.Row():
+            self.steps = gr.Number(
+                DEFAULT_STEPS, precision=0, label="Steps", min_width=110,
+                info=_steps_info(DEFAULT),
+            )  # fmt: skip
+            self.seeds = gr.Slider(
+                1, MAX_SEEDS, DEFAULT_SEEDS, step=1, label="Seeds", min_width=110,
+                info="Pictures of the same unit from other noise: what they share is the unit's.",
+            )  # fmt: skip
+            self.size = gr.Number(
+                0, precision=0, label="Size, pixels", min_width=110,
+                info=f"0: what the model takes. At most {MAX_SIDE} here.",
+            )  # fmt: skip
+        self.start = gr.Radio(
+            [(NOISE, NOISE), ("a photo (DeepDream, accentuation)", PHOTO)], value=NOISE, label="Start from",
+            info="From noise, everything in the picture came from the network.",
+        )  # fmt: skip
+        with gr.Group(visible=False) as self.photo_group:
+            self.photo = PictureInput(
+                None, type="filepath", label="Photo", height=220, sources=["upload", "clipboard", "webcam"]
+            )
+            self.example = gr.Dropdown(
+                [("none", ""), *((name, name) for name in examples())], value="", label="Or an example", filterable=False
+            )  # fmt: skip
+        with gr.Row():
+            self.run = gr.Button("Visualize", variant="primary", elem_id="visualize")
+            self.stop = gr.Button("Stop", variant="stop", elem_id="stop-features")
+        with gr.Row():
+            self.against_none = gr.Button("No regularization vs this recipe", size="sm", elem_id="against-none")
+            self.three_outputs = gr.Button("Logit, log-odds, probability", size="sm", elem_id="three-outputs")
+        with gr.Accordion("Every knob of the recipe", open=False):
+            gr.HTML("<div class='lsd-note'>Choosing a recipe sets them all to its values.</div>")
+            self.knobs = knob_controls(find_recipe(DEFAULT))
+
+    def _outputs(self) -> None:
+        self.status = gr.HTML(
+            blocks.status("Choose a model and a unit, and press Visualize."), elem_id="features-status"
+        )
+        self.intro = gr.HTML(texts.INTRO)
+        with gr.Row():
+            self.columns = [Column() for _ in range(MAX_LANES)]
+        self.reading = gr.HTML(elem_id="features-reading")
+        with gr.Column(visible=False) as self.after:
+            with gr.Row():
+                self.scrub = gr.Slider(
+                    1, DEFAULT_STEPS, DEFAULT_STEPS, step=1, label="Look back through the ascent: step", scale=3,
+                    elem_id="scrub",
+                )  # fmt: skip
+                self.which = gr.Radio(
+                    [("0", 0)], value=0, label="What do the models say of seed", visible=False, scale=2
+                )  # fmt: skip
+            self.command = gr.HTML()
+            with gr.Row():
+                self.pack = gr.Button("Prepare the download", size="sm")
+                self.file = gr.File(label="Pictures, contact sheet, film and manifest", visible=False)
+
+    def _events(self) -> None:
+        quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+        slow = {
+            "api_visibility": "private", "show_progress": "hidden", "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1
+        }  # fmt: skip
+        self.unit.connect(self.models, self.status, slow, quick)
+        self.recipe.input(_show_recipe, self.recipe, [self.about, self.steps, *self.knobs], **quick)
+        gr.on(
+            [self.start.change, self.unit.what.change, self.unit.kind.change, self.unit.expression.change],
+            _show_photo, [self.start, self.unit.what, self.unit.kind, self.unit.expression], self.photo_group, **quick,
+        )  # fmt: skip
+        self.example.input(lambda name: str(examples()[name]) if name else None, self.example, self.photo, **quick)
+        for event in (self.photo.upload, self.photo.clear):
+            event(lambda: "", None, self.example, **quick)
+
+        self.inputs = [
+            self.models, self.recipe, self.steps, self.seeds, self.size, self.start, self.photo, self.example,
+            *self.unit.inputs, *self.knobs,
+        ]  # fmt: skip
+        parts = [c for column in self.columns for c in column.components]
+        outputs = [
+            self.session, self.status, self.intro, self.reading, self.after, self.scrub, self.which, self.command, self.file,
+            *parts,
+        ]  # fmt: skip
+        running = []
+        for button, kind in ((self.run, "models"), (self.against_none, "recipes"), (self.three_outputs, "outputs")):
+            made = button.click(
+                lambda *values, kind=kind: (yield from self._make(kind, values)), self.inputs, outputs,
+                trigger_mode="once", **slow,
+            )  # fmt: skip
+            running.append(made)
+        self.run.click(_write_address, self.inputs, self.address, **quick).then(
+            None, self.address, None, js="address => { if (address) history.replaceState(null, '', '?' + address); }"
+        )
+        self.stop.click(
+            self._stopped, self.session, [self.status, self.after, self.scrub, self.which], cancels=running, **quick
+        )
+        pictures = [column.picture for column in self.columns]
+        self.scrub.input(_look_back, [self.session, self.scrub], pictures, trigger_mode="always_last", **quick)
+        self.which.input(
+            _say, [self.session, self.which], [column.verdicts for column in self.columns], **quick
+        )  # fmt: skip
+        self.pack.click(_pack, self.session, [self.file, self.status], **slow)
+
+    def restore(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
+        """When the page opens with an address of this tab, show again what it says."""
+        shown = [
+            tabs, self.models, self.unit.what, self.unit.of, self.unit.expression, self.recipe, self.about, self.steps,
+            self.seeds, self.size, self.start, self.photo, self.example, *self.knobs,
+        ]  # fmt: skip
+        page.load(_read_address, None, shown, api_visibility="private", queue=False, show_progress="hidden").then(
+            None, None, None, js=_RUN_IF_ASKED
+        )
+
+    def _make(self, kind: str, values: Sequence) -> Iterator[dict]:
+        """The long event: loads the models, ascends, shows every picture as it forms, and asks who recognises it."""
+        try:
+            wish, models, session = requests.read_wish(values), {}, None
+            for step in requests.prepare(kind, wish, models):
+                if isinstance(step, str):
+                    yield {self.status: blocks.status(step), self.file: gr.update(visible=False)}
+                else:
+                    session = step
+            yield self._begin(session)
+            yield from self._ascend(session, models)
+            yield from self._judge(session, models)
+            yield self._end(session)
+        except Exception as error:
+            yield {self.status: blocks.status(sentence(error), error=True)}
+
+    def _begin(self, session: Session) -> dict:
+        update = {
+            self.session: session, self.status: blocks.status("The first step takes a little longer …"),
+            self.intro: gr.update(visible=False), self.reading: "", self.after: gr.update(visible=False),
+        }  # fmt: skip
+        for i, column in enumerate(self.columns):
+            update[column.column] = gr.update(visible=i < len(session.lanes))
+            update |= dict.fromkeys(column.components[1:], "")
+            if i < len(session.lanes):
+                lane = session.lanes[i]
+                update |= {
+                    column.head: texts.head(lane), column.picture: texts.picture(None, ""),
+                    column.progress: texts.progress(lane),
+                }  # fmt: skip
+        return update
+
+    def _ascend(self, session: Session, models: dict[str, ImageModel]) -> Iterator[dict]:
+        started = time.perf_counter()
+        shown, plotted = [0.0] * MAX_LANES, [0.0] * MAX_LANES
+        plotting = 0.0  # seconds that a plot takes: on a slow machine they come less often
+        with closing(advance(session, models)) as steps:
+            for lane in steps:
+                i, now = session.lanes.index(lane), time.perf_counter()
+                if not lane.done and now - shown[i] < _SHOW_EVERY:
+                    continue
+                column, shown[i] = self.columns[i], now
+                update = {
+                    column.picture: texts.picture(live_picture(lane), texts.alt(lane)),
+                    column.progress: texts.progress(lane),
+                    self.status: blocks.status(
+                        texts.overall(session)[0], done=texts.overall(session)[1], total=texts.overall(session)[2]
+                    ),
+                }
+                if lane.done or (lane.step > 1 and now - plotted[i] > max(_PLOT_EVERY, 20 * plotting)):
+                    update[column.curve] = _curve(lane)
+                    plotted[i] = time.perf_counter()
+                    plotting = plotted[i] - now
+                if lane.done:
+                    update[column.verdicts] = texts.troubles(lane.pictures)
+                yield update
+        session.seconds = time.perf_counter() - started
+
+    def _judge(self, session: Session, models: dict[str, ImageModel]) -> Iterator[dict]:
+        for lane in session.lanes:
+            judge(lane, models[lane.request.model], own=True)
+        for name in requests.judges(session, list(models)):
+            yield {self.status: blocks.status(f"Asking {name} what it sees …")}
+            try:
+                model = models.get(name) or get_model(name)
+            except LSDError:
+                continue  # one judge fewer: the pictures are there
+            session.judges.append(model.name)
+            for lane in session.lanes:
+                if lane.request.model != model.name:
+                    judge(lane, model, own=False)
+            yield {c: t for c, t in zip([k.verdicts for k in self.columns], _say(session, 0), strict=True) if t}
+
+    def _end(self, session: Session) -> dict:
+        lines = [
+            command(lane, session.photo, requests.judges_of(session, lane), _folder(session, lane))
+            for lane in session.lanes
+        ]
+        update = {
+            self.session: session, self.status: blocks.status(texts.summary(session)), self.reading: texts.reading(session),
+            self.command: texts.commands(session, lines), **self._looking_back(session, session.steps),
+        }  # fmt: skip
+        for column, lane, said in zip(self.columns, session.lanes, _say(session, 0), strict=False):
+            update |= {
+                column.verdicts: said, column.picture: texts.picture(live_picture(lane), texts.alt(lane)),
+            }  # fmt: skip
+        return update
+
+    def _looking_back(self, session: Session, last: int) -> dict:
+        seeds = len(session.lanes[0].request.seeds)
+        return {
+            self.after: gr.update(visible=True),
+            self.scrub: gr.update(maximum=max(last, 2), value=last),
+            self.which: gr.update(choices=[(str(k), k) for k in range(seeds)], value=0, visible=seeds > 1),
+        }
+
+    def _stopped(self, session: Session | None) -> dict:
+        """What Stop leaves: the pictures as far as they came, to be looked back through."""
+        if session is None or not any(lane.step for lane in session.lanes):
+            return {self.status: blocks.status("Stopped.")}
+        far = max(lane.step for lane in session.lanes)
+        if session.finished:
+            return {self.status: blocks.status("Stopped; the pictures were finished already.")}
+        return {
+            self.status: blocks.status(f"Stopped at step {far} of {session.steps}."),
+            **self._looking_back(session, far),
+        }
+
+
+_RUN_IF_ASKED = """() => {
+  const query = new URLSearchParams(location.search);
+  if (query.get("tab") !== "features" || !query.has("unit")) return;
+  let tries = 0;  // the tab's buttons are there once it has been opened
+  const timer = setInterval(() => {
+    const button = document.querySelector("#visualize");
+    if (button) button.click();
+    if (button || ++tries > 100) clearInterval(timer);
+  }, 100);
+}"""
+
+
+def _folder(session: Session, lane: Lane) -> str:
+    return "features" if len(session.lanes) == 1 else f"features/{slug(lane.heading)}"
+
+
+def _curve(lane: Lane) -> str:
+    unit = lane.request.units[0]
+    what = texts.OUTPUTS[lane.recipe.output] if unit.startswith("class/") else "score"
+    data = score_plot(lane.traces, lane.steps, what)
+    alt = f"Score curve of {lane.heading}: from {lane.traces[0][0]:.3g} to {lane.traces[0][-1]:.3g}"
+    return texts.picture(("image/png", data), alt).replace("lsd-picture", "lsd-curve")
+
+
+def _say(session: Session | None, seed: int) -> list:
+    """What the models say of one seed's pictures, for every column."""
+    if session is None:
+        return [gr.skip()] * MAX_LANES
+    said = [texts.verdicts(lane, int(seed or 0)) for lane in session.lanes]
+    return said + [""] * (MAX_LANES - len(said))
+
+
+def _look_back(session: Session | None, step: int) -> list:
+    """The columns as they were at a step; at the last one, the finished pictures."""
+    if session is None:
+        return [gr.skip()] * MAX_LANES
+    shown = []
+    for lane in session.lanes:
+        frame = lane.frame(int(step))
+        if frame is None or step >= lane.step:
+            shown.append(texts.picture(live_picture(lane), texts.alt(lane)))
+        else:
+            kind = "image/png" if frame[1].startswith(b"\x89PNG") else "image/jpeg"
+            shown.append(texts.picture((kind, frame[1]), texts.alt(lane, frame[0])))
+    return shown + [gr.skip()] * (MAX_LANES - len(shown))
+
+
+def _pack(session: Session | None) -> list:
+    """The bundle as one zip file."""
+    if session is None or not any(lane.done for lane in session.lanes):
+        return [gr.skip(), blocks.status("There is nothing to download yet: press Visualize first.", error=True)]
+    try:
+        models = {lane.request.model: get_model(lane.request.model) for lane in session.lanes if lane.done}
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:  # PNG and GIF are compressed already
+            for name, content in files(session, models).items():
+                archive.writestr(name, content)
+    except (LSDError, OSError) as error:
+        return [gr.skip(), blocks.status(sentence(error), error=True)]
+    path = Path(tempfile.mkdtemp(prefix="lsd-bundle-")) / "lsd-features.zip"
+    path.write_bytes(data.getvalue())
+    return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
+
+
+def _steps_info(recipe: str) -> str:
+    return f"{DEFAULT_STEPS}, so that you see something soon; the recipe's own number is {find_recipe(recipe).steps}."
+
+
+def _show_recipe(name: str) -> list:
+    recipe = find_recipe(name)
+    return [recipe.about, gr.update(info=_steps_info(name)), *knob_values(recipe)]
+
+
+def _show_photo(start: str, what: str, kind: str, expression: str) -> dict:
+    return gr.update(visible=start == PHOTO or feature_units.needs_photo(what, kind, expression))
+
+
+def _write_address(*values) -> str:
+    """The query that shows the same again; "" where what is asked for makes no sense."""
+    try:
+        return requests.write_address(requests.read_wish(values))
+    except LSDError:
+        return ""
+
+
+def _read_address(request: gr.Request) -> list:
+    """Updates of the controls from the page's query string; what it does not name, or names wrongly, stays."""
+    asked = requests.read_address(request.query_params)
+    if asked is None:
+        return [gr.skip()] * (13 + len(KNOBS))
+    what = feature_units.CLASS if asked.of else feature_units.EXPRESSION if asked.expression else None
+    steps = {"info": _steps_info(asked.base)} | ({"value": asked.steps} if asked.steps else {})
+    photo = str(examples()[asked.example]) if asked.example else None
+    values = [
+        asked.models, what, asked.of, asked.expression, asked.base, find_recipe(asked.base).about, gr.update(**steps),
+        asked.seeds, asked.size, asked.start, photo, asked.example,
+    ]  # fmt: skip
+    return [
+        gr.update(selected="features"),
+        *(gr.skip() if value in (None, []) else value for value in values),
+        *knob_values(asked.recipe),
+    ]
