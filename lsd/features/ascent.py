@@ -393,7 +393,8 @@ class _Batch:
             gradient = gradient / norm.view(-1, *[1] * (gradient.ndim - 1)) * numbers[0].numel() ** 0.5
         for group in state.optimizer.param_groups:
             group["lr"] = recipe.rate_at(step)
-        numbers.grad = gradient
+        # A channels-last gradient beside contiguous numbers: the fused optimiser would pair the wrong ones, silently.
+        numbers.grad = gradient.contiguous()
         state.optimizer.step()
         numbers.grad = None
         with torch.no_grad():

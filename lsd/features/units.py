@@ -1,7 +1,8 @@
 """Units: what is visualized, written as strings that parse and print back the same.
 
     class/207                       the class as the recipe differentiates it (log-odds by default)
-    logit/207  log_odds/207  probability/207            the class, differentiated in this way whatever the recipe says
+    logit/207  log_odds/207  log_probability/207  probability/207
+                                    the class, differentiated in this way whatever the recipe says
     contrast/207/208                logit 207 − logit 208: what tells one class from another
     layer3.5.conv2/channel/12       a channel, averaged over places (prefix tokens left out)
     layer3.5.conv2/neuron/12/7/7    a channel at one place: channel, row, column
@@ -30,7 +31,7 @@ from lsd.errors import UndefinedError
 from lsd.layers import Layer, attention_heads, curated_layers, find_layer
 from lsd.models import ImageModel
 
-CLASS_KINDS = ("class", "logit", "log_odds", "probability", "contrast")
+CLASS_KINDS = ("class", "logit", "log_odds", "log_probability", "probability", "contrast")
 PHOTO_KINDS = ("inversion", "caricature")
 _LAYER_ARGUMENTS = {  # kind → what its numbers mean, in order
     "channel": ("channel",),
