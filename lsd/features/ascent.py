@@ -133,7 +133,7 @@ def ascend(
         find_layer(model, recipe.diversity_layer)
     jobs = [Job(unit, seed) for unit in units for seed in seeds]
     size = batch_size or (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH)
-    if recipe.diversity:  # the seeds of a unit see each other, so they stay together
+    if recipe.diversity and seeds:  # the seeds of a unit see each other, so they stay together
         size = max(size // len(seeds), 1) * len(seeds)
     done = 0
     while done < len(jobs):
@@ -141,9 +141,9 @@ def ascend(
         try:
             yield from _Batch(models, batch, recipe, photo, start_from_photo, half).run(every, done, len(jobs))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or size == 1 or recipe.diversity:
+            if not _out_of_memory(error) or len(batch) == 1 or recipe.diversity:
                 raise
-            size = max(1, size // 2)
+            size = len(batch) // 2
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue
@@ -194,8 +194,8 @@ class _Batch:
         self.reached = [False] * len(self.jobs)
         self.model = self.models[""]
         self.device = self.model.device
-        self.taps = self._taps()
         self.with_norms = bool(self.recipe.batch_norm and batch_norms(self.model))
+        self.taps = self._taps()
         self.twins = {
             name: prepare(
                 self.models[name], [t.name for t in taps if t.name], fold=not (self.with_norms and name == "")
@@ -215,6 +215,8 @@ class _Batch:
                 taps.setdefault(leaf.model, {})[objectives.tap(leaf)] = None
         if self.recipe.diversity:
             taps.setdefault("", {})[Tap(self.recipe.diversity_layer)] = None
+        if self.with_norms:  # looked at even where no unit is the model's own
+            taps.setdefault("", {})
         return {name: tuple(found) for name, found in taps.items()}
 
     def _side(self, scale: float) -> tuple[int, int]:
@@ -470,7 +472,7 @@ class _Batch:
         pixels = to_pixels(images)
         kept = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, torch.float32) / 255
         scores, responds = self._responds(kept, range(len(self.jobs)))
-        finite = torch.isfinite(images).flatten(1).all(1).tolist()
+        finite = [bool(image.isfinite().all()) and np.isfinite(s) for image, s in zip(images, scores, strict=True)]
         status = ["ok" if a or b else "dead" for a, b in zip(self.reached, responds, strict=True)]
         return tuple(
             Picture(
