@@ -74,7 +74,7 @@ def strongest(
 
 
 def spread(pixels: Sequence[np.ndarray], model: ImageModel, layer: str) -> float:
-    """Mean cosine distance, 0 to 2, of the pictures' mean activations at `layer`: how different a network finds them.
+    """Mean cosine distance, 0 to 2, of the pictures' activations at `layer`, place by place: how different a network finds them.
 
     nan for fewer than two pictures.
     """
