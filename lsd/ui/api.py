@@ -1,8 +1,10 @@
-"""What programs call, through `gradio_client`, HTTP or MCP: `predict` and `saliency`, with types and no page around them."""
+"""What programs call, through `gradio_client`, HTTP or MCP: `predict`, `saliency` and `feature`, with types, without a page."""
 
 import base64
 import binascii
 import io
+import math
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -10,8 +12,13 @@ from PIL import Image
 
 from lsd import labels
 from lsd.errors import ImageError, LSDError
+from lsd.features.ascent import ascend
+from lsd.features.judge import classify
+from lsd.features.recipes import DEFAULT, find_recipe
+from lsd.features.units import resolve, title
 from lsd.images import open_image
 from lsd.models import get_model
+from lsd.provenance import png
 from lsd.saliency.explain import TargetSpec, explain, to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
@@ -21,6 +28,7 @@ from lsd.ui.examples import examples
 from lsd.ui.jobs import MODEL_QUEUE, sentence
 
 _MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
+_MAX_STEPS = 512
 
 
 def predict(image: str, model: str = "demo:resnet", top: int = 5) -> dict:
@@ -92,9 +100,56 @@ def saliency(
         raise gr.Error(sentence(error)) from error
 
 
+def feature(
+    model: str = "demo:resnet", unit: str = "class/0", recipe: str = DEFAULT, steps: int = 64, seed: int = 0
+) -> dict:
+    """The picture that a unit responds to most, by gradient ascent from noise.
+
+    Args:
+        model: as for `predict`.
+        unit: "class/207", "class/tabby", "layer3/channel/12", "blocks.5.attn/head/2", …, and their sums.
+        recipe: one of those of `python -m lsd features --list-recipes`.
+        steps: at most 512.
+        seed: of the noise.
+
+    Returns:
+        {"model", "unit", "title", "recipe", "recipe_hash", "seed", "steps", "score", "status", "top", "picture"}: `picture`
+        is a PNG in base64; `status` is "ok", or "dead" for a unit that did not respond to anything that was tried.
+    """
+    try:
+        check_public([model])
+        if not 1 <= int(steps) <= _MAX_STEPS:
+            raise LSDError(
+                f"steps lies between 1 and {_MAX_STEPS} here, and is {steps}; the command line goes further."
+            )
+        network = get_model(model)
+        chosen = replace(find_recipe(recipe), steps=int(steps))
+        wanted = resolve(unit, network)
+        others = [leaf.model for leaf in wanted.leaves() if leaf.model not in ("", network.name)]
+        check_public(others)
+        for snapshot in ascend(network, [wanted], chosen, [int(seed)], others=[get_model(name) for name in others]):
+            pictures = snapshot.finished
+        top = classify([pictures[0].pixels], network)[0].top if network.num_classes else ()
+        return {
+            "model": network.name,
+            "unit": str(wanted),
+            "title": title(wanted, network),
+            "recipe": chosen.to_dict(),
+            "recipe_hash": chosen.hash,
+            "seed": int(seed),
+            "steps": len(pictures[0].trace),
+            "score": pictures[0].score if math.isfinite(pictures[0].score) else None,
+            "status": pictures[0].status,
+            "top": [{"index": i, "name": name, "probability": p} for i, name, p in top],
+            "picture": base64.b64encode(png(Image.fromarray(pictures[0].pixels))).decode(),
+        }
+    except Exception as error:
+        raise gr.Error(sentence(error)) from error
+
+
 def register() -> None:
-    """Offer both; called inside a `gr.Blocks`. They share the queue of everything that runs a model."""
-    for function in (predict, saliency):
+    """Offer all three; called inside a `gr.Blocks`. They share the queue of everything that runs a model."""
+    for function in (predict, saliency, feature):
         gr.api(function, api_name=function.__name__, concurrency_id=MODEL_QUEUE)
 
 

@@ -99,6 +99,8 @@ GROUPS: dict[str, tuple[Knob, ...]] = {
     ),
 }  # fmt: skip
 
+_ACROSS = 4  # controls in one line of the page
+
 KNOBS: tuple[Knob, ...] = tuple(knob for group in GROUPS.values() for knob in group)
 
 
@@ -108,9 +110,9 @@ def knob_controls(recipe: Recipe) -> list[gr.components.Component]:
     made = []
     for title, group in GROUPS.items():
         gr.Markdown(f"**{title}**")
-        for pair in (group[i : i + 2] for i in range(0, len(group), 2)):
+        for line in (group[i : i + _ACROSS] for i in range(0, len(group), _ACROSS)):
             with gr.Row():
-                made += [_control(knob, next(values)) for knob in pair]
+                made += [_control(knob, next(values)) for knob in line]
     return made
 
 

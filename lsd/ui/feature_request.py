@@ -20,7 +20,7 @@ from lsd.ui.feature_runs import MAX_LANES, Cooking, Lane, Session, target_of
 from lsd.ui.feature_texts import OUTPUTS
 from lsd.weights import ready_models
 
-DEFAULT_STEPS, DEFAULT_SEEDS = 128, 1
+DEFAULT_STEPS, DEFAULT_SEEDS = 128, 2
 MAX_STEPS, MAX_SIDE, MAX_SEEDS, MAX_VIEWS = 1024, 512, 8, 32
 MAX_JUDGES = 3
 NOISE, PHOTO = "noise", "photo"

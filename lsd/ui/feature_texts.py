@@ -37,7 +37,8 @@ def pace(steps: float, seconds: float) -> str:
 def head(lane: Lane) -> str:
     """The name over a column."""
     recipe = lane.recipe
-    parts = [f"recipe {recipe.name}", OUTPUTS[recipe.output], f"{lane.steps} steps"]
+    changes = "".join(f", {name}={value}" for name, value in lane.cooking.settings.items())
+    parts = [f"recipe {lane.cooking.base}{changes}", OUTPUTS[recipe.output], f"{lane.steps} steps"]
     if recipe.size:
         parts.append(f"{recipe.size} pixels")
     note = f'<div class="lsd-note">{html.escape(lane.note)}</div>' if lane.note else ""
@@ -51,7 +52,7 @@ def head(lane: Lane) -> str:
 def progress(lane: Lane) -> str:
     """How far one column is: step, pace, time left, score."""
     if lane.done:
-        scores = ", ".join(f"{p.score:.3g}" for p in lane.pictures)
+        scores = ", ".join("none" if p.status == "dead" else f"{p.score:.3g}" for p in lane.pictures)
         text = f"{lane.step} steps in {duration(lane.spent)} · score {scores}"
     elif lane.step:
         now = ", ".join(f"{trace[-1]:.3g}" for trace in lane.traces)
@@ -61,7 +62,7 @@ def progress(lane: Lane) -> str:
         text = "waiting for its first step"
     share = 100 * lane.step / lane.steps
     return (
-        f'<div class="lsd-facts">{html.escape(text)}<div class="lsd-bar" aria-hidden="true">'
+        f'<div class="lsd-facts lsd-feature-facts">{html.escape(text)}<div class="lsd-bar" aria-hidden="true">'
         f'<div style="width:{share:.1f}%"></div></div></div>'
     )
 
@@ -114,7 +115,7 @@ def troubles(pictures: Sequence[Picture]) -> str:
             found.setdefault(text, []).append(p.job.seed)
     lines = []
     for text, seeds in found.items():
-        which = "" if len(pictures) == 1 else f"Seed {', '.join(map(str, seeds))}: "
+        which = f"Seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: " if len(seeds) < len(pictures) else ""
         lines.append(f'<div class="lsd-trouble" role="note">{html.escape(which + text)}</div>')
     return "".join(lines)
 
@@ -141,7 +142,7 @@ def verdicts(lane: Lane, seed: int) -> str:
         return warning
     parts = [warning]
     for verdict, own in [(v, True) for v in lane.own[place : place + 1]] + [(v[place], False) for v in lane.others]:
-        role = "the network it was made with" if own else "another network"
+        role = "its own network" if own else "another network"
         parts.append(
             f'<div class="lsd-says"><b>{html.escape(verdict.model)}</b> <span class="lsd-note">{role}</span>'
             f"{top_bars(verdict, made_for)}</div>"
@@ -179,10 +180,10 @@ def _agreement(lane: Lane) -> str:
         return ""
     own = lane.own[0].top[0]
     yes = [v[0].model for v in lane.others if v[0].top[0][1] == name]
-    others = f"{len(yes)} of {len(lane.others)} other networks say so too" if lane.others else "no other was asked"
-    if own[1] == name:
-        return f"Its own network takes it for {name} ({own[2]:.0%}); {others}."
-    return f"Its own network takes it for {own[1]} ({own[2]:.0%}), not {name}; of the others, {len(yes)} see {name}."
+    own_says = f"Its own network takes it for {own[1]} ({own[2]:.0%})" + ("" if own[1] == name else f", not {name}")
+    seen = f"{len(yes) or 'none'} of {len(lane.others)} others say {name}"
+    others = seen if lane.others else "no other was asked"
+    return f"{own_says}; {others}."
 
 
 def reading(session: Session) -> str:
@@ -234,7 +235,7 @@ def _outputs(lanes: Sequence[Lane]) -> str:
     elif logit.readings["log_odds"] < odds.readings["log_odds"]:
         text += "The log-odds' picture tells the class from the others best, since that is what log-odds ask for. "
     else:
-        text += "Here the logit's picture tells the class from the others as well as the log-odds' one does. "
+        text += "Here the logit's picture tells the class from the others no worse than the log-odds' one. "
     pull = "The probability pulls in the same direction as the log-odds, but times p·(1 − p), which fades at both ends"
     p, short_of = probability.readings["probability"], odds.readings["log_odds"] - probability.readings["log_odds"]
     if short_of <= 0:
@@ -242,7 +243,9 @@ def _outputs(lanes: Sequence[Lane]) -> str:
     elif p > 0.9:
         text += f"{pull}: once p is near 1 there is nothing left to gain, and its picture stays {short_of:.1f} short in log-odds."
     elif p < 0.1:
-        text += f"{pull}: while the class is improbable hardly anything pulls, and its picture has not got off the ground."
+        text += (
+            f"{pull}: while the class is improbable hardly anything pulls, and its picture has not got off the ground."
+        )
     else:
         text += f"{pull}: its picture is {short_of:.1f} short in log-odds."
     return table + f"<div>{text}</div>"
@@ -265,14 +268,16 @@ def commands(session: Session, lines: Sequence[str]) -> str:
 
 
 CSS = """
-.lsd-feature-head { min-height: 4.6rem; line-height: 1.4; }
+.lsd-feature-head { line-height: 1.4; }
+.lsd-picture, .lsd-feature-facts { max-width: 460px; }
 .lsd-picture img { width: 100%; max-width: 460px; border-radius: 8px; display: block; }
 .lsd-empty { width: 100%; max-width: 460px; aspect-ratio: 1; border-radius: 8px;
   background: var(--background-fill-secondary); border: 1px dashed var(--border-color-primary); }
 .lsd-curve img { width: 100%; max-width: 460px; display: block; border-radius: 6px; }
-.lsd-says { margin-top: .5rem; font-size: .9rem; overflow-wrap: anywhere; }
+.lsd-says { margin-bottom: .5rem; font-size: .9rem; overflow-wrap: anywhere; }
 .lsd-trouble { padding: .5rem .8rem; border-radius: 6px; background: #fff4d6; color: #6b4a00; margin: .4rem 0; }
 .dark .lsd-trouble { background: #4a3a10; color: #ffe9b3; }
+.lsd-numbers, .lsd-numbers tr { border: none !important; }
 .lsd-numbers { border-collapse: collapse; margin-bottom: .5rem; }
 .lsd-numbers th, .lsd-numbers td { padding: .2rem .8rem !important; text-align: right; font-variant-numeric: tabular-nums;
   border: none !important; border-bottom: 1px solid var(--border-color-primary) !important; }

@@ -102,8 +102,7 @@ class UnitPicker:
             self.kind = gr.Dropdown([(KINDS["channel"][0], "channel")], value="channel", label="Unit", filterable=False)
             with gr.Row():
                 self.numbers = [
-                    gr.Number(0, precision=0, label=name, visible=name == "channel", min_width=90)
-                    for name in NUMBERS
+                    gr.Number(0, precision=0, label=name, visible=name == "channel", min_width=90) for name in NUMBERS
                 ]
         self.expression = gr.Textbox("", label="Expression", info=_GRAMMAR, visible=False, max_lines=3)
 
@@ -186,6 +185,7 @@ def _layers(what: str, models: list[str], layer: str | None) -> Iterator[list]:
     """Load the first model if its layers are asked for, and list them."""
     names = [name.strip() for name in models or [] if name.strip()]
     if what != LAYER or not names:
+        yield [gr.skip()] * 3
         return
     try:
         controls.check_public(names[:1])

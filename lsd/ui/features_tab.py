@@ -30,15 +30,18 @@ _SHOW_EVERY, _PLOT_EVERY = 0.4, 1.2  # seconds
 
 
 class Column:
-    """One place among the results."""
+    """One place among the results: pictures and curve, and what the models say beside or below them."""
 
     def __init__(self):
         with gr.Column(visible=False, min_width=250) as self.column:
-            self.head = gr.HTML()
-            self.picture = gr.HTML()
-            self.progress = gr.HTML()
-            self.curve = gr.HTML()
-            self.verdicts = gr.HTML()
+            self.head = gr.HTML(padding=False)
+            with gr.Row():
+                with gr.Column(min_width=240):
+                    self.picture = gr.HTML(padding=False)
+                    self.progress = gr.HTML(padding=False)
+                    self.curve = gr.HTML(padding=False)
+                with gr.Column(min_width=240):
+                    self.verdicts = gr.HTML(padding=False)
 
     @property
     def components(self) -> list[gr.blocks.Block]:
@@ -94,11 +97,11 @@ class FeaturesTab:
         with gr.Row():
             self.against_none = gr.Button("No regularization vs this recipe", size="sm", elem_id="against-none")
             self.three_outputs = gr.Button("Logit, log-odds, probability", size="sm", elem_id="three-outputs")
+
+    def _outputs(self) -> None:
         with gr.Accordion("Every knob of the recipe", open=False):
             gr.HTML("<div class='lsd-note'>Choosing a recipe sets them all to its values.</div>")
             self.knobs = knob_controls(find_recipe(DEFAULT))
-
-    def _outputs(self) -> None:
         self.status = gr.HTML(
             blocks.status("Choose a model and a unit, and press Visualize."), elem_id="features-status"
         )
@@ -113,7 +116,7 @@ class FeaturesTab:
                     elem_id="scrub",
                 )  # fmt: skip
                 self.which = gr.Radio(
-                    [("0", 0)], value=0, label="What do the models say of seed", visible=False, scale=2
+                    [("0", 0)], value=0, label="The models on seed", visible=False, scale=2
                 )  # fmt: skip
             self.command = gr.HTML()
             with gr.Row():
@@ -198,13 +201,17 @@ class FeaturesTab:
         for i, column in enumerate(self.columns):
             update[column.column] = gr.update(visible=i < len(session.lanes))
             update |= dict.fromkeys(column.components[1:], "")
-            if i < len(session.lanes):
-                lane = session.lanes[i]
-                update |= {
-                    column.head: texts.head(lane), column.picture: texts.picture(None, ""),
-                    column.progress: texts.progress(lane),
-                }  # fmt: skip
+        for column, lane in zip(self.columns, session.lanes, strict=False):
+            update |= self._shown(column, lane)
         return update
+
+    @staticmethod
+    def _shown(column: Column, lane: Lane) -> dict:
+        """A column as a whole, but for its curve and verdicts."""
+        return {
+            column.column: gr.update(visible=True), column.head: texts.head(lane),
+            column.picture: texts.picture(live_picture(lane), texts.alt(lane)), column.progress: texts.progress(lane),
+        }  # fmt: skip
 
     def _ascend(self, session: Session, models: dict[str, ImageModel]) -> Iterator[dict]:
         started = time.perf_counter()
@@ -216,13 +223,8 @@ class FeaturesTab:
                 if not lane.done and now - shown[i] < _SHOW_EVERY:
                     continue
                 column, shown[i] = self.columns[i], now
-                update = {
-                    column.picture: texts.picture(live_picture(lane), texts.alt(lane)),
-                    column.progress: texts.progress(lane),
-                    self.status: blocks.status(
-                        texts.overall(session)[0], done=texts.overall(session)[1], total=texts.overall(session)[2]
-                    ),
-                }
+                text, done, total = texts.overall(session)
+                update = {self.status: blocks.status(text, done=done, total=total)} | self._shown(column, lane)
                 if lane.done or (lane.step > 1 and now - plotted[i] > max(_PLOT_EVERY, 20 * plotting)):
                     update[column.curve] = _curve(lane)
                     plotted[i] = time.perf_counter()
@@ -256,10 +258,10 @@ class FeaturesTab:
             self.session: session, self.status: blocks.status(texts.summary(session)), self.reading: texts.reading(session),
             self.command: texts.commands(session, lines), **self._looking_back(session, session.steps),
         }  # fmt: skip
+        # The whole columns once more: the address's run may have begun before the browser had them all.
+        update[self.intro] = gr.update(visible=False)
         for column, lane, said in zip(self.columns, session.lanes, _say(session, 0), strict=False):
-            update |= {
-                column.verdicts: said, column.picture: texts.picture(live_picture(lane), texts.alt(lane)),
-            }  # fmt: skip
+            update |= self._shown(column, lane) | {column.verdicts: said}
         return update
 
     def _looking_back(self, session: Session, last: int) -> dict:
@@ -289,7 +291,7 @@ _RUN_IF_ASKED = """() => {
   let tries = 0;  // the tab's buttons are there once it has been opened
   const timer = setInterval(() => {
     const button = document.querySelector("#visualize");
-    if (button) button.click();
+    if (button) setTimeout(() => button.click(), 500);
     if (button || ++tries > 100) clearInterval(timer);
   }, 100);
 }"""

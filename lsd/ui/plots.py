@@ -41,7 +41,7 @@ def score_plot(traces: Sequence[Sequence[float]], steps: int, what: str) -> byte
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if len(traces) > 1:
-        axes.legend(fontsize=7, frameon=False, ncols=4, loc="lower right", columnspacing=1, handlelength=1.2)
+        axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper left", columnspacing=1, handlelength=1.2)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()

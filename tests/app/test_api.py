@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from lsd.demo import CLASS_NAMES, render
+from lsd.features.ascent import ascend
+from lsd.features.recipes import find_recipe
 from lsd.images import prepare
 from lsd.models import get_model
 from lsd.saliency.methods import attribute
@@ -76,8 +79,38 @@ def test_what_cannot_be_done_is_one_sentence(client, picture, changes, sentence)
     assert str(raised.value).count("\n") == 0
 
 
-def test_only_the_two_endpoints_are_offered(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/predict", "/saliency"}
+def test_a_feature_is_the_picture_of_the_library(client):
+    answer = client.predict(model="demo:resnet", unit="class/striped star", steps=6, seed=1, api_name="/feature")
+    (picture,) = (
+        s.finished[0]
+        for s in ascend(get_model("demo:resnet"), ["class/13"], replace(find_recipe("lucid"), steps=6), [1])
+        if s.finished
+    )
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["picture"])))), picture.pixels
+    )
+    assert (answer["unit"], answer["title"], answer["status"]) == ("class/13", "striped star", "ok")
+    assert answer["score"] == pytest.approx(picture.score)
+    assert len(answer["top"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        ({"unit": "class/99"}, "out of range"),
+        ({"unit": "nonsense"}, "is not a unit"),
+        ({"recipe": "magic"}, "no recipe"),
+        ({"steps": 100_000}, "between 1 and 512"),
+        ({"model": "demo:nothing"}, "no model"),
+    ],
+)
+def test_a_feature_that_cannot_be_made_is_one_sentence(client, request_, sentence):
+    with pytest.raises(AppError, match=sentence):
+        client.predict(**request_, api_name="/feature")
+
+
+def test_only_these_endpoints_are_offered(client):
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/predict", "/saliency", "/feature"}
 
 
 def test_a_public_space_opens_no_folder_of_the_machine(client, picture, monkeypatch):

@@ -1,0 +1,363 @@
+"""The Features tab's handlers, called as Gradio calls them."""
+
+import io
+import json
+import zipfile
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.datastructures import QueryParams
+
+from lsd.cli import main
+from lsd.features import ascent
+from lsd.features.recipes import RECIPES, find_recipe
+from lsd.models import get_model
+from lsd.ui import feature_units, features_tab
+from lsd.ui.examples import examples
+from lsd.ui.feature_knobs import KNOBS, differences, knob_values
+from lsd.ui.feature_request import read_address, read_wish, write_address
+from lsd.ui.feature_runs import FRAMES, Session, mosaic
+from lsd.ui.feature_units import CLASS, EXPRESSION, LAYER
+from lsd.ui.features_tab import FeaturesTab, _look_back, _pack, _read_address, _say, _show_recipe, _write_address
+
+CHELSEA = str(examples()["Chelsea the cat"])
+
+
+@pytest.fixture(scope="module")
+def tab():
+    with gr.Blocks():
+        return FeaturesTab()
+
+
+def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0, start="noise", photo=None, example="",
+           what=CLASS, of="striped star", layer=None, kind="channel", numbers=(0, 0, 0, 0, 0), expression="", **knobs):  # fmt: skip
+    values = knob_values(find_recipe(recipe))
+    for i, knob in enumerate(KNOBS):
+        name = knob.name.replace(" ", "_").replace(",", "")
+        values[i] = knobs.pop(name, values[i])
+    assert not knobs, knobs
+    unit = [what, of, layer, kind, *numbers, expression]
+    return [list(models), recipe, steps, seeds, size, start, photo, example, *unit, *values]
+
+
+def run(tab, columns="models", **changes):
+    return list(tab._make(columns, inputs(**changes)))
+
+
+def session_of(tab, updates) -> Session:
+    return next(u[tab.session] for u in reversed(updates) if tab.session in u)
+
+
+def last(part, updates):
+    return next((u[part] for u in reversed(updates) if part in u), "")
+
+
+def test_a_picture_forms_and_is_judged(tab):
+    updates = run(tab, steps=12, seeds=2)
+    column = tab.columns[0]
+    assert any("step 1 of 12" in u.get(column.progress, "") for u in updates)
+    session = session_of(tab, updates)
+    assert session.finished
+    (lane,) = session.lanes
+    assert [p.status for p in lane.pictures] == ["ok", "ok"]
+    assert "Done in" in last(tab.status, updates)
+    said = last(column.verdicts, updates)
+    for name in ("demo:resnet", "demo:vit", "demo:convnext"):
+        assert name in said
+    assert "striped star" in last(column.picture, updates)
+    assert 'alt="2 feature visualizations of striped star' in last(column.picture, updates)
+    assert 'alt="Score curve' in last(column.curve, updates)
+
+
+def test_models_stand_side_by_side_and_judge_each_other(tab):
+    session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"], steps=3))
+    assert [lane.heading for lane in session.lanes] == ["demo:resnet", "demo:vit"]
+    assert "demo:vit" in [v[0].model for v in session.lanes[0].others]
+    assert "demo:resnet" in [v[0].model for v in session.lanes[1].others]
+
+
+def test_a_layer_that_only_one_model_has_is_made_for_that_one(tab):
+    updates = run(
+        tab, models=["demo:resnet", "demo:vit"], what=LAYER, layer="layer2", kind="channel", numbers=(0, 3, 0, 0, 0)
+    )
+    (lane,) = session_of(tab, updates).lanes
+    assert lane.request.units == ("layer2/channel/3",)
+    assert "demo:vit is left out" in last(tab.columns[0].head, updates)
+    assert "demo:vit" in last(tab.columns[0].verdicts, updates)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"models": []}, "No model is chosen"),
+        ({"models": ["demo:resnet", "demo:vit", "demo:convnext", "demo:shortcut"]}, "at most 3"),
+        ({"models": ["no_such_model"]}, "There is no model called"),
+        ({"models": ["<img src=x onerror=alert(1)>"]}, "There is no model called"),
+        ({"of": None}, "No class is chosen"),
+        ({"of": "zebra crossing"}, "No class of this model"),
+        ({"of": "99"}, "out of range"),
+        ({"what": LAYER}, "No layer is chosen"),
+        ({"what": LAYER, "layer": "layer9"}, "has no layer"),
+        ({"what": LAYER, "layer": "layer2", "numbers": (0, 9999, 0, 0, 0)}, "out of range"),
+        ({"what": LAYER, "layer": "layer2", "numbers": (0, -1, 0, 0, 0)}, "out of range"),
+        ({"what": LAYER, "layer": "layer2", "numbers": (0, None, 0, 0, 0)}, "channel is empty"),
+        ({"what": LAYER, "layer": "layer2", "kind": "head"}, "no attention heads"),
+        ({"what": LAYER, "layer": "layer2", "kind": "token"}, "no prefix tokens"),
+        ({"what": LAYER, "layer": "layer2", "kind": "inversion"}, "There is no photo yet"),
+        ({"what": EXPRESSION}, "expression is empty"),
+        ({"what": EXPRESSION, "expression": "class/1 +"}, "ends too early"),
+        ({"what": EXPRESSION, "expression": "<script>"}, "is not a unit"),
+        ({"steps": 5000}, "between 1 and 1024"),
+        ({"steps": None}, "whole number"),
+        ({"seeds": 9}, "between 1 and 8"),
+        ({"size": 4096}, "between 16 and 512"),
+        ({"start": "photo"}, "There is no photo yet"),
+        ({"recipe": "lucid", "learning_rate": None}, "“learning rate” is empty"),
+        ({"recipe": "lucid", "learning_rate": -1}, "learning_rate lies between"),
+        ({"recipe": "lucid", "views": 200}, "At most 32 views"),
+        ({"recipe": "lucid", "stages": "[[1"}, "not valid JSON"),
+        ({"recipe": "lucid", "zoom_least": 3}, "zoom is (least, most)"),
+        ({"recipe": "lucid", "diversity": 1}, "diversity"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_in_the_page(tab, changes, sentence):
+    status = last(tab.status, run(tab, **changes))
+    assert sentence in status
+    assert 'role="alert"' in status
+    assert "<img" not in status and "<script" not in status
+
+
+def test_a_damaged_photo_is_refused_before_anything_is_loaded(tab, tmp_path, monkeypatch):
+    path = tmp_path / "note.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nonsense" * 10)
+    monkeypatch.setattr("lsd.ui.feature_request.get_model", lambda name: pytest.fail("a model was loaded"))
+    status = last(tab.status, run(tab, start="photo", photo=str(path)))
+    assert 'role="alert"' in status and "wrong on our side" not in status
+
+
+def test_a_dream_starts_at_the_photo(tab):
+    updates = run(tab, what=LAYER, layer="layer3", kind="layer", start="photo", photo=CHELSEA, steps=1, recipe="lucid")
+    (lane,) = session_of(tab, updates).lanes
+    photo = Image.open(CHELSEA).convert("RGB")
+    side = min(photo.size)
+    box = ((photo.width - side) // 2, (photo.height - side) // 2, (photo.width + side) // 2, (photo.height + side) // 2)
+    expected = np.asarray(photo.crop(box).resize((96, 96), Image.Resampling.BICUBIC), dtype=float)
+    made = lane.pictures[0].pixels.astype(float)
+    assert np.corrcoef(expected.ravel(), made.ravel())[0, 1] > 0.9
+
+
+def test_a_dead_unit_is_said_to_be_dead(tab):
+    updates = run(tab, what=EXPRESSION, expression="0 * class/3", steps=70)
+    assert "did not respond to anything that was tried" in last(tab.status, updates)
+    assert "did not respond to anything that was tried" in last(tab.columns[0].verdicts, updates)
+    assert "no response" in last(tab.columns[0].picture, updates)
+
+
+def test_no_regularization_beside_the_recipe(tab):
+    updates = run(tab, "recipes", steps=60, seeds=4)
+    session = session_of(tab, updates)
+    assert [lane.cooking.base for lane in session.lanes] == ["none", "jitter", "lucid"]
+    assert {lane.recipe.output for lane in session.lanes} == {"logit"}
+    assert {lane.request.seeds for lane in session.lanes} == {(0,)}
+    assert "Without regularization" in last(tab.reading, updates)
+    status = last(tab.status, run(tab, "recipes", recipe="none", steps=3))
+    assert "Done in" in status
+    (first, *_) = session_of(tab, run(tab, "recipes", recipe="jitter", steps=2)).lanes
+    assert first.cooking.base == "none"
+
+
+def test_the_three_outputs_share_noise_and_views(tab):
+    updates = run(tab, "outputs", steps=3)
+    lanes = session_of(tab, updates).lanes
+    assert [lane.recipe.output for lane in lanes] == ["logit", "log_odds", "probability"]
+    assert all(set(lane.readings) == {"logit", "log_odds", "probability"} for lane in lanes)
+    assert lanes[1].readings["log_odds"] == pytest.approx(lanes[1].pictures[0].score, abs=1e-3)
+    assert lanes[2].readings["probability"] == pytest.approx(lanes[2].pictures[0].score, abs=1e-5)
+    assert "made for the log-odds" in last(tab.reading, updates)
+    status = last(tab.status, run(tab, "outputs", what=LAYER, layer="layer2"))
+    assert "belong to a class" in status
+
+
+def test_closing_ends_every_ascent(tab, monkeypatch):
+    steps = []
+    monkeypatch.setattr(ascent, "report", lambda done, total: steps.append(done))
+    job = tab._make("models", inputs(models=["demo:resnet", "demo:vit"], steps=1000))
+    for update in job:
+        if "step 1 of" in update.get(tab.columns[1].progress, ""):
+            break
+    job.close()  # what Gradio does when Stop is pressed
+    count = len(steps)
+    assert 0 < count < 500
+    for name in ("demo:resnet", "demo:vit"):
+        assert get_model(name).lock.acquire(timeout=1), "a model is still held"
+        get_model(name).lock.release()
+    assert len(steps) == count
+
+
+def test_stop_leaves_what_there_is_to_look_back_through(tab):
+    job = tab._make("models", inputs(steps=1000))
+    session = None
+    for update in job:
+        session = update.get(tab.session, session)
+        if "step " in update.get(tab.columns[0].progress, ""):
+            break
+    job.close()
+    left = tab._stopped(session)
+    assert "Stopped at step" in left[tab.status]
+    assert left[tab.after]["visible"]
+    assert "img" in _look_back(session, 1)[0]
+    assert "nothing to download" in _pack(session)[1]
+
+
+def test_looking_back(tab):
+    session = session_of(tab, run(tab, steps=60, seeds=4))
+    (lane,) = session.lanes
+    assert len(lane.frames) <= FRAMES
+    first, early, end = (_look_back(session, step)[0] for step in (1, 20, 60))
+    assert len({first, early, end}) == 3
+    assert "step 20 of 60" in early and "finished" in end
+    assert _say(session, 0)[0] != _say(session, 3)[0]
+    assert _look_back(None, 3) == [gr.skip()] * 3
+
+
+def test_the_download_is_what_the_command_line_writes(tab, tmp_path, monkeypatch):
+    updates = run(tab, steps=5, seeds=2, shift=0.2, size=64)
+    line = last(tab.command, updates).split("<pre")[1].split(">")[1].split("<")[0]
+    update, _ = _pack(session_of(tab, updates))
+    with zipfile.ZipFile(update["value"]) as archive:
+        ours = {name: archive.read(name) for name in archive.namelist()}
+    monkeypatch.chdir(tmp_path)
+    assert line.startswith("python -m lsd features ")
+    assert main(line.removeprefix("python -m lsd ").split()) == 0
+    theirs = {path.name: path.read_bytes() for path in (tmp_path / "features").iterdir()}
+    assert set(ours) == set(theirs) == {"class_13.0.png", "class_13.1.png", "sheet.png", "ascent.gif", "manifest.json"}
+    for name in sorted(set(ours) - {"manifest.json"}):
+        assert ours[name] == theirs[name], name
+    mine, other = (json.loads(files["manifest.json"]) for files in (ours, theirs))
+    for result in (*mine["results"], *other["results"]):
+        del result["seconds"]
+    assert mine == other
+
+
+def test_several_columns_go_into_folders_with_the_photo_beside(tab):
+    updates = run(tab, "recipes", steps=2, start="photo", photo=CHELSEA)
+    update, _ = _pack(session_of(tab, updates))
+    with zipfile.ZipFile(update["value"]) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names} == {
+        "none_no_regularization", "jitter_only_a_shift", "lucid", "chelsea.png"
+    }  # fmt: skip
+    assert "--photo chelsea.png --start photo" in last(tab.command, updates)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_choosing_a_recipe_sets_every_knob_exactly(name):
+    about, _, *values = _show_recipe(name)
+    assert about == find_recipe(name).about
+    assert differences(find_recipe(name), json.loads(json.dumps(values))) == {}
+
+
+def test_a_changed_knob_is_a_setting_of_the_command_line(tab):
+    wish = read_wish(inputs(shift=0.25, zoom_least=0.5, squash="clamp", flip=True))
+    assert wish.cooking.settings == {
+        "squash": "clamp", "transforms.shift": "0.25", "transforms.flip": "true", "transforms.zoom": "[0.5, 1.1]"
+    }  # fmt: skip
+    recipe = wish.cooking.recipe()
+    assert (recipe.transforms.shift, recipe.transforms.zoom, recipe.squash) == (0.25, (0.5, 1.1), "clamp")
+
+
+def test_every_knob_of_a_recipe_is_there():
+    recipe = find_recipe("maco").to_dict()
+    there = {knob.path for knob in KNOBS} | {"name", "size", "steps", "transforms"}
+    assert set(recipe) <= there
+    assert {f"transforms.{key}" for key in recipe["transforms"]} <= there
+    assert all(knob.info.endswith(".") for knob in KNOBS)
+
+
+def test_the_layers_of_a_model_and_the_kinds_they_have():
+    layers = feature_units.describe_layers(get_model("demo:vit"))
+    assert feature_units.kinds_of(layers["blocks.0.attn"]) == [
+        "channel", "neuron", "position", "layer", "head", "inversion", "caricature"
+    ]  # fmt: skip
+    *_, (_, found, dropdown) = feature_units._layers(LAYER, ["demo:vit"], None)
+    assert dropdown["value"] in found
+    kind, *numbers = feature_units._show_kinds(found, "blocks.0.attn", "head")
+    assert kind["value"] == "head"
+    assert [n["visible"] for n in numbers] == [False, False, False, False, True]
+    assert list(feature_units._layers(CLASS, ["demo:vit"], None)) == [[gr.skip()] * 3]
+    *_, (status, _, _) = feature_units._layers(LAYER, ["demo:nothing"], None)
+    assert "There is no model" in status
+
+
+def test_the_address_shows_the_same_again():
+    values = inputs(
+        models=["demo:resnet", "demo:vit"], steps=64, seeds=3, size=128, shift=0.2, start="photo", photo=CHELSEA,
+        example="Chelsea the cat",
+    )  # fmt: skip
+    query = _write_address(*values)
+    assert query.startswith("tab=features&model=demo:resnet&model=demo:vit&unit=class/13&recipe=lucid")
+    asked = read_address(QueryParams(query))
+    assert (asked.models, asked.of, asked.expression) == (["demo:resnet", "demo:vit"], "13", None)
+    assert (asked.steps, asked.seeds, asked.size, asked.start) == (64, 3, 128, "photo")
+    assert asked.recipe.transforms.shift == 0.2
+    assert asked.example == "Chelsea the cat"
+    again = inputs(
+        models=asked.models, of=asked.of, steps=asked.steps, seeds=asked.seeds, size=asked.size, start=asked.start,
+        photo=CHELSEA, example=asked.example, shift=asked.recipe.transforms.shift,
+    )  # fmt: skip
+    assert write_address(read_wish(again)) == query
+    assert _write_address(*inputs(models=[])) == ""
+
+
+class Request:
+    def __init__(self, query):
+        self.query_params = QueryParams(query)
+
+
+def test_an_address_of_another_tab_changes_nothing_here():
+    updates = _read_address(Request("model=demo:vit&method=grad_cam"))
+    assert updates == [gr.skip()] * (13 + len(KNOBS))
+
+
+def test_a_hostile_address_is_harmless():
+    updates = _read_address(
+        Request("tab=features&model=&unit=<script>&recipe=../x&steps=²&seeds=99999999999&size=-1&set=a=b&example=/etc")
+    )
+    assert updates[0]["selected"] == "features"
+    assert updates[4] == "<script>"  # an expression that will be refused, in a text box
+    assert updates[5] == "lucid"
+    assert updates[8:13] == [gr.skip()] * 5
+    assert updates[13:] == knob_values(find_recipe("lucid"))
+
+
+def test_an_address_of_this_tab_does_not_run_the_other():
+    from lsd.ui.saliency_tab import _read_address as other
+
+    updates = other(Request("tab=features&model=demo:vit&unit=class/3"))
+    assert not any(isinstance(update, list) for update in updates)
+
+
+def test_mosaic():
+    pixels = np.zeros((5, 40, 40, 3), np.uint8)
+    assert mosaic(pixels, 1000).size == (3 * 42 - 2, 2 * 42 - 2)
+    assert max(mosaic(pixels, 60).size) == 60
+    buffer = io.BytesIO()
+    mosaic(pixels[:1], 1000).save(buffer, "PNG")
+    assert mosaic(pixels[:1], 1000).size == (40, 40)
+
+
+def test_a_public_space_opens_no_folder_of_the_machine(tab, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "somebody/lsd")
+    for changes in (
+        {"models": ["local-dir:/etc"]},
+        {"what": EXPRESSION, "expression": "local-dir:/etc::class/1 + class/2"},
+    ):
+        assert "Folders of this machine" in last(tab.status, run(tab, **changes))
+
+
+def test_a_judge_that_is_missing_spoils_nothing(tab, monkeypatch):
+    monkeypatch.setattr(features_tab.requests, "ready_models", lambda: ["demo:vit", "demo:gone"])
+    updates = run(tab, steps=2)
+    assert session_of(tab, updates).judges == ["demo:vit"]
