@@ -330,6 +330,15 @@ def test_waves_that_both_sizes_have_are_kept_exactly(old, new):
     torch.testing.assert_close(carry_over(carried, b, a), numbers, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("old, new", [((5, 3), (15, 9)), ((5, 7), (20, 28))])
+def test_of_odd_sizes_every_wave_is_kept(old, new):
+    a, b = Fourier(old), Fourier(new)
+    numbers = a.encode(a.decode(a.noise(generators(0), 1.0)))
+    carried = carry_over(numbers, a, b)
+    torch.testing.assert_close(b.decode(carried)[..., :: new[0] // old[0], :: new[1] // old[1]], a.decode(numbers))
+    torch.testing.assert_close(carry_over(carried, b, a), numbers, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["pixels", "fourier"])
 @pytest.mark.parametrize("old, new", STEPS)
 @each_squash
