@@ -117,9 +117,9 @@ class UnitPicker:
             lambda what: [gr.update(visible=what == kind) for kind in (CLASS, LAYER, EXPRESSION)],
             self.what, [self.of, self.group, self.expression], **quick,
         )  # fmt: skip
-        models.change(_classes, [models, self.of], self.of, **quick)
+        models.input(_classes, [models, self.of], self.of, **quick)
         looked = gr.on(
-            [self.what.change, models.change], _layers, [self.what, models, self.layer],
+            [self.what.change, models.input], _layers, [self.what, models, self.layer],
             [status, self.layers, self.layer], **slow,
         )  # fmt: skip
         show = (_show_kinds, [self.layers, self.layer, self.kind], [self.kind, *self.numbers])
@@ -165,6 +165,13 @@ def portable(text: str, models: Sequence[str]) -> str:
     }
     place = places.pop() if len(places) == 1 else None
     return f"{head}/{place}" if place else text
+
+
+def class_update(of: str, models: Sequence[str]) -> dict:
+    """The class picker showing one class of these models, by its name where an index was given."""
+    choices = controls.class_choices(models)
+    named = next((value for label, value in choices if label.rpartition("·")[2].strip() == of), of)
+    return gr.update(choices=choices, value=named)
 
 
 def needs_photo(what: str, kind: str, expression: str) -> bool:

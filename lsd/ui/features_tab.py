@@ -378,8 +378,9 @@ def _read_address(request: gr.Request) -> list:
     what = feature_units.CLASS if asked.of else feature_units.EXPRESSION if asked.expression else None
     steps = {"info": _steps_info(asked.base)} | ({"value": asked.steps} if asked.steps else {})
     photo = str(examples()[asked.example]) if asked.example else None
+    of = feature_units.class_update(asked.of, asked.models) if asked.of and asked.models else asked.of
     values = [
-        asked.models, what, asked.of, asked.expression, asked.base, find_recipe(asked.base).about, gr.update(**steps),
+        asked.models, what, of, asked.expression, asked.base, find_recipe(asked.base).about, gr.update(**steps),
         asked.seeds, asked.size, asked.start, photo, asked.example,
     ]  # fmt: skip
     return [
