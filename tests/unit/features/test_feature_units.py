@@ -25,7 +25,7 @@ from lsd.layers import curated_layers, find_layer
 
 BY_NAME = {case.name: case for case in CASES}
 ONE_OF_EACH = [
-    "class/7", "logit/7", "log_odds/7", "probability/7", "contrast/7/8", "layer3.5.conv2/channel/12",
+    "class/7", "logit/7", "log_odds/7", "log_probability/7", "probability/7", "contrast/7/8", "layer3.5.conv2/channel/12",
     "layer3.5.conv2/neuron/12/7/7", "layer3/position/7/7", "layer3/direction/12:1,40:-0.5", "layer3/layer",
     "blocks.5/token/0/12", "blocks.5.attn/head/2", "layer3/inversion", "layer3/caricature",
 ]  # fmt: skip

@@ -86,13 +86,14 @@ def close(a, b, tolerance=1e-9):
 # Values
 
 
-@pytest.mark.parametrize("output", ["logit", "log_odds", "probability"])
+@pytest.mark.parametrize("output", ["logit", "log_odds", "log_probability", "probability"])
 def test_classes(output):
     model, x = network("test_resnet"), photos()
     with torch.no_grad():
         z = model(x)[0].numpy()
     p = np.exp(z) / np.exp(z).sum()
     expected = {"logit": z[3], "log_odds": math.log(p[3] / (1 - p[3])), "probability": p[3]}
+    expected["log_probability"] = math.log(p[3])
     close(value(model, "class/3", x, output=output), [expected[output]])
     for kind, number in expected.items():  # whatever the recipe says
         close(value(model, f"{kind}/3", x, output=output), [number])
@@ -193,7 +194,8 @@ def test_heads_where_attention_is_laid_out_otherwise(name, layer, prefix):
 def test_every_kind_has_a_reference_here():
     """A new kind needs a line in this file."""
     assert {*CLASS_KINDS, *LAYER_KINDS} == {
-        "class", "logit", "log_odds", "probability", "contrast", "channel", "neuron", "position", "direction", "layer",
+        "class", "logit", "log_odds", "log_probability", "probability", "contrast", "channel", "neuron", "position",
+        "direction", "layer",
         "token", "head", "inversion", "caricature",
     }  # fmt: skip
 
@@ -219,6 +221,7 @@ MIXED = {
         "class/1", "layer1/channel/2", "contrast/1/2", "layer1/channel/5", "layer3/neuron/1/2/0", "layer2/layer",
         "global_pool/channel/4", "layer2/direction/1:1,2:-2", "probability/4", "layer2/position/3/5",
         "class/1 + 0.5 * layer1/channel/2", "layer1/channel/5 * layer1/channel/5 - class/9", "class/1", "log_odds/3",
+        "log_probability/2",
     ],
     "test_vit": ["blocks.1/token/0/3", "blocks.1.attn/head/1", "blocks.1.attn/head/0", "class/2", "blocks.1/channel/0"],
     "swin_tiny_patch4_window7_224": [
@@ -286,7 +289,7 @@ def test_one_unit_over_several_models():
 
 SLOPES = [
     *[("test_resnet", t) for t in (
-        "class/1", "logit/1", "probability/1", "contrast/1/2", "layer3/channel/0", "layer3/neuron/0/3/1",
+        "class/1", "logit/1", "probability/1", "log_probability/1", "contrast/1/2", "layer3/channel/0", "layer3/neuron/0/3/1",
         "layer2/position/3/5", "layer2/direction/1:1,2:-2", "layer2/layer", "layer2/inversion", "layer2/caricature",
         "global_pool/channel/3", "class/1 * layer3/channel/0 - 0.5 * layer2/layer",
     )],
