@@ -147,6 +147,10 @@ class FeaturesTab:
             self.session, self.status, self.intro, self.reading, self.after, self.scrub, self.which, self.command, self.file,
             *parts,
         ]  # fmt: skip
+        # The address comes first: what a click sets off goes one after the other.
+        self.run.click(_write_address, self.inputs, self.address, **quick).then(
+            None, self.address, None, js="address => { if (address) history.replaceState(null, '', '?' + address); }"
+        )
         running = []
         for button, kind in ((self.run, "models"), (self.against_none, "recipes"), (self.three_outputs, "outputs")):
             made = button.click(
@@ -154,12 +158,9 @@ class FeaturesTab:
                 trigger_mode="once", **slow,
             )  # fmt: skip
             running.append(made)
-        self.run.click(_write_address, self.inputs, self.address, **quick).then(
-            None, self.address, None, js="address => { if (address) history.replaceState(null, '', '?' + address); }"
-        )
-        self.stop.click(
-            self._stopped, self.session, [self.status, self.after, self.scrub, self.which], cancels=running, **quick
-        )
+        # Cancelled at once by the browser, before the handler that says so is asked.
+        self.stop.click(None, None, None, cancels=running, api_visibility="private")
+        self.stop.click(self._stopped, self.session, [self.status, self.after, self.scrub, self.which], **quick)
         pictures = [column.picture for column in self.columns]
         self.scrub.input(_look_back, [self.session, self.scrub], pictures, trigger_mode="always_last", **quick)
         self.which.input(
