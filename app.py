@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Torch's threads wait asleep. Spinning, they are a little faster alone, and ten times slower as soon as anybody else
+# needs one of two cores: a demo model's picture took 40 s instead of 4.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lsd.ui.page import build, launch_settings
 
