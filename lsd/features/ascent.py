@@ -100,6 +100,7 @@ def ascend(
     batch_size: int | None = None,
     every: int = 16,
     half: bool = False,
+    compiled: bool = False,
 ) -> Iterator[Snapshot]:
     """Make a picture for each unit and seed, in batches; yields how they form, and the finished ones.
 
@@ -113,6 +114,7 @@ def ascend(
         batch_size: pictures at once; None for what suits the device, halved whenever the memory does not suffice.
         every: steps between two snapshots.
         half: run the network in bfloat16 (for GPUs that have it).
+        compiled: run it through `torch.compile` (class units only; see `prepare`).
 
     Closing the iterator stops the work; `lsd.progress.report` is told of every step, and may stop it too.
 
@@ -133,13 +135,17 @@ def ascend(
         find_layer(model, recipe.diversity_layer)
     jobs = [Job(unit, seed) for unit in units for seed in seeds]
     size = batch_size or (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH)
+    if batch_size is not None and batch_size < 1:
+        raise UndefinedError(f"The batch size is at least 1, not {batch_size}.")
     if recipe.diversity and seeds:  # the seeds of a unit see each other, so they stay together
         size = max(size // len(seeds), 1) * len(seeds)
     done = 0
     while done < len(jobs):
         batch = jobs[done : done + size]
         try:
-            yield from _Batch(models, batch, recipe, photo, start_from_photo, half).run(every, done, len(jobs))
+            yield from _Batch(models, batch, recipe, photo, start_from_photo, half, compiled).run(
+                every, done, len(jobs)
+            )
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _out_of_memory(error) or len(batch) == 1 or recipe.diversity:
                 raise
@@ -186,6 +192,7 @@ class _Batch:
     photo: Tensor | None
     start_from_photo: bool
     half: bool
+    compiled: bool
     traces: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self):
@@ -196,12 +203,10 @@ class _Batch:
         self.device = self.model.device
         self.with_norms = bool(self.recipe.batch_norm and batch_norms(self.model))
         self.taps = self._taps()
-        self.twins = {
-            name: prepare(
-                self.models[name], [t.name for t in taps if t.name], fold=not (self.with_norms and name == "")
-            )
-            for name, taps in self.taps.items()
-        }
+        self.twins = {}
+        for name, taps in self.taps.items():
+            keep, fold = [tap.name for tap in taps if tap.name], not (self.with_norms and name == "")
+            self.twins[name] = prepare(self.models[name], keep, fold=fold, compiled=self.compiled)
         self.size = self._side(1.0)
         units = [job.unit for job in self.jobs]
         self.groups = [units.index(unit) for unit in units]
@@ -314,13 +319,14 @@ class _Batch:
         views = self._transforms(step)
         drawn = transforms.draw(views, state.draws)
         unreached = [not self.reached[i] for i in state.rows]
-        looking = any(unreached) and step < self.recipe.redirect_steps + _LOOK_AGAIN
+        looking = any(unreached) and not self.compiled and step < self.recipe.redirect_steps + _LOOK_AGAIN
         redirect = None
         with torch.enable_grad(), ExitStack() as stack:
             images = parameterization.decode(state.numbers)
             norms = stack.enter_context(self._listening(len(state.rows)))
             if looking and 0 < step < self.recipe.redirect_steps:
                 mask = torch.tensor(unreached, device=self.device).repeat_interleave(views.views)
+                mask = mask.repeat(_copies(len(mask)))
                 redirect = stack.enter_context(ReluRedirect(mask))
             values, loss = self._loss(views, drawn, images, state)
             cost = self._cost(images, norms)
@@ -370,8 +376,10 @@ class _Batch:
         twin, taps = self.twins[name], self.taps[name]
         if self.with_norms and name == "":  # to the end, so that every layer has been heard
             taps = (*taps, Tap(""))
+        copies = _copies(len(images))
         with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
-            found = run_to(twin, images.to(twin.dtype), taps)
+            found = run_to(twin, images.to(twin.dtype).repeat(copies, 1, 1, 1), taps)
+        found = {tap: a.unflatten(0, (copies, -1)).mean(0) for tap, a in found.items()} if copies > 1 else found
         return {tap: a.float() if a.dtype == torch.bfloat16 else a for tap, a in found.items()}
 
     def _transforms(self, step: int) -> transforms.Transforms:
@@ -481,6 +489,15 @@ class _Batch:
             )
             for i, job in enumerate(self.jobs)
         )  # fmt: skip
+
+
+def _copies(views: int) -> int:
+    """How often the network is shown the same: twice where it is one view.
+
+    A batch of one takes other kernels than all larger ones; they round differently, an ascent makes much of that, and a
+    picture made alone would not be the one that is made among others.
+    """
+    return 2 if views == 1 else 1
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:

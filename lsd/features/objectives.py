@@ -72,7 +72,9 @@ def _group(
         if kind == "contrast":
             return Target(indices, kind, tuple(leaf.arguments[1] for leaf in leaves))(activation)
         kind = output if kind == "class" else kind
-        if kind == "log_probability":  # cross-entropy: it is content once the network is sure, and leaves the rest to others
+        if (
+            kind == "log_probability"
+        ):  # cross-entropy: it is content once the network is sure, and leaves the rest to others
             return Target(indices, "logit")(activation.log_softmax(1))
         return Target(indices, kind)(activation)
     if kind == "head":

@@ -1,8 +1,9 @@
 """A copy of a network made for many passes: what is the same at every pass is done once.
 
 Batch normalisation with fixed statistics is a scale and a shift of each channel, so behind a convolution it can be part
-of the convolution (exact but for rounding), and grouped convolutions run several times faster with channels last. The
-model itself is left as it is.
+of the convolution (exact but for rounding); grouped convolutions run several times faster with channels last; and in a
+transformer that reads its class token alone, the last block's patch tokens are needed as keys and values and for
+nothing else. The model itself is left as it is.
 """
 
 import copy
@@ -12,10 +13,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
-from timm.layers import BatchNormAct2d
-from torch import nn
+import torch.nn.functional as F
+from timm.layers import Attention, BatchNormAct2d
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lsd.errors import UndefinedError
 from lsd.layers import list_layers
 from lsd.models import ImageModel
 
@@ -23,20 +27,27 @@ _prepared: "weakref.WeakKeyDictionary[ImageModel, tuple[tuple, ImageModel]]" = w
 _lock = threading.Lock()
 
 
-def prepare(model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True) -> ImageModel:
+def prepare(model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True, compiled: bool = False) -> ImageModel:
     """A twin of `model` with the same outputs, faster to run many times.
 
     Args:
         keep: modules whose own output is looked at, and which must therefore compute what they did.
-        fold: merge batch normalisations into convolutions; False where their inputs are looked at.
+        fold: change modules at all; False where batch normalisations' inputs are looked at.
+        compiled: run it through `torch.compile`, which pays on GPUs after a minute or so; only where no layer inside is
+            looked at, as compiled networks neither stop early nor show what is inside.
 
     The last twin of each model is kept with it.
     """
-    key = (frozenset(keep) if fold else None, model.device, model.dtype)
+    keep = frozenset(keep)
+    if compiled and (keep or not fold):
+        raise UndefinedError("Only whole networks can be compiled: leave it off for units of layers inside.")
+    key = (keep if fold else None, compiled, model.device, model.dtype)
     with _lock:
         if model in _prepared and _prepared[model][0] == key:
             return _prepared[model][1]
-    twin = _twin(model, frozenset(keep), fold)
+    twin = _twin(model, keep, fold)
+    if compiled:
+        twin.net = torch.compile(twin.net, dynamic=False)
     with _lock:
         _prepared[model] = (key, twin)
     return twin
@@ -55,6 +66,8 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     for conv, norm in pairs:
         if not any(_ends_between(name, conv, norm) for name in keep):
             _fold(twin.net, conv, norm)
+    if fold and not keep and _reads_class_token(twin.net):
+        twin.net.blocks[-1] = _LastBlock(twin.net.blocks[-1], twin.net.num_prefix_tokens)
     with torch.no_grad():
         off = (twin(probe) - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     if not off < 1e-3:  # somebody else used what a convolution put out: then it must stay what it was
@@ -63,6 +76,36 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         twin.net = twin.net.to(memory_format=torch.channels_last)
     list_layers(twin)  # traced now, while nobody listens to its layers
     return twin
+
+
+def _reads_class_token(net: nn.Module) -> bool:
+    """Whether this is timm's plain vision transformer, and its logits depend on the class token alone."""
+    if type(net) is not VisionTransformer or net.global_pool != "token" or net.attn_pool is not None:
+        return False
+    block = net.blocks[-1]
+    return type(block) is Block and type(block.attn) is Attention and getattr(block.attn, "gate", None) is None
+
+
+class _LastBlock(nn.Module):
+    """timm's `Block`, for the prefix tokens alone: (N, tokens, C) → (N, prefix, C). The others serve as keys and values."""
+
+    def __init__(self, block: Block, prefix: int):
+        super().__init__()
+        self.block, self.prefix = block, prefix
+
+    def forward(self, x: Tensor) -> Tensor:
+        block, attn = self.block, self.block.attn
+        normed = block.norm1(x)
+        weight, bias = attn.qkv.weight, attn.qkv.bias
+        width = weight.shape[0] // 3
+        q = F.linear(normed[:, : self.prefix], weight[:width], None if bias is None else bias[:width])
+        kv = F.linear(normed, weight[width:], None if bias is None else bias[width:])
+        q = q.unflatten(2, (attn.num_heads, -1)).transpose(1, 2)
+        k, v = kv.unflatten(2, (2, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(attn.q_norm(q), attn.k_norm(k), v, scale=attn.scale)
+        mixed = attn.proj(attn.norm(mixed.transpose(1, 2).flatten(2)))
+        x = x[:, : self.prefix] + block.ls1(mixed)
+        return x + block.ls2(block.mlp(block.norm2(x)))
 
 
 def _ends_between(name: str, conv: str, norm: str) -> bool:

@@ -173,7 +173,9 @@ def gaussian_blur(views: Tensor, sigmas: Tensor) -> Tensor:
     radius = min(max(1, math.ceil(3 * float(sigmas.max()))), min(views.shape[2:]) - 1)
     at = torch.arange(-radius, radius + 1, device=views.device, dtype=views.dtype)
     kernel = torch.exp(-0.5 * (at / sigmas.clamp(min=1e-3)[:, None]) ** 2)
-    kernel = kernel * (at.abs() <= (3 * sigmas[:, None]).ceil().clamp(min=1))  # each its own, whoever its neighbours are
+    kernel = kernel * (
+        at.abs() <= (3 * sigmas[:, None]).ceil().clamp(min=1)
+    )  # each its own, whoever its neighbours are
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(views.shape[1], 0)
     flat = F.pad(views, [radius] * 4, mode="reflect").flatten(0, 1)[None]
     flat = F.conv2d(flat, kernel[:, None, :, None], groups=flat.shape[1])

@@ -162,20 +162,13 @@ def test_the_same_call_gives_the_same_pictures_bit_by_bit(demo):
 
 
 def test_a_picture_does_not_depend_on_the_batch_it_is_in(demo):
-    """In other orders and with other neighbours, after a hundred steps."""
+    """In other orders, with other neighbours and alone, after a hundred steps."""
     model, recipe = demo("resnet"), replace(QUICK, steps=100, transforms=replace(MOVES, noise=0.05))
     first, second = "class/3", "layer3/channel/5"
     a, b = pictures(model, [first, second], recipe)
     _, other_b, other_a = pictures(model, ["layer1/layer", second, first], recipe)
-    assert likeness(a, other_a) >= 0.98 and likeness(b, other_b) >= 0.98
-
-
-def test_a_picture_made_alone_is_the_one_made_among_others(precise):
-    """In double precision: in single, a batch of one is rounded otherwise, and a hundred steps magnify that."""
-    recipe = replace(QUICK, steps=100, transforms=replace(MOVES, noise=0.05))
-    _, among = pictures(precise, ["layer1/layer", "layer3/channel/5"], recipe)
-    (alone,) = pictures(precise, ["layer3/channel/5"], recipe)
-    assert likeness(alone, among) >= 0.98
+    (alone,) = pictures(model, [second], recipe)
+    assert likeness(a, other_a) >= 0.98 and likeness(b, other_b) >= 0.98 and likeness(b, alone) >= 0.98
 
 
 def test_batches_do_not_change_the_pictures(demo):
@@ -319,7 +312,7 @@ def test_too_large_a_batch_is_halved(demo, monkeypatch):
 
     monkeypatch.setattr(ascent, "run_to", scarce)
     found = pictures(model, units, recipe)
-    assert set(sizes) == {1, 2}
+    assert set(sizes) == {2}  # the fifth picture, left alone, is shown twice
     for a, b in zip(found, expected, strict=True):
         assert a.job == b.job and np.array_equal(a.pixels, b.pixels)
 

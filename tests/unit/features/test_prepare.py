@@ -1,6 +1,7 @@
 """Twins made for many passes: the same numbers as the model they are made of, which stays as it is."""
 
 import copy
+import functools
 import gc
 import weakref
 
@@ -10,7 +11,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from benchmarks.families import CASES
-from lsd.features.prepare import folding_pairs, prepare, wants_channels_last
+from lsd.errors import UndefinedError
+from lsd.features.prepare import _LastBlock, folding_pairs, prepare, wants_channels_last
 from lsd.layers import Tap, curated_layers, list_layers, run_to
 
 BY_NAME = {case.name: case for case in CASES}
@@ -217,6 +219,41 @@ def test_a_norm_in_training_is_left_alone(wrap):
 
 
 # The model itself, and who keeps what
+
+
+@pytest.mark.parametrize("name, replaced", [
+    ("test_vit", True), ("vit_base_patch16_reg4_gap_256", False), ("vit_base_patch16_siglip_224", False),
+    ("deit_tiny_distilled_patch16_224", False), ("test_resnet", False),
+])  # fmt: skip
+def test_patches_that_nobody_reads_are_keys_and_values_only(name, replaced):
+    """Where the class token alone is read, the twin's last block puts out that token, and the slope is the same."""
+    model = BY_NAME[name].build(torch.float64)
+    twin = prepare(model)
+    assert any(isinstance(m, _LastBlock) for m in twin.net.modules()) == replaced
+    assert not any(isinstance(m, _LastBlock) for m in model.net.modules())
+    slopes = []
+    for net in (model, twin):
+        x = photos(model).requires_grad_(True)
+        slopes.append(torch.autograd.grad(net(x).square().sum(), x)[0])
+    assert off(slopes[1], slopes[0]) < 1e-10
+
+
+def test_the_last_block_is_whole_where_something_inside_is_looked_at():
+    model = BY_NAME["test_vit"].build()
+    assert not any(isinstance(m, _LastBlock) for m in prepare(model, ["blocks.0"]).net.modules())
+
+
+def test_whole_networks_can_be_compiled_and_others_are_refused(monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    model = BY_NAME["test_vit"].build()
+    compiled = prepare(model, compiled=True)
+    x = photos(model)
+    with torch.no_grad():
+        assert off(compiled(x), model(x)) < 1e-5
+    assert compiled is prepare(model, compiled=True) and compiled is not prepare(model)
+    for refused in ({"keep": ["blocks.0"]}, {"fold": False}):
+        with pytest.raises(UndefinedError, match="Only whole networks"):
+            prepare(model, compiled=True, **refused)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv2_050", "test_vit"])
