@@ -190,12 +190,15 @@ def _sampled(
             moments, first = [_Moments() for _ in own], [_Moments() for _ in own]
             active = list(range(len(own)))  # the targets that still want samples
             for noise in _noise(image.shape, sigma, samples, seed, antithetic, batch_size):
-                gradients = differentiate(model, image + noise.to(image), [own[k] for k in active])[0]
+                noisy = image + noise.to(image)
+                del noise  # each chunk that has a name adds to the peak
+                gradients = differentiate(model, noisy, [own[k] for k in active])[0]
                 for k, drawn in zip(active, gradients, strict=True):
                     first[k].add(drawn)
                     drawn = statistic(drawn)
                     # The two of an antithetic pair are not independent: their mean is one sample.
                     moments[k].add(drawn.unflatten(0, (-1, 2)).mean(1) if antithetic else drawn)
+                del noisy, gradients, drawn  # before the next pass, not after it
                 report(i * samples + max(f.count for f in first), len(images) * samples)
                 if tolerance:
                     active = [k for k in active if not moments[k].relative_error <= tolerance]
@@ -303,6 +306,7 @@ def integrated_gradients(
             path = start + at.view(-1, 1, 1, 1) * (image - start)
             gradients = differentiate(model, path, own)[0]
             total += torch.einsum("kn...,n->k...", gradients, weight)
+            del path, gradients  # before the next pass, not after it
             done += len(at)
             report(done, len(images) * steps)
         per_image.append(total * (image - start))
