@@ -4,16 +4,14 @@
 
 Random weights, 224 × 224: the arithmetic is that of trained ones. The two sides of a ratio take turns, round by round,
 so that a machine whose speed drifts slows both; the ratio is the median over rounds. Captum is called directly, not
-through our wrapper, with chunks of 8 on both sides. Memory is by how much each side, in a fresh process, raises the peak
-that loading the network and one gradient left.
+through our wrapper, with chunks of 8 on both sides. Memory is the most that tensors take while a side runs, from the log
+of torch's allocator: the peak of the process depends on what the allocator of the system kept, and differs run by run.
 """
 
 import argparse
+import itertools
 import platform
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -92,18 +90,13 @@ def _seconds(side: Side, model: ImageModel, images: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _peak(name: str, comparison: str, side: int, threads: int) -> float:
-    """MiB above the resting process; measured in a process of its own, as a peak never comes down."""
-    command = [sys.executable, "-m", "benchmarks.saliency_speed", "--peak", name, comparison, str(side), str(threads)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def _print_peak(name: str, comparison: str, side: str, threads: str) -> None:
-    model, images = _setup(name, int(threads))
-    _bare(model, images)
-    resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    COMPARISONS[comparison][int(side)](model, images)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resting) / 1024)
+def _peak(side: Side, model: ImageModel, images: torch.Tensor) -> float:
+    """MiB that tensors take at the most while `side` runs, above what is there before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as recorded:
+        side(model, images)
+    changes = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = itertools.accumulate(e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns()))
+    return max(held, default=0) / 2**20
 
 
 def main() -> None:
@@ -112,10 +105,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["resnet50", "vit_tiny_patch16_224", "mobilenetv2_100"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.peak:
-        return _print_peak(*options.peak)
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
     for name in options.models:
         model, images = _setup(name, options.threads)
@@ -125,7 +115,7 @@ def main() -> None:
             rounds = [(_seconds(ours, model, images), _seconds(theirs, model, images)) for _ in range(options.rounds)]
             ratio = statistics.median(a / b for a, b in rounds)
             a, b = (statistics.median(side) for side in zip(*rounds, strict=True))
-            memory = [_peak(name, title, side, options.threads) for side in (0, 1)]
+            memory = [_peak(side, model, images) for side in (ours, theirs)]
             print(
                 f"{title:42}{ratio:7.2f}{bar:6.2f}{a * 1e3:8.0f}ms{b * 1e3:8.0f}ms{memory[0]:10.0f}{memory[1]:10.0f}",
                 flush=True,

@@ -128,7 +128,7 @@ def _explain(options: argparse.Namespace) -> int:
     run = _run(options.image, options.model, spec, method.name, settings, check=options.check)
     record = run.record(options.image, spec, settings, maps, look)
     _write(options.output or Path("lsd-saliency"), run, record)
-    _print_results(record)
+    _print_results(record, run.explanations)
     return 0
 
 
@@ -156,8 +156,8 @@ class _Run:
 def _run(path: Path, names: Sequence[str], spec, method: str, settings: dict, *, check: bool = False) -> _Run:
     from lsd.images import open_image
     from lsd.models import get_model
-    from lsd.saliency.crosscheck import crosscheck
-    from lsd.saliency.explain import explain, to_input
+    from lsd.saliency.crosscheck import crosscheck_explanation
+    from lsd.saliency.explain import explain
 
     picture = open_image(path)
     models, explanations, checks = [], [], []
@@ -166,8 +166,7 @@ def _run(path: Path, names: Sequence[str], spec, method: str, settings: dict, *,
             model = get_model(name)
             explanation = explain(model, picture, spec, method, **settings)
             if check:
-                a = explanation.attribution
-                checks.append(crosscheck(model, to_input(model, picture), a.target, method, mine=a, **settings))
+                checks.append(crosscheck_explanation(model, picture, explanation, settings))
         models.append(model)
         explanations.append(explanation)
     return _Run(picture, models, explanations, checks)
@@ -198,8 +197,11 @@ def _write(folder: Path, run: _Run, record: dict) -> None:
     print(f"wrote {folder}/: comparison.png, manifest.json, attributions.npz, {len(record['results'])} overlays")
 
 
-def _print_results(record: dict) -> None:
-    for result in record["results"]:
+def _print_results(record: dict, explanations: Sequence) -> None:
+    from lsd.saliency.maps import MapSettings, sign_instead
+
+    maps = MapSettings.from_dict(record["map"])
+    for result, explanation in zip(record["results"], explanations, strict=True):
         first = result["top"][0]
         line = f"{result['model']}: {first['name']} ({first['probability']:.1%}); {result['seconds']:.2f} s"
         if result["standard_error"] is not None:
@@ -208,6 +210,8 @@ def _print_results(record: dict) -> None:
             line += f"; completeness gap {result['completeness_gap']:.2g} of {result['score']:.3g}"
         if result["captum_difference"] is not None:
             line += f"; differs from Captum by {result['captum_difference']:.1e}"
+        if other := sign_instead(explanation.attribution.values[0].numpy(), maps):
+            line += f"; the map is empty, as nothing is {maps.sign}: try --sign {other}"
         print(line)
 
 

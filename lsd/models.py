@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lsd import labels
+from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.images import InputSpec
 from lsd.weights import Location, locate, read_config, ready_models, weights_sha256
@@ -72,6 +73,7 @@ class ImageModel(nn.Module):
         self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)
         self.identity = identity or WeightIdentity("memory", name, None, None)
         self.lock = threading.RLock()
+        self._has_batch_norm = has_batch_norm(self.net)
         self.register_buffer("mean", torch.tensor(data["mean"], dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(data["std"], dtype=torch.float32).view(1, 3, 1, 1))
 
@@ -84,7 +86,8 @@ class ImageModel(nn.Module):
         expected = (3, self.spec.height, self.spec.width)
         if tuple(images.shape[1:]) != expected:
             raise UndefinedError(f"{self.name} takes pictures of shape {expected}, not {tuple(images.shape[1:])}.")
-        return self.net((images - self.mean) / self.std)
+        with FixedBatchNorm() if self._has_batch_norm else contextlib.nullcontext():
+            return self.net((images - self.mean) / self.std)
 
     @property
     def device(self) -> torch.device:

@@ -19,6 +19,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lsd.batch_norm import has_batch_norm
 from lsd.errors import UndefinedError
 from lsd.layers import list_layers
 from lsd.models import ImageModel
@@ -72,6 +73,7 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         off = (twin(probe) - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     if not off < 1e-3:  # somebody else used what a convolution put out: then it must stay what it was
         twin.net = copy.deepcopy(model.net)
+    twin._has_batch_norm = has_batch_norm(twin.net)
     if wants_channels_last(twin.net):
         twin.net = twin.net.to(memory_format=torch.channels_last)
     list_layers(twin)  # traced now, while nobody listens to its layers

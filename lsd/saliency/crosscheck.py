@@ -14,11 +14,13 @@ What "the same" takes:
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
 from lsd.saliency.attribution import Attribution
+from lsd.saliency.explain import Explanation, to_input
 from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.targets import Target
 
@@ -86,3 +88,11 @@ def crosscheck(
     except UndefinedError as error:
         return CrossCheck(method, theirs.name, None, tolerance, str(error))
     return CrossCheck(method, theirs.name, relative_difference(mine.values.to(other.values), other.values), tolerance)
+
+
+def crosscheck_explanation(
+    model: ImageModel, picture: Image.Image, explanation: Explanation, settings: dict
+) -> CrossCheck:
+    """`crosscheck` of what `model` said of `picture`, with the `settings` that the method was given for it."""
+    mine = explanation.attribution
+    return crosscheck(model, to_input(model, picture), mine.target, mine.method, mine=mine, **settings)

@@ -18,6 +18,7 @@ from lsd.errors import UndefinedError
 from lsd.layers import capture, deepest_grid, find_layer, to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
+from lsd.saliency import shared_forward
 from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.relu_rules import ReluRule, check_rectified, refusal
 from lsd.saliency.targets import Target
@@ -48,19 +49,22 @@ def method(function: Callable) -> Callable:
 def differentiate(
     model: Callable[[Tensor], Tensor], images: Tensor, targets: Sequence[Target]
 ) -> tuple[Tensor, Tensor]:
-    """One forward pass, and a backward pass for each target.
+    """One forward pass for all targets, and their backward passes in groups (`shared_forward`).
 
     Returns:
         gradients (K, N, 3, H, W) and scores (K, N) of K targets at N pictures. Pictures do not meet inside a network in
         eval mode, so the gradient of the sum over the batch holds each picture's own.
     """
     images = images.detach().requires_grad_(True)
-    logits = model(images)
-    scores = [target(logits) for target in targets]
-    gradients = [
-        torch.autograd.grad(score.sum(), images, retain_graph=k + 1 < len(scores))[0] for k, score in enumerate(scores)
-    ]
-    return torch.stack(gradients), torch.stack([score.detach() for score in scores])
+    if len(targets) == 1:
+        scores = [targets[0](model(images))]
+        gradients = torch.autograd.grad(scores[0].sum(), images)[0][None]
+    else:
+        with shared_forward.Watched() as forward:
+            logits = model(images)
+        scores = [target(logits) for target in targets]
+        gradients = shared_forward.gradients(scores, images, forward.largest)
+    return gradients, torch.stack([score.detach() for score in scores])
 
 
 @torch.no_grad()
@@ -186,12 +190,15 @@ def _sampled(
             moments, first = [_Moments() for _ in own], [_Moments() for _ in own]
             active = list(range(len(own)))  # the targets that still want samples
             for noise in _noise(image.shape, sigma, samples, seed, antithetic, batch_size):
-                gradients = differentiate(model, image + noise.to(image), [own[k] for k in active])[0]
+                noisy = image + noise.to(image)
+                del noise  # each chunk that has a name adds to the peak
+                gradients = differentiate(model, noisy, [own[k] for k in active])[0]
                 for k, drawn in zip(active, gradients, strict=True):
                     first[k].add(drawn)
                     drawn = statistic(drawn)
                     # The two of an antithetic pair are not independent: their mean is one sample.
                     moments[k].add(drawn.unflatten(0, (-1, 2)).mean(1) if antithetic else drawn)
+                del noisy, gradients, drawn  # before the next pass, not after it
                 report(i * samples + max(f.count for f in first), len(images) * samples)
                 if tolerance:
                     active = [k for k in active if not moments[k].relative_error <= tolerance]
@@ -299,6 +306,7 @@ def integrated_gradients(
             path = start + at.view(-1, 1, 1, 1) * (image - start)
             gradients = differentiate(model, path, own)[0]
             total += torch.einsum("kn...,n->k...", gradients, weight)
+            del path, gradients  # before the next pass, not after it
             done += len(at)
             report(done, len(images) * steps)
         per_image.append(total * (image - start))

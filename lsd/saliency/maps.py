@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,17 @@ def to_maps(
     else:
         units = [_unit(m, settings.clip) for m in finished]
     return [np.clip(m / unit, -1, 1).astype(np.float32) for m, unit in zip(finished, units, strict=True)]
+
+
+def sign_instead(values: np.ndarray, settings: MapSettings) -> str:
+    """Of attributions (C, h, w) whose `settings.sign` leaves no part to show, the sign that does show something.
+
+    "" where there is something to show, or nothing under any sign.
+    """
+    opposite = {"positive": "negative", "negative": "positive"}.get(settings.sign, "")
+    if not opposite or _reduce(values[None], settings).any():
+        return ""
+    return opposite if _reduce(values[None], replace(settings, sign=opposite)).any() else ""
 
 
 def _unscaled(values: np.ndarray, settings: MapSettings, size: tuple[int, int] | None) -> np.ndarray:

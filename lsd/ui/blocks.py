@@ -5,6 +5,7 @@ import html
 from lsd.labels import short
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation
+from lsd.saliency.maps import MapSettings, sign_instead
 
 CSS = """
 .gradio-container { max-width: 1500px !important; margin: 0 auto !important; }
@@ -49,6 +50,8 @@ CSS = """
   line-height: 1.35; }
 .lsd-verdict { padding: .6rem .9rem; border-left: 4px solid var(--color-accent); background: var(--background-fill-secondary);
   border-radius: 6px; line-height: 1.5; }
+.lsd-empty { padding: .4rem .7rem; border-left: 4px solid var(--color-accent); border-radius: 6px; font-size: .85rem;
+  background: var(--background-fill-secondary); }
 .lsd-intro li { margin: .4rem 0 .4rem 1.2rem; list-style: decimal; }
 """
 
@@ -93,6 +96,18 @@ def facts(explanation: Explanation, class_names: tuple[str, ...]) -> str:
     if not a.values.any():
         lines.append("<b>the map is zero everywhere</b>: the target does not react to any pixel")
     return f'<div class="lsd-facts">{"<br>".join(lines)}</div>'
+
+
+def empty_map(explanation: Explanation, maps: MapSettings) -> str:
+    """Why there is nothing on the picture, and which sign shows something; "" where there is something."""
+    other = sign_instead(explanation.attribution.values[0].numpy(), maps)
+    if not other:
+        return ""
+    here, there = ("for", "against") if other == "negative" else ("against", "for")
+    return (
+        f'<div class="lsd-empty">Nothing here counts <b>{here}</b> the target: whatever is not zero counts {there} it. '
+        f"Choose the sign “{there}”, or “both”.</div>"
+    )
 
 
 def _passes(count: int) -> str:

@@ -52,6 +52,21 @@ def model_picker(value: Sequence[str] | None = None, label: str = "Models, up to
     )  # fmt: skip
 
 
+def checked_models(models: Sequence[str] | None) -> list[str]:
+    """The models that were chosen, one to `MAX_MODELS` of them, without blanks.
+
+    Raises:
+        LSDError: none, too many, or one that a visitor of a public Space must not open.
+    """
+    names = [name.strip() for name in models or [] if name.strip()]
+    if not names:
+        raise LSDError("No model is chosen: pick one to four.")
+    if len(names) > MAX_MODELS:
+        raise LSDError(f"{len(names)} models are chosen, and at most {MAX_MODELS} are compared at a time.")
+    check_public(names)
+    return names
+
+
 def check_public(models: Sequence[str]) -> None:
     """On a public Space, visitors' names must not reach into the machine's own folders.
 

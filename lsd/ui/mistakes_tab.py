@@ -212,10 +212,7 @@ class MistakesTab:
     def _scan(self, source, limit, names) -> Iterator[dict]:
         """The long event: every picture through every model, then the first page of mistakes."""
         try:
-            names = [name.strip() for name in names or [] if name.strip()]
-            if not 1 <= len(names) <= MAX_MODELS:
-                raise LSDError(f"Pick one to {MAX_MODELS} models, not {len(names)}.")
-            controls.check_public(names)
+            names = controls.checked_models(names)
             yield {self.status: blocks.status(f"Opening {source} and loading {', '.join(names)} …")}
             pictures = open_public(source, limit)
             with closing(scan(names, pictures)) as steps:

@@ -16,8 +16,8 @@ from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
 from lsd.models import ImageModel, get_model
 from lsd.saliency import bundle
-from lsd.saliency.crosscheck import CrossCheck, crosscheck
-from lsd.saliency.explain import Explanation, TargetSpec, explain, to_input
+from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
+from lsd.saliency.explain import Explanation, TargetSpec, explain
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look, overlays
@@ -52,12 +52,13 @@ class Result:
             self.image = gr.Image(
                 format="jpeg", interactive=False, show_label=False, buttons=["download", "fullscreen"], height=300
             )
+            self.note = gr.HTML()
             self.table = gr.HTML()
             self.badge = gr.HTML()
 
     @property
     def components(self) -> list[gr.blocks.Block]:
-        return [self.column, self.head, self.image, self.table, self.badge]
+        return [self.column, self.head, self.image, self.note, self.table, self.badge]
 
 
 class SaliencyTab:
@@ -164,7 +165,8 @@ class SaliencyTab:
             self.image, self.models, self.target, self.of, self.against, self.method, self.kind, self.check, *self.settings
         ]  # fmt: skip
         self.pictures = [
-            *(r.image for r in self.results), self.bar, self.slider, self.before, self.after, self.status
+            *(r.image for r in self.results), *(r.note for r in self.results),
+            self.bar, self.slider, self.before, self.after, self.status,
         ]  # fmt: skip
         outputs = [self.session, self.which, self.file, *(c for r in self.results for c in r.components)]
         self.started = self.run.click(
@@ -267,6 +269,7 @@ class SaliencyTab:
         return {
             place.head: f'<div class="lsd-head"><div class="lsd-model">{html.escape(model.name)}</div>{facts}</div>',
             place.image: gr.update(value=image, alt_text=_alt(explanation)),
+            place.note: blocks.empty_map(explanation, maps),
             place.table: blocks.top_table(explanation),
         }
 
@@ -317,12 +320,7 @@ def _request(path, names, target, of, against, method, kind, settings):
     """
     if not path:
         raise LSDError("There is no picture yet: upload one, paste one, or choose an example.")
-    names = [name.strip() for name in names or [] if name.strip()]
-    if not names:
-        raise LSDError("No model is chosen: pick one to four.")
-    controls.check_public(names)
-    if len(names) > MAX_MODELS:
-        raise LSDError(f"{len(names)} models are chosen, and at most {MAX_MODELS} are compared at a time.")
+    names = controls.checked_models(names)
     method = find_method(method)
     settings = controls.chosen_settings(method, settings)
     if target == FIRST_CHOICE:
@@ -344,8 +342,7 @@ def _explain_one(name: str, picture, spec, method, settings) -> tuple[ImageModel
 def _check(model: ImageModel, picture, explanation: Explanation, method: str, settings: dict) -> CrossCheck | None:
     if method.startswith("captum:"):
         return None
-    a = explanation.attribution
-    return crosscheck(model, to_input(model, picture), a.target, method, mine=a, **settings)
+    return crosscheck_explanation(model, picture, explanation, settings)
 
 
 def _summary(session: Session) -> str:
@@ -366,7 +363,7 @@ def _alt(explanation: Explanation) -> str:
 
 def _draw(session: Session | None, which: int | None, *values) -> list:
     """All pictures anew from the values that are there; the fast event behind every control of the map."""
-    unchanged = [gr.skip()] * (MAX_MODELS + 4)
+    unchanged = [gr.skip()] * (2 * MAX_MODELS + 4)
     if session is None:
         return [*unchanged, gr.skip()]
     try:
@@ -378,9 +375,10 @@ def _draw(session: Session | None, which: int | None, *values) -> list:
     updates = [
         gr.update(value=image, alt_text=_alt(e)) for image, e in zip(shown, session.explanations, strict=True)
     ] + [gr.skip()] * (MAX_MODELS - len(shown))
+    notes = [blocks.empty_map(e, maps) for e in session.explanations] + [gr.skip()] * (MAX_MODELS - len(shown))
     bar = gr.update(value=_color_bar(maps.sign, maps.scale))
     pair = (session.shown, shown[index])
-    return [*updates, bar, pair, session.shown, shown[index], blocks.status(_summary(session))]
+    return [*updates, *notes, bar, pair, session.shown, shown[index], blocks.status(_summary(session))]
 
 
 def _color_bar(sign: str, scale: str) -> Image.Image:

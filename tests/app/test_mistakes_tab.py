@@ -223,8 +223,8 @@ def test_nothing_happens_before_the_first_scan(tab):
     [
         ("/no/such/folder", MODELS, "There are no pictures called"),
         ("", MODELS, "No pictures are chosen"),
-        (SET, [], "Pick one to 4 models"),
-        (SET, ["demo:resnet"] * 5, "Pick one to 4 models"),
+        (SET, [], "No model is chosen"),
+        (SET, ["demo:resnet"] * 5, "at most 4"),
         (SET, ["no_such_model"], "There is no model called"),
     ],
 )

@@ -118,6 +118,17 @@ def test_drawing_again_runs_no_model(tab, monkeypatch):
     assert "demo:resnet" in first[0]["alt_text"]
 
 
+def test_an_empty_map_says_which_sign_shows_something(tab):
+    updates = run(tab, models=["demo:resnet", "demo:vit"], path=str(examples()["dotted square"]), method="grad_cam")
+    assert any("Choose the sign “against”" in (u.get(tab.results[1].note) or "") for u in updates)
+    assert not any(u.get(tab.results[0].note) for u in updates)
+    session = session_of(tab, updates)
+    for sign, expected in (("positive", True), ("negative", False), ("abs", False), ("signed", False)):
+        drawn = dict(zip(tab.pictures, _draw(session, 0, sign, *MAP_VALUES[1:]), strict=True))
+        assert ("counts <b>for</b> the target" in drawn[tab.results[1].note]) == expected
+        assert drawn[tab.results[0].note] == ""
+
+
 def test_a_map_that_is_not_defined_is_a_sentence(tab):
     session = session_of(tab, run(tab))
     assert "leaves no sign" in _draw(session, 0, "signed", "l2", *MAP_VALUES[2:])[-1]

@@ -73,3 +73,13 @@ def test_the_keyboard_reaches_the_examples_and_the_button(server, tab):
     assert "explain" in reached
     tab.keyboard.press("Enter")
     wait_for_status(tab, "Done in")
+
+
+def test_an_empty_map_says_so_until_the_sign_changes(server, tab):
+    tab.goto(f"{server}?model=demo:vit&method=grad_cam&example=dotted square", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    tab.get_by_text("Choose the sign “against”").wait_for()
+    status = tab.inner_text("#status [role=status]")
+    tab.get_by_label("against", exact=True).first.click()
+    tab.get_by_text("Choose the sign “against”").wait_for(state="detached")
+    assert tab.inner_text("#status [role=status]") == status, "it ran again"

@@ -99,6 +99,16 @@ def test_what_cannot_be_done_is_one_line(picture, capsys, arguments, sentence):
     assert error.startswith("lsd: ") and error.count("\n") == 1
 
 
+def test_an_empty_map_says_which_sign_shows_something(tmp_path, capsys):
+    picture = tmp_path / "dotted-square.png"
+    Image.fromarray(render(6, 11, size=480).image).save(picture)
+    arguments = (str(picture), "--model", "demo:vit", "--method", "grad_cam", "--output", str(tmp_path))
+    assert saliency(*arguments) == 0
+    assert "the map is empty, as nothing is positive: try --sign negative" in capsys.readouterr().out
+    assert saliency(*arguments, "--sign", "negative") == 0
+    assert "map is empty" not in capsys.readouterr().out
+
+
 def test_the_models_are_listed_by_family(capsys):
     assert main(["models"]) == 0
     listed = capsys.readouterr().out

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
 from lsd.errors import LSDError, UndefinedError
-from lsd.saliency.maps import CHANNELS, SCALES, SIGNS, MapSettings, to_map
+from lsd.saliency.maps import CHANNELS, SCALES, SIGNS, MapSettings, sign_instead, to_map
 
 DEFINED = [
     MapSettings(sign=sign, channels=channels, scale=scale)
@@ -115,6 +115,23 @@ def test_turning_the_attribution_turns_a_signed_map(values, settings):
 def test_negative_is_the_positive_of_the_opposite(values, channels, scale):
     negative, positive = (MapSettings(sign=sign, channels=channels, scale=scale) for sign in ("negative", "positive"))
     np.testing.assert_array_equal(to_map(values, negative), to_map(-values, positive))
+
+
+@pytest.mark.parametrize(
+    ("values", "sign", "channels", "other"),
+    [
+        ([-1, -2, -3], "positive", "max", "negative"),
+        ([-1, -2, -3], "negative", "max", ""),
+        ([-1, -2, -3], "signed", "max", ""),
+        ([1, 2, 0], "negative", "l2", "positive"),
+        ([1, -2, 0], "positive", "max", ""),
+        ([1, -2, 0], "positive", "sum", "negative"),  # the sum takes the channels together first
+        ([0, 0, 0], "positive", "max", ""),
+    ],
+)
+def test_where_a_sign_leaves_nothing_the_other_is_named(values, sign, channels, other):
+    values = np.array(values, np.float32).reshape(3, 1, 1)
+    assert sign_instead(values, MapSettings(sign, channels)) == other
 
 
 @pytest.mark.parametrize("settings", DEFINED, ids=str)
