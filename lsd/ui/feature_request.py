@@ -124,7 +124,7 @@ def prepare(kind: str, wish: Wish, models: dict[str, ImageModel]) -> Iterator[st
         except LSDError as error:
             if not lanes:
                 raise
-            notes.append(f"{model.name} is left out: {error}")
+            notes.append(f"{model.name} is left out, and only says what it sees: {error}")
             continue
         others = [m for m in dict.fromkeys(leaf.model for leaf in unit.leaves()) if m not in ("", model.name)]
         controls.check_public(others)

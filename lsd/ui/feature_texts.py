@@ -41,11 +41,10 @@ def head(lane: Lane) -> str:
     parts = [f"recipe {lane.cooking.base}{changes}", OUTPUTS[recipe.output], f"{lane.steps} steps"]
     if recipe.size:
         parts.append(f"{recipe.size} pixels")
-    note = f'<div class="lsd-note">{html.escape(lane.note)}</div>' if lane.note else ""
     return (
         f'<div class="lsd-feature-head"><div class="lsd-model">{html.escape(lane.heading)}</div>'
         f"<div>{html.escape(lane.title)}</div>"
-        f'<div class="lsd-note">{html.escape(" · ".join(parts))}</div>{note}</div>'
+        f'<div class="lsd-note">{html.escape(" · ".join(parts))}</div></div>'
     )
 
 
@@ -187,7 +186,10 @@ def _agreement(lane: Lane) -> str:
 
 
 def reading(session: Session) -> str:
-    """What is seen in a comparison, in words made from its numbers; "" for a plain run."""
+    """What is seen in a comparison, in words made from its numbers; for a plain run, which models are left out."""
+    note = session.lanes[0].note
+    if note:
+        return f'<div class="lsd-verdict">{html.escape(note)}</div>'
     if not session.finished or session.kind == "models":
         return ""
     lanes = session.lanes

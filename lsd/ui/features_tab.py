@@ -197,7 +197,7 @@ class FeaturesTab:
     def _begin(self, session: Session) -> dict:
         update = {
             self.session: session, self.status: blocks.status("The first step takes a little longer …"),
-            self.intro: gr.update(visible=False), self.reading: "", self.after: gr.update(visible=False),
+            self.intro: gr.update(visible=False), self.reading: texts.reading(session), self.after: gr.update(visible=False),
         }  # fmt: skip
         for i, column in enumerate(self.columns):
             update[column.column] = gr.update(visible=i < len(session.lanes))

@@ -84,7 +84,7 @@ def test_a_layer_that_only_one_model_has_is_made_for_that_one(tab):
     )
     (lane,) = session_of(tab, updates).lanes
     assert lane.request.units == ("layer2/channel/3",)
-    assert "demo:vit is left out" in last(tab.columns[0].head, updates)
+    assert "demo:vit is left out" in last(tab.reading, updates)
     assert "demo:vit" in last(tab.columns[0].verdicts, updates)
 
 
