@@ -42,7 +42,7 @@ def comparison() -> None:
 
 
 def screenshots() -> None:
-    """Both tabs, as a visitor sees them."""
+    """All tabs, as a visitor sees them."""
     page = build()
     _, url, _ = page.launch(**launch_settings(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
@@ -61,6 +61,14 @@ def screenshots() -> None:
         tab.wait_for_function("document.body.innerText.includes('turns the answer from')", timeout=240_000)
         tab.wait_for_timeout(2500)
         save(tab.screenshot(full_page=True), "mistakes.png", 2400)
+        tab.goto(
+            f"{url}?tab=features&model={'&model='.join(default_models())}&unit=class/257", wait_until="domcontentloaded"
+        )
+        tab.wait_for_function(
+            "document.querySelector('#features-status')?.innerText.includes('Done in')", timeout=400_000
+        )
+        tab.wait_for_timeout(2500)
+        save(tab.screenshot(full_page=True), "features.png", 1500)
         browser.close()
     page.close()
 

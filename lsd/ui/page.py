@@ -16,8 +16,8 @@ _FONT = ("system-ui", "sans-serif")  # what the visitor has: nothing is fetched 
 
 HEADER = """
 # LSD: a simulator for explainable deep learning
-**Which pixels moved the output?** Choose a picture and up to four networks, and see where each of them looks, and how
-far that can be believed.
+**Which pixels moved the output? What does a class, a channel, a head respond to most?** Choose up to four networks, see
+where each of them looks and what each of them has learned, side by side, and how far that can be believed.
 """
 
 

@@ -1,0 +1,138 @@
+"""`python -m lsd features`: files, their reproduction, and what goes wrong in one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsd.cli import main
+from lsd.features.recipes import LUCID
+
+QUICK = ["--model", "demo:resnet", "--steps", "6"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "out"
+
+
+def make(folder, *arguments):
+    return main(["features", *QUICK, *arguments, "--output", str(folder)])
+
+
+def test_pictures_sheet_film_and_manifest(folder, capsys):
+    code = make(
+        folder, "--unit", "class/3", "--unit", "layer3/channel/5", "--seeds", "2", "--verifier", "demo:convnext"
+    )
+    assert code == 0
+    names = {"class_3.0.png", "class_3.1.png", "layer3_channel_5.0.png", "layer3_channel_5.1.png"}
+    assert {path.name for path in folder.iterdir()} == names | {"sheet.png", "ascent.gif", "manifest.json"}
+    record = json.loads((folder / "manifest.json").read_text())
+    assert record["request"]["units"] == ["class/3", "layer3/channel/5"] and record["request"]["recipe"]["steps"] == 6
+    first = record["results"][0]
+    assert first["title"] == "checkered circle" and first["status"] == "ok" and len(first["trace"]) == 6
+    assert len(first["top"]) == 5 and list(first["verifiers"]) == ["demo:convnext"]
+    assert Image.open(folder / first["file"]).size == (96, 96)
+    with Image.open(folder / "ascent.gif") as film:
+        assert film.n_frames >= 2
+    assert "checkered circle" in capsys.readouterr().out
+
+
+def test_a_manifest_makes_the_same_pictures_again(folder, capsys):
+    make(folder, "--units", "layer2:channels:3", "--batch-size", "2")
+    before = capsys.readouterr()
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 3, before
+
+
+def test_a_picture_that_differs_is_told_by_how_much(folder, capsys):
+    make(folder, "--unit", "class/3")
+    record = json.loads((folder / "manifest.json").read_text())
+    record["request"]["recipe"]["steps"] = 5
+    (folder / "manifest.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 1
+    assert "SSIM" in capsys.readouterr().out
+
+
+def test_other_weights_are_not_taken_for_the_same(folder, capsys):
+    make(folder, "--unit", "class/3")
+    record = json.loads((folder / "manifest.json").read_text())
+    record["weights"]["sha256"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(record))
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 2
+    assert "SHA-256 differs" in capsys.readouterr().err
+
+
+def test_a_photo_is_inverted_and_found_again(folder, tmp_path, capsys):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(photo)
+    assert make(folder, "--unit", "layer1/inversion", "--photo", str(photo), "--start", "photo") == 0
+    capsys.readouterr()
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 0
+    photo.unlink()
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 2
+    assert "--photo" in capsys.readouterr().err
+
+
+def test_a_recipe_from_a_file_and_changed_settings(folder, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(LUCID.to_dict() | {"name": "mine", "learning_rate": 0.1}))
+    make(folder, "--unit", "class/1", "--recipe", str(path), "--set", "transforms.views=2", "--size", "64")
+    recipe = json.loads((folder / "manifest.json").read_text())["request"]["recipe"]
+    assert recipe["learning_rate"] == 0.1 and recipe["transforms"]["views"] == 2 and recipe["size"] == 64
+    assert Image.open(folder / "class_1.0.png").size == (64, 64)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["--unit", "class/99"], "out of range"),
+    (["--unit", "layer9/channel/1"], "has no layer"),
+    (["--unit", "nonsense"], "is not a unit"),
+    (["--unit", "class/1", "--set", "foo=3"], "is not a setting"),
+    (["--unit", "class/1", "--set", "foo"], "NAME=VALUE"),
+    (["--unit", "class/1", "--recipe", "best"], "There is no recipe"),
+    (["--unit", "class/1", "--recipe", "missing.json"], "cannot be read"),
+    (["--unit", "class/1", "--seeds", "0"], "at least 1"),
+    (["--unit", "class/1", "--size", "5000"], "between 16 and 2048"),
+    (["--unit", "class/1", "--batch-size", "0"], "at least 1"),
+    (["--unit", "layer1/inversion"], "need a photo"),
+    (["--unit", "class/1", "--photo", "missing.png"], "cannot be read"),
+    ([], "Which unit?"),
+])  # fmt: skip
+def test_what_is_wrong_is_one_sentence(folder, capsys, arguments, words):
+    assert make(folder, *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1 and not folder.exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kind": "features"}', '{"request": {}, "results": []}'])
+def test_a_damaged_manifest_is_refused(tmp_path, capsys, text):
+    path = tmp_path / "manifest.json"
+    path.write_text(text)
+    assert main(["features", "--from", str(path)]) == 2
+    assert "manifest" in capsys.readouterr().err
+
+
+def test_lists(capsys):
+    assert main(["features", "--list-recipes"]) == 0
+    listed = capsys.readouterr().out
+    assert "maco" in listed and "Fel et al., 2023" in listed
+    assert main(["features", "--model", "demo:resnet", "--list-layers"]) == 0
+    assert "layer4.0" in capsys.readouterr().out
+
+
+def test_interrupted_work_keeps_what_is_finished(folder, monkeypatch, capsys):
+    from lsd.features import ascent
+
+    def interrupted(*arguments, **settings):
+        for snapshot in original(*arguments, **settings):
+            yield snapshot
+            if snapshot.finished:
+                raise KeyboardInterrupt
+
+    original = ascent.ascend
+    monkeypatch.setattr(ascent, "ascend", interrupted)
+    assert make(folder, "--units", "class:0-3", "--batch-size", "2") == 130
+    results = json.loads((folder / "manifest.json").read_text())["results"]
+    assert [r["unit"] for r in results] == ["class/0", "class/1"] and (folder / "class_1.0.png").is_file()
