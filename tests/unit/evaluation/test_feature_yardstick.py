@@ -1,0 +1,113 @@
+"""The yardstick of feature visualization, on pictures whose answer is known."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lsd.errors import LSDError
+from lsd.evaluation import features
+from lsd.evaluation.__main__ import main
+from lsd.features.recipes import LUCID, MACO
+
+
+class Brightest(nn.Module):
+    """Says which colour channel is the brightest, for the channels in `order`."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.order = order
+
+    def forward(self, x):
+        return 50 * x.mean((2, 3))[:, self.order]
+
+
+def coloured(folder, colours):
+    """One flat-ish picture a class, and the record that `make` would have left beside them."""
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 40, (8, 8, 1))
+    for index, colour in enumerate(colours):
+        pixels = (np.array(colour) * 200 + noise).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"class_{index}.0.png")
+    entries = [{"class": i, "status": "ok", "score": 1.0, "seconds": 2.0} for i in range(len(colours))]
+    (folder / "pictures.json").write_text(json.dumps({"pictures": entries}))
+
+
+def test_a_score_counts_who_is_right(wrap, tmp_path):
+    same, turned = (wrap(Brightest(order)).float() for order in ([0, 1, 2], [1, 2, 0]))
+    same.name, turned.name = "same", "turned"
+    coloured(tmp_path / "p", [(1, 0, 0), (0, 1, 0), (1, 0, 0)])  # the third is not what its class says
+    score = features.score(same, LUCID, [turned], [0, 1, 2], tmp_path / "p")
+    assert score.count == 3 and score.own.tolist() == [True, True, False]
+    assert 0.6 < score.own_probability < 0.67
+    first, fifth = score.others["turned"]  # its first output is green, its second blue, its third red
+    assert first.tolist() == [False, False, True] and fifth.all()
+    assert score.flat == 0 and score.seconds == 2.0
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_the_count():
+    hits = np.array([1.0, 0.0] * 50)
+    low, high = features.interval(hits)
+    assert low < 0.5 < high
+    wide = features.interval(hits[:10])
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 / 10, rel=0.2) and wide[1] - wide[0] > high - low
+    assert features.interval(np.ones(20)) == (1.0, 1.0)
+
+
+def test_choices_of_classes():
+    assert features.parse_classes("7::20", 50) == [7, 27, 47]
+    assert features.parse_classes("1,5", 10) == [1, 5]
+    for text in ("7::20::3", "a", "", "9,99", "70::20"):
+        with pytest.raises(LSDError):
+            features.parse_classes(text, 50)
+
+
+def test_a_recipe_at_a_given_cost_counts_views():
+    assert features.at_cost(LUCID, 96).steps == 96
+    assert features.at_cost(MACO, 96).steps == 96 // MACO.transforms.views
+    assert features.at_cost(replace(MACO, steps=5), None).steps == 5
+
+
+def test_a_run_can_be_interrupted_and_goes_on(tmp_path, monkeypatch, capsys):
+    command = ["features", "--models", "demo:resnet", "demo:convnext", "--recipes", "none", "lucid", "--classes", "1::2",
+               "--image-steps", "4", "--output", str(tmp_path)]  # fmt: skip
+    made, original = [], features.ascend
+
+    def once(model, units, recipe, **settings):
+        if made:
+            raise KeyboardInterrupt
+        made.extend(units)
+        return original(model, units, recipe, **settings)
+
+    monkeypatch.setattr(features, "ascend", once)
+    with pytest.raises(KeyboardInterrupt):
+        main(command)
+    monkeypatch.setattr(features, "ascend", lambda m, units, r: made.extend(units) or original(m, units, r))
+    assert main(command) == 0
+    assert len(made) == 4 * 8  # two models, two recipes, eight classes: none was made twice
+    assert main([*command, "--report"]) == 0 and len(made) == 4 * 8
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| demo")]
+    assert len(rows) == 4 and all("| 8 |" in row for row in rows)
+    assert (tmp_path / "demo_resnet.png").is_file() and (tmp_path / "demo_convnext.png").is_file()
+
+
+def test_models_of_other_classes_judge_nothing(tmp_path, monkeypatch, capsys, wrap):
+    two = wrap(Brightest([0, 1]), classes=2).float()
+    models = {"a": two, "b": wrap(Brightest([0, 1, 2])).float()}
+    monkeypatch.setattr(features, "get_model", models.__getitem__)
+    assert main(["features", "--models", "a", "b", "--output", str(tmp_path)]) == 2
+    assert "different classes" in capsys.readouterr().err
+
+
+def test_pictures_are_judged_as_they_are_kept(wrap, tmp_path):
+    """8 bits, whole, and in the order of the classes."""
+    model = wrap(Brightest([0, 1, 2])).float()
+    coloured(tmp_path / "p", [(0, 0, 1), (0, 1, 0)])
+    assert features.picture(tmp_path / "p", 0).dtype == np.uint8
+    score = features.score(model, LUCID, [model], [1, 0], tmp_path / "p")
+    assert score.own.tolist() == [True, False]
+    assert torch.get_default_dtype() == torch.float32
