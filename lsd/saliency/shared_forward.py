@@ -1,7 +1,7 @@
-"""Gradients of several scores of one forward pass, at less than a backward pass each.
+"""Gradients of several scores of one forward pass.
 
-The backward passes go through the network together, in groups: each weight is fetched, and each node of the graph
-visited, once a group.
+The backward passes go through the network together, in groups: each node of the graph is visited once a group. What
+that gains is little and depends on the network; see docs/benchmarks.md.
 """
 
 import warnings
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# What the passes of a group may hold of one layer. Beyond it an allocator maps fresh pages for every layer, and that
-# costs more than the group saves (docs/benchmarks.md).
+# What the passes of a group may hold of one layer. It lets the layers of small transformers into groups, and keeps those
+# of convolutional networks on 224 pixels out, where groups were slower (docs/benchmarks.md).
 GROUP_BYTES = 6 * 2**20
 
 
