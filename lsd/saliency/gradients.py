@@ -18,7 +18,6 @@ from lsd.errors import UndefinedError
 from lsd.layers import capture, deepest_grid, find_layer, to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
-from lsd.saliency import shared_forward
 from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.relu_rules import ReluRule, check_rectified, refusal
 from lsd.saliency.targets import Target
@@ -49,22 +48,19 @@ def method(function: Callable) -> Callable:
 def differentiate(
     model: Callable[[Tensor], Tensor], images: Tensor, targets: Sequence[Target]
 ) -> tuple[Tensor, Tensor]:
-    """One forward pass for all targets, and their backward passes in groups (`shared_forward`).
+    """One forward pass, and a backward pass for each target.
 
     Returns:
         gradients (K, N, 3, H, W) and scores (K, N) of K targets at N pictures. Pictures do not meet inside a network in
         eval mode, so the gradient of the sum over the batch holds each picture's own.
     """
     images = images.detach().requires_grad_(True)
-    if len(targets) == 1:
-        scores = [targets[0](model(images))]
-        gradients = torch.autograd.grad(scores[0].sum(), images)[0][None]
-    else:
-        with shared_forward.Watched() as forward:
-            logits = model(images)
-        scores = [target(logits) for target in targets]
-        gradients = shared_forward.gradients(scores, images, forward.largest)
-    return gradients, torch.stack([score.detach() for score in scores])
+    logits = model(images)
+    scores = [target(logits) for target in targets]
+    gradients = [
+        torch.autograd.grad(score.sum(), images, retain_graph=k + 1 < len(scores))[0] for k, score in enumerate(scores)
+    ]
+    return torch.stack(gradients), torch.stack([score.detach() for score in scores])
 
 
 @torch.no_grad()
