@@ -87,6 +87,12 @@ def _last(model: ImageModel) -> bool:
     return any(w.is_contiguous(memory_format=torch.channels_last) and not w.is_contiguous() for w in weights)
 
 
+def _quietly(steps) -> None:
+    """One step of another ascent, whose progress nobody hears."""
+    with listening(lambda *_: None):
+        next(steps)
+
+
 DEPTHS = {
     "resnet50": ("layer1", "layer2", "layer3", "layer4"),
     "vit_tiny_patch16_224": ("blocks.0", "blocks.2", "blocks.5", "blocks.11"),
@@ -97,10 +103,9 @@ DEPTHS = {
 def cost_of_depth(model: ImageModel, batch: int, rounds: int) -> None:
     """A step for a channel of each stage, in proportion to a step for a class."""
     for layer in DEPTHS.get(model.name, ()):
-        whole = ascend(
-            model, [f"class/{i}" for i in range(batch)], replace(LUCID, steps=10**5), every=1, batch_size=batch
-        )
-        beside = {"class": lambda whole=whole: next(whole)}
+        classes = [f"class/{i}" for i in range(batch)]
+        whole = ascend(model, classes, replace(LUCID, steps=10**5), every=1, batch_size=batch)
+        beside = {"class": lambda whole=whole: _quietly(whole)}
         units = [f"{layer}/channel/{i}" for i in range(batch)]
         _, _, ratios = steps_beside(model, units, LUCID, beside, rounds)
         whole.close()

@@ -73,6 +73,9 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         off = (twin(probe) - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     if not off < 1e-3:  # somebody else used what a convolution put out: then it must stay what it was
         twin.net = copy.deepcopy(model.net)
+    for module in twin.net.modules():
+        if isinstance(module, nn.Hardtanh):  # ReLU6 too: in place, autograd clones the input that it needs again
+            module.inplace = False
     twin._has_batch_norm = has_batch_norm(twin.net)
     if wants_channels_last(twin.net):
         twin.net = twin.net.to(memory_format=torch.channels_last)

@@ -165,7 +165,7 @@ def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) 
     if t.fill == "reflect":
         return F.grid_sample(views, grid, padding_mode="reflection", align_corners=False)
     fill = drawn[:, 6:9, None, None] if t.fill == "random" else 0.5
-    return F.grid_sample(views - fill, grid, padding_mode="zeros", align_corners=False) + fill
+    return F.grid_sample(views - fill, grid, padding_mode="zeros", align_corners=False).add_(fill)
 
 
 def gaussian_blur(views: Tensor, sigmas: Tensor) -> Tensor:
