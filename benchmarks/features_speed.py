@@ -18,6 +18,7 @@ from dataclasses import replace
 import timm
 import torch
 
+from benchmarks.memory import peak_bytes
 from lsd.features.ascent import ascend
 from lsd.features.prepare import prepare
 from lsd.features.recipes import FOURIER, LUCID, NONE, Recipe
@@ -121,6 +122,15 @@ def many_in_a_batch(model: ImageModel, count: int, steps: int) -> None:
     print(f"{model.name:24}{count} units, {steps} steps: together / alone {together / alone:.2f}", flush=True)
 
 
+def memory(model: ImageModel, batch: int) -> None:
+    """The most that tensors take during two steps, a picture of the batch; beside it the bare passes of the same network."""
+    units, recipe = [f"class/{i}" for i in range(batch)], replace(LUCID, steps=2)
+    twin = prepare(model)
+    bare = _bare(twin.net, torch.rand(batch, 3, model.spec.height, model.spec.width))
+    whole = peak_bytes(lambda: list(ascend(model, units, recipe, batch_size=batch, every=10**6)))
+    print(f"{model.name:24}{whole / batch / 2**20:8.1f}{peak_bytes(bare) / batch / 2**20:8.1f}", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -128,7 +138,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", choices=("step", "depth", "batch"))
+    parser.add_argument("--only", choices=("step", "depth", "batch", "memory"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
@@ -147,6 +157,10 @@ def main() -> None:
         print()
         for model in models:
             many_in_a_batch(model, 64, 2)
+    if options.only in (None, "memory"):
+        print("\nMiB a picture: whole step, bare passes")
+        for model in models:
+            memory(model, options.batch)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ of torch's allocator: the peak of the process depends on what the allocator of t
 """
 
 import argparse
-import itertools
 import platform
 import statistics
 import time
@@ -19,6 +18,7 @@ import timm
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Saliency
 
+from benchmarks.memory import peak_bytes
 from lsd.models import ImageModel
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
@@ -90,15 +90,6 @@ def _seconds(side: Side, model: ImageModel, images: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def _peak(side: Side, model: ImageModel, images: torch.Tensor) -> float:
-    """MiB that tensors take at the most while `side` runs, above what is there before."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as recorded:
-        side(model, images)
-    changes = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = itertools.accumulate(e.nbytes() for e in sorted(changes, key=lambda e: e.start_ns()))
-    return max(held, default=0) / 2**20
-
-
 def main() -> None:
     """Print one table a model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -115,7 +106,7 @@ def main() -> None:
             rounds = [(_seconds(ours, model, images), _seconds(theirs, model, images)) for _ in range(options.rounds)]
             ratio = statistics.median(a / b for a, b in rounds)
             a, b = (statistics.median(side) for side in zip(*rounds, strict=True))
-            memory = [_peak(side, model, images) for side in (ours, theirs)]
+            memory = [peak_bytes(side, model, images) / 2**20 for side in (ours, theirs)]
             print(
                 f"{title:42}{ratio:7.2f}{bar:6.2f}{a * 1e3:8.0f}ms{b * 1e3:8.0f}ms{memory[0]:10.0f}{memory[1]:10.0f}",
                 flush=True,

@@ -25,6 +25,8 @@ if [ -z "$(find_chromium)" ] && command -v apt-get > /dev/null && [ "$(id -u)" =
 fi
 LSD_CHROMIUM=$(find_chromium)
 export LSD_CHROMIUM GRADIO_ANALYTICS_ENABLED=False HF_HUB_DISABLE_TELEMETRY=1
+# Threads that wait asleep rather than spinning: where cores are shared, spinning takes several times as long.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 
 "$env/bin/ruff" check .
 "$env/bin/ruff" format --check .
