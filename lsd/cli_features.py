@@ -33,6 +33,9 @@ def add_parser(commands) -> None:
     parser.add_argument("--photo", type=Path, help="for LAYER/inversion and LAYER/caricature, and for --start photo")
     parser.add_argument("--start", choices=("noise", "photo"), default="noise", help="what the ascent starts from")
     parser.add_argument("--verifier", action="append", default=[], metavar="NAME", help="a model that is asked too")
+    parser.add_argument(
+        "--photos", type=Path, metavar="DIR", help="photos whose strongest answer scores are held against"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="pictures at once (default: what suits the device)")
     parser.add_argument("--list-layers", action="store_true", help="the model's layers, and their units")
     parser.add_argument("--list-recipes", action="store_true", help="describe the recipes")
@@ -141,11 +144,13 @@ def _make(options: argparse.Namespace) -> int:
         photo, options.start == "photo",
     )  # fmt: skip
     folder = options.output or Path("lsd-features")
-    pictures = _run(request, options.photo, folder, options.verifier)
+    pictures = _run(request, options.photo, folder, options.verifier, options.photos)
     return 0 if all(picture.status == "ok" for picture in pictures) else 1
 
 
-def _run(request, photo_path: Path | None, folder: Path | None, verifiers: Sequence[str] = ()) -> list:
+def _run(
+    request, photo_path: Path | None, folder: Path | None, verifiers: Sequence[str] = (), photos: Path | None = None
+) -> list:
     """Make the pictures and write them as they come; the finished ones, whatever interrupts the rest."""
     from lsd.features import bundle
     from lsd.features.ascent import ascend
@@ -158,18 +163,20 @@ def _run(request, photo_path: Path | None, folder: Path | None, verifiers: Seque
     model = get_model(request.model)
     judges = [get_model(name) for name in verifiers]
     photo = to_input(model, open_image(photo_path)).float() if photo_path else None
+    units = [parse(unit) for unit in request.units]
+    strongest = _strongest(units, model, photos, request.recipe.output) if photos else {}
     film, pictures, results = bundle.Film(), [], []
     try:
         with _progress(request):
             for snapshot in ascend(
-                model, [parse(unit) for unit in request.units], request.recipe, request.seeds,
+                model, units, request.recipe, request.seeds,
                 others=[get_model(name) for name in request.others], photo=photo,
                 start_from_photo=request.start_from_photo, batch_size=request.batch_size,
             ):  # fmt: skip
                 film.add(snapshot)
                 pictures += snapshot.finished
                 if snapshot.finished and folder:
-                    results += _judge(snapshot.finished, model, judges)
+                    results += _judge(snapshot.finished, model, judges, strongest)
                     files = {bundle.file_name(p.job): bundle.png(_image(p)) for p in snapshot.finished}
                     write_files(folder, files)
     finally:
@@ -193,7 +200,28 @@ def _image(picture):
     return Image.fromarray(picture.pixels)
 
 
-def _judge(pictures, model, judges) -> list[dict]:
+def _strongest(units, model, folder: Path, output: str) -> dict:
+    """Unit → its largest value over a folder's photos; units that are held against a photo of their own are left out."""
+    import torch
+    from tqdm import tqdm
+
+    from lsd.features.judge import strongest
+    from lsd.features.objectives import needs_photo
+    from lsd.images import FORMATS, open_image
+    from lsd.saliency.explain import to_input
+
+    suffixes = {f".{name.lower()}" for name in FORMATS} | {".jpg", ".tif"}
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    if not found:
+        raise LSDError(f"There are no photos in {folder}; give a folder of pictures with --photos.")
+    asked = [unit for unit in units if not needs_photo([unit])]
+    batches = [found[i : i + 8] for i in range(0, len(found), 8)]
+    shown = tqdm(batches, desc="photos", unit="batch", delay=1, leave=False, disable=not sys.stderr.isatty())
+    tensors = (torch.cat([to_input(model, open_image(path)) for path in batch]) for batch in shown)
+    return dict(zip(asked, strongest(asked, model, tensors, output), strict=True)) if asked else {}
+
+
+def _judge(pictures, model, judges, strongest) -> list[dict]:
     """Each picture's entry in the manifest, with what its own network and the verifiers take it for."""
     from lsd.features import bundle
     from lsd.features.judge import classify
@@ -203,7 +231,13 @@ def _judge(pictures, model, judges) -> list[dict]:
     own = classify(pixels, model) if model.num_classes else [None] * len(pixels)
     others = [classify(pixels, judge) for judge in judges if judge.num_classes]
     return [
-        bundle.result(picture, title(picture.job.unit, model), own[i], [other[i] for other in others])
+        bundle.result(
+            picture,
+            title(picture.job.unit, model),
+            own[i],
+            [other[i] for other in others],
+            strongest.get(picture.job.unit),
+        )
         for i, picture in enumerate(pictures)
     ]
 
@@ -232,7 +266,8 @@ def _print_results(results: Sequence[dict]) -> None:
         state = "" if r["status"] == "ok" else f"; {r['status'].upper()}"
         score = "not finite" if r["score"] is None else f"{r['score']:.3g}"
         named = "" if r["title"] == r["unit"] else f" ({r['title']})"
-        print(f"{r['unit']}{named}, seed {r['seed']}: {score}{first}{others}{state}")
+        photo = "" if r["strongest_photo"] is None else f" (strongest photo: {r['strongest_photo']:.3g})"
+        print(f"{r['unit']}{named}, seed {r['seed']}: {score}{photo}{first}{others}{state}")
     if len(results) > 64:
         print(f"… and {len(results) - 64} more in manifest.json")
     dead = [r["unit"] for r in results if r["status"] != "ok"]

@@ -82,8 +82,14 @@ def pixels_sha256(pixels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def result(picture: Picture, unit_title: str, own: Verdict | None, verifiers: Sequence[Verdict]) -> dict:
-    """One picture's entry in the manifest."""
+def result(
+    picture: Picture,
+    unit_title: str,
+    own: Verdict | None,
+    verifiers: Sequence[Verdict],
+    strongest_photo: float | None = None,
+) -> dict:
+    """One picture's entry in the manifest; `strongest_photo` is the unit's largest value over a set of photos."""
     return {
         "unit": str(picture.job.unit),
         "seed": picture.job.seed,
@@ -91,6 +97,7 @@ def result(picture: Picture, unit_title: str, own: Verdict | None, verifiers: Se
         "file": file_name(picture.job),
         "sha256": pixels_sha256(picture.pixels),
         "score": _number(picture.score),
+        "strongest_photo": None if strongest_photo is None else _number(strongest_photo),
         "trace": [_number(value) for value in picture.trace[:: max(1, len(picture.trace) // 64)]],
         "status": picture.status,
         "flat": flatness(picture.pixels),

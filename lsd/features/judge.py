@@ -1,6 +1,6 @@
 """What can be said of finished pictures: what networks take them for, how strong, how different, how noisy they are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,7 @@ def classify(pixels: Sequence[np.ndarray], model: ImageModel, top: int = 5) -> l
 
 @torch.no_grad()
 def strongest(
-    units: Sequence[Unit], model: ImageModel, photos: Sequence[Tensor], output: str = "log_odds"
+    units: Sequence[Unit], model: ImageModel, photos: Iterable[Tensor], output: str = "log_odds"
 ) -> list[float]:
     """The largest value of each unit over a set of photos: what a picture's own score is held against.
 

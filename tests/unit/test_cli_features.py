@@ -7,7 +7,12 @@ import pytest
 from PIL import Image
 
 from lsd.cli import main
+from lsd.demo import render
 from lsd.features.recipes import LUCID
+from lsd.images import open_image
+from lsd.layers import Tap, run_to
+from lsd.models import get_model
+from lsd.saliency.explain import to_input
 
 QUICK = ["--model", "demo:resnet", "--steps", "6"]
 
@@ -74,6 +79,22 @@ def test_a_photo_is_inverted_and_found_again(folder, tmp_path, capsys):
     photo.unlink()
     assert main(["features", "--from", str(folder / "manifest.json")]) == 2
     assert "--photo" in capsys.readouterr().err
+
+
+def test_scores_are_held_against_the_strongest_photo(folder, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    assert make(folder, "--unit", "layer3/channel/5", "--photos", str(photos)) == 2
+    assert "no photos" in capsys.readouterr().err
+    values = []
+    model = get_model("demo:resnet")
+    for i in range(10):  # more than a batch
+        Image.fromarray(render(i, 2**31 + i).image).save(photos / f"{i}.png")
+        image = to_input(model, open_image(photos / f"{i}.png"))
+        values.append(run_to(model, image, [Tap("layer3")])[Tap("layer3")][0, 5].mean().item())
+    assert make(folder, "--unit", "layer3/channel/5", "--photos", str(photos)) == 0
+    (result,) = json.loads((folder / "manifest.json").read_text())["results"]
+    assert result["strongest_photo"] == pytest.approx(max(values), rel=1e-4)
 
 
 def test_a_recipe_from_a_file_and_changed_settings(folder, tmp_path):
