@@ -207,11 +207,10 @@ def _strongest(units, model, folder: Path, output: str) -> dict:
 
     from lsd.features.judge import strongest
     from lsd.features.objectives import needs_photo
-    from lsd.images import FORMATS, open_image
+    from lsd.images import find_images, open_image
     from lsd.saliency.explain import to_input
 
-    suffixes = {f".{name.lower()}" for name in FORMATS} | {".jpg", ".tif"}
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    found = find_images(folder)
     if not found:
         raise LSDError(f"There are no photos in {folder}; give a folder of pictures with --photos.")
     asked = [unit for unit in units if not needs_photo([unit])]

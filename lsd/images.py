@@ -169,6 +169,12 @@ def file_sha256(path: str | Path) -> str:
         raise ImageError(f"'{path}' cannot be read: check its name and its permissions.") from error
 
 
+def find_images(folder: str | Path) -> list[Path]:
+    """The files below `folder`, at any depth, whose names say that they are pictures in one of `FORMATS`; sorted."""
+    suffixes = {f".{name.lower()}" for name in FORMATS} | {".jpg", ".tif"}
+    return sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in suffixes)
+
+
 def example_images() -> dict[str, Path]:
     """Photos that ship inside scikit-image's wheel, by a label to show. Empty when scikit-image is not installed."""
     package = find_spec("skimage")  # found without importing it, which would be slow

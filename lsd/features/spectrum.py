@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lsd.features.parameterizations import COLOR_CORRELATION
-from lsd.images import FORMATS, open_image
+from lsd.images import find_images, open_image
 
 SIDE = 128
 
@@ -46,8 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    suffixes = {f".{name.lower()}" for name in FORMATS} | {".jpg"}
-    photos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    photos = find_images(folder)
     if not photos:
         raise SystemExit(f"There are no photos in {folder}.")
     np.savez_compressed(
