@@ -233,12 +233,12 @@ MACO = Recipe(
 DEEPINVERSION = Recipe(
     "deepinversion", steps=1024, parameterization="pixels", squash="clamp", sd=0.2, learning_rate=0.05,
     betas=(0.5, 0.9), schedule="cosine", warmup=0.05, output="log_probability", stages=((2 / 3, 0.5), (1 / 3, 1.0)),
-    transforms=Transforms(shift=30 / 224, flip=True, fill="reflect"), tv=0.3, tv_power=2.0, l2=0.001, batch_norm=0.01,
+    transforms=Transforms(shift=30 / 224, flip=True, fill="reflect"), tv=0.3, tv_power=2.0, l2=0.001, batch_norm=2.0,
     about=(
         "DeepInversion (Yin et al., 2020; NVlabs/DeepInversion): cross-entropy, pixels, Adam (.5, .9) with a warmed-up cosine, "
         "two thirds of the steps at half resolution, jitter of 30 pixels, mirror images, total variation (L2), and "
-        "batch-norm statistics with the first layer ten times as heavy. Theirs come over a batch of pictures; here "
-        "each picture has its own. Networks without batch normalisation get the rest."
+        "batch-norm statistics with the first layer ten times as heavy. Theirs come over a batch of pictures and grow "
+        "with the network; here each picture has its own, as proportions. Networks without batch normalisation get the rest."
     ),
 )  # fmt: skip
 

@@ -58,15 +58,20 @@ def batch_norms(model: ImageModel) -> dict[str, nn.Module]:
 class BatchNormStatistics:
     """Within this context, listens to every batch normalisation of `model` and measures how unnatural its input is.
 
-    For each picture ‖mean − running mean‖ + ‖variance − running variance‖ over the channels, both over the places of
-    that picture (and its views) alone, summed over the layers with the first ten times as heavy (Yin et al., 2020, take
-    the statistics over the batch; here a picture must not depend on its neighbours).
+    For each picture and layer ‖mean − running mean‖ / ‖running deviation‖ + ‖variance − running variance‖ / ‖running
+    variance‖ over the channels, mean and variance over the places of that picture (and its views) alone; of these the
+    weighted mean over the layers, the first ten times as heavy.
+
+    Yin et al., 2020, take the statistics over a batch (here a picture must not depend on its neighbours) and add up bare
+    norms, which grow with the number and width of the layers: under the published weight of .01 they drowned the class
+    on a ResNet-50. As proportions, one weight serves networks of all depths.
     """
 
     def __init__(self, model: ImageModel, pictures: int):
         self._norms, self._pictures = batch_norms(model), pictures
         self._handles: list = []
         self._terms: list[Tensor] = []
+        self._heavy = 10.0 + len(self._norms) - 1
 
     def __enter__(self) -> "BatchNormStatistics":
         for i, module in enumerate(self._norms.values()):
@@ -81,8 +86,10 @@ class BatchNormStatistics:
         def hook(module, inputs) -> None:
             values = inputs[0].unflatten(0, (self._pictures, -1))
             variance, mean = torch.var_mean(values, (1, 3, 4), correction=0)
-            off = (mean - module.running_mean).norm(dim=1) + (variance - module.running_var).norm(dim=1)
-            self._terms.append(weight * off)
+            usual = module.running_var
+            off = (mean - module.running_mean).norm(dim=1) / usual.sum().sqrt()
+            off = off + (variance - usual).norm(dim=1) / usual.norm()
+            self._terms.append(weight / self._heavy * off)
 
         return hook
 
