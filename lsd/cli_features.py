@@ -19,7 +19,7 @@ def add_parser(commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--units", action="append", default=[], metavar="PATTERN",
-        help="many at once: class:all, class:7,27,40-49, layer3:channels, layer3:channels:16, curated:16",
+        help="many at once: class:all, class:7,27,40-49, layer3:channels, layer3:channels:16, layer:curated:16",
     )  # fmt: skip
     parser.add_argument("--recipe", help="a name (--list-recipes) or a JSON file (default: lucid)")
     parser.add_argument(

@@ -343,7 +343,7 @@ def expand(pattern: str, model: ImageModel) -> list[Unit]:
     """Many units at once.
 
     `class:all`, `class:7,27,40-49`; `LAYER:channels`, `LAYER:channels:16` (sixteen, evenly spread), `LAYER:heads`;
-    `curated:16` (sixteen channels of each of the model's stages and blocks). Anything else is one unit, as `resolve`.
+    `layer:curated:16` (sixteen channels of each of the model's stages and blocks). Anything else is one unit, as `resolve`.
 
     Raises:
         UndefinedError: no such pattern, class or layer.
@@ -354,15 +354,15 @@ def expand(pattern: str, model: ImageModel) -> list[Unit]:
     if head == "class":
         numbers = range(model.num_classes) if rest == "all" else _numbers(rest)
         return [check(Leaf("class", (i,)), model) for i in numbers]
-    if head == "curated":
-        return [u for layer in curated_layers(model) for u in _channels(layer, _count(rest))]
     what, _, count = rest.partition(":")
+    if head == "layer" and what == "curated":
+        return [u for layer in curated_layers(model) for u in _channels(layer, _count(count))]
     if what == "channels":
         return _channels(find_layer(model, head), _count(count) if count else None)
     if what == "heads":
         return [Leaf("head", (i,), head) for i in range(attention_heads(model, head))]
     raise UndefinedError(
-        f"“{pattern}” stands for no units; write class:all, layer3:channels, layer3:channels:16 or curated:16."
+        f"“{pattern}” stands for no units; write class:all, layer3:channels:16 or layer:curated:16."
     )
 
 

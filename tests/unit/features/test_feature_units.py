@@ -316,7 +316,7 @@ def test_patterns_of_channels_and_heads(image_model):
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_curated_layers_give_channels_each(image_model, count):
     model = image_model("test_resnet")
-    units = expand(f"curated:{count}", model)
+    units = expand(f"layer:curated:{count}", model)
     layers = [layer.name for layer in curated_layers(model)]
     assert [u.layer for u in units] == [name for name in layers for _ in range(count)]
     for unit in units:
@@ -346,8 +346,8 @@ def test_anything_else_is_one_unit(image_model, text):
     ("layer2:channels:0", "not a number of channels"),
     ("layer2:channels:x", "not a number of channels"),
     ("layer2:channels:" + "9" * 5000, "not a number of channels"),
-    ("curated:0", "not a number of channels"),
-    ("curated:", "not a number of channels"),
+    ("layer:curated:0", "not a number of channels"),
+    ("layer:curated:", "not a number of channels"),
     ("layer9:channels", "has no layer “layer9”"),
     ("layer2:heads", "no attention layer"),
     ("layer2:things", "stands for no units"),
