@@ -26,6 +26,7 @@ def add_parser(commands) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the recipe, such as steps=256"
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures of each unit (default: 1)")
+    parser.add_argument("--seed", type=int, action="append", metavar="K", help="this seed alone (several times)")
     parser.add_argument(
         "--size", type=int, metavar="PIXELS", help="side of the picture (default: what the model takes)"
     )
@@ -96,34 +97,9 @@ def _shape(layer) -> str:
     return f"{layer.channels:5} channels, {places}{prefix}"
 
 
-def _recipe(options: argparse.Namespace):
-    import json
-    from dataclasses import replace
-
-    from lsd.features.recipes import DEFAULT, Recipe, changed, find_recipe
-
-    name = options.recipe or DEFAULT
-    if name.endswith(".json"):
-        try:
-            recipe = Recipe.from_dict(json.loads(Path(name).read_text("utf-8")))
-        except OSError as error:
-            raise LSDError(f"{name} cannot be read: {error.strerror}.") from error
-        except ValueError as error:
-            if isinstance(error, LSDError):
-                raise
-            raise LSDError(f"{name} is not valid JSON; --list-recipes shows recipes.") from error
-    else:
-        recipe = find_recipe(name)
-    pairs = [text.partition("=") for text in options.set]
-    if any(not equals for _, equals, _ in pairs):
-        raise LSDError("A setting of the recipe is written --set NAME=VALUE.")
-    recipe = changed(recipe, {name: value for name, _, value in pairs})
-    given = {k: v for k, v in (("size", options.size), ("steps", options.steps)) if v is not None}
-    return replace(recipe, **given)
-
-
 def _make(options: argparse.Namespace) -> int:
     from lsd.features.bundle import Request
+    from lsd.features.recipes import DEFAULT, described
     from lsd.features.units import expand
     from lsd.images import file_sha256
     from lsd.models import get_model
@@ -132,7 +108,8 @@ def _make(options: argparse.Namespace) -> int:
         raise LSDError("Which unit? Give --unit class/207 or --units class:all; --list-layers shows a model's layers.")
     if options.seeds < 1:
         raise LSDError(f"--seeds must be at least 1, and is {options.seeds}.")
-    recipe = _recipe(options)
+    seeds = dict.fromkeys(options.seed or range(options.seeds))
+    recipe = described(options.recipe or DEFAULT, options.set, size=options.size, steps=options.steps)
     model = get_model(options.model)
     units = list(dict.fromkeys(u for pattern in options.unit + options.units for u in expand(pattern, model)))
     others = dict.fromkeys(leaf.model for unit in units for leaf in unit.leaves() if leaf.model not in ("", model.name))
@@ -140,7 +117,7 @@ def _make(options: argparse.Namespace) -> int:
     if options.photo:
         photo = {"file": options.photo.name, "path": str(options.photo), "sha256": file_sha256(options.photo)}
     request = Request(
-        model.name, tuple(map(str, units)), tuple(range(options.seeds)), recipe, options.batch_size, tuple(others),
+        model.name, tuple(map(str, units)), tuple(seeds), recipe, options.batch_size, tuple(others),
         photo, options.start == "photo",
     )  # fmt: skip
     folder = options.output or Path("lsd-features")

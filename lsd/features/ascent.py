@@ -121,24 +121,45 @@ def ascend(
     Raises:
         UndefinedError: a unit that the model does not have, or one that needs a photo and gets none.
     """
-    units = [check(parse(unit) if isinstance(unit, str) else unit, model) for unit in units]
+    units = [parse(unit) if isinstance(unit, str) else unit for unit in units]
+    yield from ascend_jobs(
+        model, [Job(unit, seed) for unit in units for seed in seeds], recipe, others=others, photo=photo,
+        start_from_photo=start_from_photo, batch_size=batch_size, every=every, half=half, compiled=compiled,
+    )  # fmt: skip
+
+
+def ascend_jobs(
+    model: ImageModel,
+    jobs: Sequence[Job],
+    recipe: Recipe,
+    *,
+    others: Sequence[ImageModel] = (),
+    photo: Tensor | None = None,
+    start_from_photo: bool = False,
+    batch_size: int | None = None,
+    every: int = 16,
+    half: bool = False,
+    compiled: bool = False,
+) -> Iterator[Snapshot]:
+    """Like `ascend`, for any pictures in any order: each batch takes the next ones, so they can be put together again."""
     models = {"": model, model.name: model} | {other.name: other for other in others}
-    for unit in units:
+    for unit in dict.fromkeys(job.unit for job in jobs):
+        check(unit, model)
         for leaf in unit.leaves():
             if leaf.model not in models:
                 raise UndefinedError(f"{leaf} belongs to {leaf.model}, which is not among the models that are loaded.")
             if leaf.model:
                 check(leaf, models[leaf.model])
-    if photo is None and (start_from_photo or objectives.needs_photo(units)):
+    if photo is None and (start_from_photo or objectives.needs_photo([job.unit for job in jobs])):
         raise UndefinedError("Inversion, caricature and a start from a photo need a photo; give one.")
     if recipe.diversity:
         find_layer(model, recipe.diversity_layer)
-    jobs = [Job(unit, seed) for unit in units for seed in seeds]
     size = batch_size or (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH)
     if batch_size is not None and batch_size < 1:
         raise UndefinedError(f"The batch size is at least 1, not {batch_size}.")
-    if recipe.diversity and seeds:  # the seeds of a unit see each other, so they stay together
-        size = max(size // len(seeds), 1) * len(seeds)
+    if recipe.diversity and jobs:  # the seeds of a unit see each other, so they stay together
+        seeds = len({job.seed for job in jobs})
+        size = max(size // seeds, 1) * seeds
     done = 0
     while done < len(jobs):
         batch = jobs[done : done + size]

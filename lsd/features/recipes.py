@@ -7,11 +7,12 @@ publish, with their source and with what is different here; all lengths are frac
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
-from lsd.errors import UndefinedError
+from lsd.errors import LSDError, UndefinedError
 from lsd.features import parameterizations
 from lsd.features.transforms import Transforms
 
@@ -289,3 +290,34 @@ def changed(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
             where[key] = text
     made = Recipe.from_dict(values)
     return recipe if made == recipe else replace(made, name="custom")
+
+
+def described(text: str, pairs: Sequence[str] = (), *, size: int | None = None, steps: int | None = None) -> Recipe:
+    """The recipe that a command line describes.
+
+    Args:
+        text: a name, or the path of a JSON file.
+        pairs: settings, each as "NAME=VALUE".
+        size, steps: if given, they replace the recipe's.
+
+    Raises:
+        LSDError: a file that cannot be read.
+        UndefinedError: no such recipe or setting, or a value that has no meaning.
+    """
+    if text.endswith(".json"):
+        try:
+            recipe = Recipe.from_dict(json.loads(Path(text).read_text("utf-8")))
+        except OSError as error:
+            raise LSDError(f"{text} cannot be read: {error.strerror}.") from error
+        except ValueError as error:
+            if isinstance(error, LSDError):
+                raise
+            raise LSDError(f"{text} is not valid JSON; python -m lsd features --list-recipes shows recipes.") from error
+    else:
+        recipe = find_recipe(text)
+    split = [pair.partition("=") for pair in pairs]
+    if any(not equals for _, equals, _ in split):
+        raise LSDError("A setting of the recipe is written NAME=VALUE, such as steps=256.")
+    recipe = changed(recipe, {name: value for name, _, value in split})
+    given = {k: v for k, v in (("size", size), ("steps", steps)) if v is not None}
+    return replace(recipe, **given)

@@ -361,9 +361,7 @@ def expand(pattern: str, model: ImageModel) -> list[Unit]:
         return _channels(find_layer(model, head), _count(count) if count else None)
     if what == "heads":
         return [Leaf("head", (i,), head) for i in range(attention_heads(model, head))]
-    raise UndefinedError(
-        f"“{pattern}” stands for no units; write class:all, layer3:channels:16 or layer:curated:16."
-    )
+    raise UndefinedError(f"“{pattern}” stands for no units; write class:all, layer3:channels:16 or layer:curated:16.")
 
 
 def _channels(layer: Layer, count: int | None) -> list[Unit]:
