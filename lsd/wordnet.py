@@ -35,7 +35,7 @@ def named(query: str) -> frozenset[str]:
             for its singular unless it is a name itself: "dogs", but not "glasses", which are not several tumblers.
 
     Returns:
-        Ids such as n02084071: classes of ImageNet and synsets above classes. None for an unknown name.
+        Ids such as n02084071: classes of ImageNet and synsets above classes; empty for an unknown name.
     """
     return frozenset(_senses(query))
 
@@ -56,7 +56,7 @@ def below(query: str) -> frozenset[str]:
         query: a name, read as `named` reads it.
 
     Returns:
-        Ids such as n02099601. None for an unknown name.
+        Ids such as n02099601; empty for an unknown name.
     """
     children = _tree().children
     found = set(_senses(query)[:1])
@@ -99,7 +99,7 @@ def _senses(query: str) -> list[str]:
         return tree.senses[lemma]
     start, space, last = lemma.rpartition("_")
     singulars = [tree.plurals.get(last, "")]
-    if not last.endswith("ss"):
+    if len(last) > 2 and not last.endswith("ss"):  # "princess" is no plural, nor is a chemist's "Es"
         singulars += [last.removesuffix(end) + ending for end, ending in _ENDINGS if last.endswith(end)]
     for singular in filter(None, singulars):
         if start + space + singular in tree.senses:

@@ -78,7 +78,9 @@ def _synsets(path: Path) -> Iterator[tuple[str, tuple[list[str], list[str]]]]:
         fields = line.split("|")[0].split()
         end = 4 + 2 * int(fields[3], 16)  # a lemma and a number that we do not need, per synonym
         pointers = fields[end + 1 : end + 1 + 4 * int(fields[end])]
-        parents = [f"n{offset}" for symbol, offset in zip(pointers[::4], pointers[1::4], strict=True) if symbol in ("@", "@i")]
+        parents = [
+            f"n{offset}" for symbol, offset in zip(pointers[::4], pointers[1::4], strict=True) if symbol in ("@", "@i")
+        ]
         yield f"n{fields[0]}", (fields[4:end:2], parents)
 
 
