@@ -219,6 +219,19 @@ LUCID = Recipe(
     ),
 )  # fmt: skip
 
+WIDE = Recipe(
+    "wide", steps=128, parameterization="fourier", decay_power=1.25, sd=0.01, learning_rate=0.03, output="log_odds",
+    transforms=Transforms(
+        shift=12 / 128, rotate=15.0, zoom=(0.5, 1.2), flip=True, noise=0.06, color_shift=0.1, color_scale=0.1
+    ),
+    about=(
+        "Lucid's parameterization, seen in more ways: from half to 1.2 times its size, turned by up to 15°, mirrored, "
+        "with a little noise and ColorShift (Ghiasi et al., 2021), towards the log-odds of the class. What survives "
+        "all that is what other networks recognise too: on 8 tuning classes from MobileNetV2, 128 steps, a ResNet-50 "
+        "and a ViT-tiny put 100 and 75 % of its pictures first, of Lucid's 38 and 38 %."
+    ),
+)  # fmt: skip
+
 MACO = Recipe(
     "maco", steps=256, parameterization="maco", sd=1.0, optimizer="nadam", learning_rate=1.0, output="logit",
     transforms=Transforms(views=4, centre_sd=0.15, zoom=(1 / 0.55, 1 / 0.45), fill="reflect", noise=0.08),
@@ -254,7 +267,7 @@ VIT = Recipe(
 )  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (LUCID, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
+    recipe.name: recipe for recipe in (LUCID, WIDE, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
 }
 DEFAULT = "lucid"
 
