@@ -343,7 +343,8 @@ def expand(pattern: str, model: ImageModel) -> list[Unit]:
     """Many units at once.
 
     `class:all`, `class:7,27,40-49`; `LAYER:channels`, `LAYER:channels:16` (sixteen, evenly spread), `LAYER:heads`;
-    `layer:curated:16` (sixteen channels of each of the model's stages and blocks). Anything else is one unit, as `resolve`.
+    `layer:curated:16` (sixteen channels of each of the model's stages and blocks), `layer:curated:16:6` (of six of them,
+    from the first to the last). Anything else is one unit, as `resolve`.
 
     Raises:
         UndefinedError: no such pattern, class or layer.
@@ -356,12 +357,21 @@ def expand(pattern: str, model: ImageModel) -> list[Unit]:
         return [check(Leaf("class", (i,)), model) for i in numbers]
     what, _, count = rest.partition(":")
     if head == "layer" and what == "curated":
-        return [u for layer in curated_layers(model) for u in _channels(layer, _count(count))]
+        channels, _, layers = count.partition(":")
+        chosen = _spread(curated_layers(model), _count(layers)) if layers else curated_layers(model)
+        return [u for layer in chosen for u in _channels(layer, _count(channels))]
     if what == "channels":
         return _channels(find_layer(model, head), _count(count) if count else None)
     if what == "heads":
         return [Leaf("head", (i,), head) for i in range(attention_heads(model, head))]
     raise UndefinedError(f"“{pattern}” stands for no units; write class:all, layer3:channels:16 or layer:curated:16.")
+
+
+def _spread(layers: list[Layer], count: int) -> list[Layer]:
+    """At most `count` of them, evenly spread, from the first to the last; of one, the last."""
+    count = min(count, len(layers))
+    at = [len(layers) - 1] if count == 1 else [round(i * (len(layers) - 1) / (count - 1)) for i in range(count)]
+    return [layers[i] for i in at]
 
 
 def _channels(layer: Layer, count: int | None) -> list[Unit]:

@@ -326,6 +326,17 @@ def test_the_curated_layers_give_channels_each(image_model, count):
     }
 
 
+def test_fewer_curated_layers_reach_from_the_first_to_the_last(image_model):
+    model = image_model("test_resnet")
+    layers = [layer.name for layer in curated_layers(model)]
+    for count in (1, 2, 3, len(layers), 100):
+        chosen = list(dict.fromkeys(u.layer for u in expand(f"layer:curated:2:{count}", model)))
+        assert len(chosen) == min(count, len(layers)) and chosen[-1] == layers[-1]
+        assert chosen == [name for name in layers if name in chosen] and (count == 1 or chosen[0] == layers[0])
+    with pytest.raises(UndefinedError, match="not a number"):
+        expand("layer:curated:2:x", model)
+
+
 @pytest.mark.parametrize("text", [
     "class/3", "layer2/channel/5", "layer2/direction/1:2,3:-4", "test_resnet::class/1 + class/2",
     "0.5 * layer2/channel/5 + class/1",
