@@ -131,6 +131,7 @@ def _run(
     """Make the pictures and write them as they come; the finished ones, whatever interrupts the rest."""
     from lsd.features import bundle
     from lsd.features.ascent import ascend
+    from lsd.features.judge import spreads
     from lsd.features.units import parse
     from lsd.images import open_image
     from lsd.models import get_model
@@ -159,7 +160,8 @@ def _run(
     finally:
         if folder and pictures:
             titles = [r["title"] for r in results]
-            record = bundle.manifest(request, model, results)
+            apart = spreads(((p.job.unit, p.pixels) for p in pictures), model)
+            record = bundle.manifest(request, model, results, apart)
             extra = {
                 "sheet.png": bundle.sheet(pictures, titles, f"{model.name}, recipe {request.recipe.name}"),
                 "ascent.gif": film.gif(),
@@ -168,6 +170,8 @@ def _run(
             write_files(folder, {name: data for name, data in extra.items() if data})
             print(f"wrote {folder}/: {len(pictures)} pictures, sheet.png, ascent.gif, manifest.json")
             _print_results(results)
+            for unit, distance in apart.items():
+                print(f"{unit}: its seeds' pictures are {distance:.2f} apart (0 the same, 1 nothing in common)")
     return pictures
 
 

@@ -288,7 +288,8 @@ class _Batch:
                 self._show(images, parameterization, state)
             if leaving:
                 state = self._without(state, leaving)
-            report(before * recipe.steps + (step + 1) * len(self.jobs), total * recipe.steps)
+            taken = step + 1 if state.rows else recipe.steps  # where all pictures were done early, nothing is left
+            report(before * recipe.steps + taken * len(self.jobs), total * recipe.steps)
             if last or not state.rows:
                 break
             if step == 0 or (step + 1) % every == 0:

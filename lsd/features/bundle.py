@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from lsd.errors import LSDError
 from lsd.features.ascent import Job, Picture, Snapshot, to_pixels
 from lsd.features.judge import Verdict, fine_energy, flatness
 from lsd.features.recipes import Recipe
+from lsd.features.units import Unit
 from lsd.models import ImageModel
 from lsd.provenance import environment, png, slug
 
@@ -119,8 +120,14 @@ def _top(verdict: Verdict) -> list[dict]:
     return [{"index": i, "name": name, "probability": round(p, 6)} for i, name, p in verdict.top]
 
 
-def manifest(request: Request, model: ImageModel, results: Sequence[dict]) -> dict:
-    """Everything that determines the pictures, and what came out, as plain JSON values."""
+def manifest(
+    request: Request, model: ImageModel, results: Sequence[dict], spreads: Mapping[Unit, float] | None = None
+) -> dict:
+    """Everything that determines the pictures, and what came out, as plain JSON values.
+
+    Args:
+        spreads: of the units with several seeds, see `judge.spreads`.
+    """
     return {
         "format": FORMAT,
         "kind": "features",
@@ -128,6 +135,7 @@ def manifest(request: Request, model: ImageModel, results: Sequence[dict]) -> di
         "recipe_hash": request.recipe.hash,
         "weights": model.identity.to_dict(),
         "results": list(results),
+        "spreads": {str(unit): round(distance, 4) for unit, distance in (spreads or {}).items()},
         "environment": environment(model.device),
     }
 

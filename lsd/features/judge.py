@@ -11,7 +11,7 @@ from torch import Tensor
 from lsd import labels
 from lsd.features import objectives
 from lsd.features.units import Leaf, Unit
-from lsd.layers import run_to
+from lsd.layers import curated_layers, run_to
 from lsd.models import ImageModel
 
 _FINE = 0.25  # cycles a pixel: what lies above is finer than two pixels a side
@@ -87,6 +87,21 @@ def spread(pixels: Sequence[np.ndarray], model: ImageModel, layer: str) -> float
     similar = flat @ flat.T
     n = len(flat)
     return 1 - ((similar.sum() - similar.diagonal().sum()) / (n * (n - 1))).item()
+
+
+def spreads(made: Iterable[tuple[Unit, np.ndarray]], model: ImageModel) -> dict[Unit, float]:
+    """Unit → `spread` of its pictures at the model's last block; units with a single picture are left out.
+
+    Args:
+        made: (unit, picture) of several units and seeds.
+    """
+    blocks = curated_layers(model)
+    groups: dict[Unit, list[np.ndarray]] = {}
+    for unit, pixels in made:
+        groups.setdefault(unit, []).append(pixels)
+    if not blocks:
+        return {}
+    return {unit: spread(group, model, blocks[-1].name) for unit, group in groups.items() if len(group) > 1}
 
 
 def fine_energy(pixels: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from PIL import Image
 from lsd.features import bundle
 from lsd.features.ascent import Picture, Snapshot, ascend, to_pixels
 from lsd.features.bundle import Request
-from lsd.features.judge import Verdict, classify, to_batch
+from lsd.features.judge import Verdict, classify, spreads, to_batch
 from lsd.features.recipes import Recipe, changed, find_recipe
 from lsd.features.units import CLASS_KINDS, Leaf, Unit, parse
 from lsd.images import open_image
@@ -72,6 +72,7 @@ class Lane:
     gif: bytes | None = None
     own: list[Verdict] = field(default_factory=list)
     others: list[list[Verdict]] = field(default_factory=list)  # of each verifier, of each picture
+    spread: float | None = None  # how far apart its own network finds the seeds' pictures, see `lsd.features.judge.spread`
     readings: dict[str, float] = field(default_factory=dict)  # logit, log-odds and probability of the first picture
 
     @property
@@ -163,7 +164,9 @@ def advance(session: Session, models: Mapping[str, ImageModel]) -> Iterator[Lane
 
 
 def judge(lane: Lane, model: ImageModel, *, own: bool) -> None:
-    """Ask a network what it takes the lane's pictures for."""
+    """Ask a network what it takes the lane's pictures for; their own one also how far apart the seeds' are."""
+    if own:
+        (lane.spread,) = spreads([(p.job.unit, p.pixels) for p in lane.pictures], model).values() or (None,)
     if not model.num_classes:
         return
     verdicts = classify([picture.pixels for picture in lane.pictures], model)
@@ -258,7 +261,8 @@ def files(session: Session, models: Mapping[str, ImageModel]) -> dict[str, bytes
             bundle.result(picture, lane.title, lane.own[i] if lane.own else None, [v[i] for v in lane.others])
             for i, picture in enumerate(lane.pictures)
         ]
-        record = bundle.manifest(lane.request, models[lane.request.model], results)
+        apart = {} if lane.spread is None else {lane.pictures[0].job.unit: lane.spread}
+        record = bundle.manifest(lane.request, models[lane.request.model], results, apart)
         heading = f"{lane.request.model}, recipe {lane.recipe.name}"
         contents = {bundle.file_name(p.job): bundle.png(Image.fromarray(p.pixels)) for p in lane.pictures} | {
             "sheet.png": bundle.sheet(lane.pictures, [lane.title] * len(lane.pictures), heading),

@@ -153,6 +153,11 @@ def verdicts(lane: Lane, seed: int) -> str:
         f'<div class="lsd-facts">Detail finer than two pixels a side: {energy:.1%} of the picture '
         '<span class="lsd-note">(photos: 1 to 5 %)</span></div>'
     )
+    if lane.spread is not None:
+        parts.append(
+            f'<div class="lsd-facts">The seeds\' pictures are {lane.spread:.2f} apart in its last block '
+            '<span class="lsd-note">(0: the same, 1: nothing in common)</span></div>'
+        )
     return "".join(parts)
 
 

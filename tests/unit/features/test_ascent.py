@@ -579,3 +579,10 @@ def test_half_precision_climbs_too(demo):
 
 def test_nothing_asked_is_nothing_done(demo):
     assert run(demo("resnet"), []) == [] and run(demo("resnet"), ["class/3"], seeds=()) == []
+
+
+def test_progress_reaches_its_end_when_pictures_are_done_early(demo):
+    heard = []
+    with listening(lambda done, total: heard.append((done, total))):
+        (picture,) = pictures(demo("resnet"), ["class/3"], replace(SMALL, steps=40, tolerance=1.0, patience=3))
+    assert len(picture.trace) < 40 and heard[-1] == (40, 40)

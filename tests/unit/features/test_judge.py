@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from lsd.features import judge
-from lsd.features.units import parse
+from lsd.features.units import Leaf, parse
+from lsd.layers import curated_layers
 
 
 class Colours(nn.Module):
@@ -120,3 +121,13 @@ def test_pictures_with_nothing_on_them_are_told():
     one_channel = waves(3, 0)
     one_channel[..., 0] = 255
     assert judge.flatness(one_channel) == ""
+
+
+def test_spreads_are_of_units_with_several_pictures(image_model):
+    model = image_model("test_resnet", dtype=torch.float32)
+    noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    one, two = Leaf("class", (1,)), Leaf("class", (2,))
+    found = judge.spreads([(one, noise[0]), (two, noise[1]), (one, noise[2]), (one, noise[3])], model)
+    last = curated_layers(model)[-1].name
+    assert found == {one: judge.spread([noise[0], noise[2], noise[3]], model, last)}
+    assert judge.spreads([(one, noise[0]), (one, noise[0])], model)[one] == pytest.approx(0, abs=1e-6)
