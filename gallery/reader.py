@@ -1,0 +1,92 @@
+"""Pictures and whole rows out of the shards, one column of one row group at a time."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gallery.cache import Recent
+from gallery.schema import SCHEMA
+from gallery.shards import PICTURES, ShardError
+
+_THUMBNAILS = 128 * 2**20  # bytes of thumbnails kept
+_FOOTERS = 16 * 2**20  # bytes of footers kept, as they are in the files; unpacked they are seven times that
+_REST = [name for name in SCHEMA.names if name not in PICTURES]
+
+
+class Reader:
+    """Reads the shards of one gallery; many threads may use it at once.
+
+    Args:
+        locate: the file of a shard, given its path below the gallery's folder. Raises LSDError if it cannot be had.
+    """
+
+    def __init__(self, locate: Callable[[str], Path]):
+        self._locate = locate
+        self._footers: Recent[pq.FileMetaData] = Recent(_FOOTERS, lambda footer: footer.serialized_size)
+        self._thumbnails: Recent[dict[str, bytes]] = Recent(
+            _THUMBNAILS, lambda group: sum(len(key) + len(data) + 200 for key, data in group.items())
+        )
+
+    def picture(self, shard: str, row_group: int, unit_id: str) -> bytes:
+        """A row's picture as WebP, b"" if it has none.
+
+        Raises:
+            ShardError: the shard cannot be read, or does not have the row there.
+        """
+        return _of(self._pictures(shard, row_group, "picture"), unit_id, shard)
+
+    def thumbnails(self, places: Sequence[tuple[str, int, str]]) -> list[bytes]:
+        """The thumbnails of rows, given as (shard, row group, unit id), each as WebP, b"" where a row has none.
+
+        Raises:
+            ShardError: as `picture`.
+        """
+        groups = {
+            (shard, group): self._thumbnails.get(
+                (shard, group), lambda shard=shard, group=group: self._pictures(shard, group, "thumbnail")
+            )
+            for shard, group in dict.fromkeys(place[:2] for place in places)
+        }
+        return [_of(groups[shard, group], unit_id, shard) for shard, group, unit_id in places]
+
+    def row(self, shard: str, row_group: int, unit_id: str) -> dict:
+        """All of a row but its pictures, by column.
+
+        Raises:
+            ShardError: as `picture`.
+        """
+        table = self._read(shard, row_group, _REST)
+        rows = {name: table.slice(row, 1) for row, name in enumerate(table["unit_id"].to_pylist())}
+        return _of(rows, unit_id, shard).to_pylist()[0]
+
+    def _pictures(self, shard: str, row_group: int, column: str) -> dict[str, bytes]:
+        """The pictures of one row group by unit id."""
+        table = self._read(shard, row_group, ["unit_id", f"{column}.bytes"])
+        pictures = table[column].combine_chunks().field("bytes").to_pylist()
+        return {unit_id: data or b"" for unit_id, data in zip(table["unit_id"].to_pylist(), pictures, strict=True)}
+
+    def _read(self, shard: str, row_group: int, columns: list[str]) -> pa.Table:
+        if not _is_below(shard):
+            raise ShardError(f"The gallery's file {shard} is not among its own; make the index again.")
+        path = self._locate(shard)
+        try:
+            footer = self._footers.get(shard, lambda: pq.read_metadata(path))
+            with pq.ParquetFile(path, metadata=footer, pre_buffer=False, page_checksum_verification=True) as file:
+                return file.read_row_group(row_group, columns, use_threads=False)
+        except (pa.ArrowException, OSError, IndexError) as error:
+            raise ShardError(f"The gallery's file {shard} cannot be read; make the index again.") from error
+
+
+def _is_below(shard: str) -> bool:
+    """Whether a path stays in the gallery's folder: an index may come from anybody."""
+    path = PurePosixPath(shard)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _of(group: dict, unit_id: str, shard: str):
+    """The value of a row, found by its id: a shard that was replaced since the index must not show another row's."""
+    if unit_id not in group:
+        raise ShardError(f"The gallery's file {shard} has changed since its index was made; make the index again.")
+    return group[unit_id]

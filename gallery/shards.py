@@ -1,0 +1,134 @@
+"""Rows to parquet and back: one shard is one parquet file of `schema.SCHEMA`.
+
+Row groups are small, so that a page of thumbnails is a short read; every page carries a checksum, so that a damaged
+shard is noticed wherever it is damaged. The same rows give the same bytes.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gallery.schema import ROW_GROUP, SCHEMA
+from lsd.errors import LSDError
+
+PICTURES = ("picture", "thumbnail")
+
+_PICTURE_LEAVES = tuple(f"{name}.{part}" for name in PICTURES for part in ("bytes", "path"))
+# Texts that repeat from row to row, which a dictionary shrinks to almost nothing.
+REPEATING = (
+    *("model", "architecture", "family", "layer", "kind", "class_name", "synset", "recipe", "recipe_hash", "status"),
+    *("error", "flat", "weights_source", "weights_repo", "weights_revision", "weights_sha256", "recipe_json"),
+    *("environment", "created", "task"),
+)
+
+
+class ShardError(LSDError):
+    """A shard cannot be read: missing, cut short, damaged, or of another format."""
+
+
+def to_table(rows: Sequence[dict]) -> pa.Table:
+    """Rows as a table of exactly `schema.SCHEMA`; what a row leaves out is null.
+
+    Args:
+        rows: values by column; a picture is the bytes of its file, or {"bytes", "path"} as `datasets` has it.
+
+    Raises:
+        LSDError: a column that the schema has not, or a value of another type, naming it.
+    """
+    for row in rows:
+        if unknown := sorted(row.keys() - set(SCHEMA.names)):
+            raise LSDError(f"A row of the gallery has no column “{unknown[0]}”.")
+    return pa.table([_column(field, [row.get(field.name) for row in rows]) for field in SCHEMA], schema=SCHEMA)
+
+
+def _column(field: pa.Field, values: list) -> pa.Array:
+    if field.name in PICTURES:
+        values = [{"bytes": bytes(v)} if isinstance(v, bytes | bytearray) else v for v in values]
+    try:
+        return pa.array(values, field.type)
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise LSDError(f"A value in column “{field.name}” of the gallery is not of its type, {field.type}.") from error
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """The parquet file of a table of `schema.SCHEMA`, in row groups of `schema.ROW_GROUP` rows.
+
+    WebP is compressed already, so pictures lie there as they are, and without statistics, which would be pictures, too.
+    """
+    leaves = [name for name in _leaves(table.schema) if name not in _PICTURE_LEAVES]
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=ROW_GROUP,
+        use_dictionary=list(REPEATING),
+        compression=dict.fromkeys(leaves, "zstd"),  # the others are not compressed
+        compression_level=dict.fromkeys(leaves, 3),
+        write_statistics=leaves,
+        write_page_checksum=True,
+    )
+    return buffer.getvalue()
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """The columns as parquet has them, lists and structs taken apart: "picture.bytes"."""
+    buffer = io.BytesIO()
+    pq.write_table(schema.empty_table(), buffer)
+    parquet = pq.ParquetFile(buffer).schema
+    return [parquet.column(i).path for i in range(len(parquet))]
+
+
+def open_shard(source: Path | bytes) -> pq.ParquetFile:
+    """A shard, given as a path or as the bytes of the file, opened; its schema is the gallery's.
+
+    Raises:
+        ShardError: it cannot be read, is cut short, or is of another format.
+    """
+    name = source.name if isinstance(source, Path) else "The shard"
+    try:
+        file = pq.ParquetFile(
+            pa.BufferReader(source) if isinstance(source, bytes) else source, page_checksum_verification=True
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError(f"{name} is no whole parquet file.") from error
+    if not file.schema_arrow.equals(SCHEMA):
+        file.close()
+        raise ShardError(f"{name} has other columns than a gallery of this version.")
+    return file
+
+
+def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a shard as a table, with all columns or those named.
+
+    Raises:
+        ShardError: as `open_shard`, or the rows are damaged.
+    """
+    with open_shard(source) as file:
+        try:
+            return file.read(None if columns is None else list(columns), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            name = source.name if isinstance(source, Path) else "The shard"
+            raise ShardError(f"{name} is damaged.") from error
+
+
+def read_rows(source: Path | bytes, columns: Sequence[str] | None = None) -> list[dict]:
+    """As `read_table`, as dictionaries; pictures as the bytes of their files, None where there is none."""
+    rows = read_table(source, columns).to_pylist()
+    for row in rows:
+        for name in row.keys() & set(PICTURES):
+            row[name] = row[name] and row[name]["bytes"]
+    return rows
+
+
+def check(data: bytes, rows: int) -> None:
+    """Nothing, if `data` is a whole shard of that many rows, every page of it with the right checksum.
+
+    Raises:
+        ShardError: what is wrong with it.
+    """
+    found = read_table(data).num_rows
+    if found != rows:
+        raise ShardError(f"The shard has {found} rows instead of {rows}.")

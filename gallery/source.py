@@ -1,0 +1,85 @@
+"""Which gallery is shown: a folder, a data set on the Hugging Face Hub, or the sample that ships with the project.
+
+LSD_GALLERY=/data/gallery                   a folder with `index.parquet` and the shards
+LSD_GALLERY_REPO=user/name@REVISION         a data set on the Hub, pinned to a commit or a tag
+"""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from gallery.index import NAME
+from gallery.queries import Gallery
+from lsd.errors import LSDError
+
+SAMPLE = Path(__file__).with_name("sample")
+
+_BRANCHES = ("main", "master")  # what moves is no revision to pin to
+_lock = threading.Lock()
+
+
+def open_gallery() -> Gallery:
+    """The first gallery that can be had: `LSD_GALLERY`, then `LSD_GALLERY_REPO`, then the sample; else an empty one.
+
+    Opened once in each process. Never fails: `Gallery.origin` tells where it is from, and why it is not from elsewhere.
+    """
+    with _lock:  # two visitors who come first at the same moment share one
+        return _open()
+
+
+@functools.cache
+def _open() -> Gallery:
+    sources: list[Callable[[], Gallery]] = []
+    if folder := os.environ.get("LSD_GALLERY"):
+        sources.append(lambda: Gallery(Path(folder).expanduser()))
+    if repo := os.environ.get("LSD_GALLERY_REPO"):
+        sources.append(lambda: open_hub(repo))
+    if SAMPLE.is_dir():
+        sources.append(lambda: Gallery(SAMPLE, origin="The sample that ships with LSD."))
+    reasons = []
+    for source in sources:
+        try:
+            gallery = source()
+        except LSDError as error:
+            reasons.append(str(error))
+            continue
+        gallery.origin = " ".join([gallery.origin, *reasons])
+        return gallery
+    return Gallery.empty(
+        " ".join(["The gallery is empty: set LSD_GALLERY to a folder with one, or LSD_GALLERY_REPO.", *reasons])
+    )
+
+
+def open_hub(name: str) -> Gallery:
+    """The gallery of a data set on the Hub, “user/name@revision”; its shards are downloaded when they are looked into.
+
+    A tag stands for the commit that it names now, so index and shards belong together however long this runs.
+
+    Raises:
+        LSDError: no revision is given, or the index cannot be had.
+    """
+    repo, _, revision = name.strip().partition("@")
+    if not revision or revision in _BRANCHES:
+        raise LSDError(f"The gallery “{name}” is not pinned: write user/name@revision, with a commit or a tag.")
+    snapshot = _download(repo, NAME, revision).parent  # …/snapshots/<commit>
+
+    def locate(shard: str) -> Path:
+        there = snapshot / shard
+        return there if there.exists() else _download(repo, shard, snapshot.name)
+
+    return Gallery(snapshot, locate, f"The data set {repo} on the Hugging Face Hub, at {revision}.")
+
+
+def _download(repo: str, filename: str, revision: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
+    except (OSError, EntryNotFoundError, HFValidationError) as error:  # all that the Hub and its transport answer with
+        raise LSDError(
+            f"{filename} of the gallery {repo} cannot be downloaded ({type(error).__name__}): check its name, its "
+            "revision and the network."
+        ) from error

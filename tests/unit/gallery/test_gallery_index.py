@@ -1,0 +1,134 @@
+import os
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from gallery_fixture import make_gallery, make_row, write_shard
+
+from gallery import index, shards
+from gallery.__main__ import main
+from gallery.index import INDEX_SCHEMA, ORDER, build, find_shards
+from gallery.queries import Gallery
+from lsd.errors import LSDError
+
+
+def _index(folder: Path) -> list[dict]:
+    return pq.read_table(folder / "index.parquet").to_pylist()
+
+
+def test_every_row_is_there_in_order_and_leads_to_its_place(gallery_folder, rows):
+    found = _index(gallery_folder)
+    assert list(found[0]) == INDEX_SCHEMA.names
+    assert sorted(row["unit_id"] for row in found) == sorted(row["unit_id"] for row in rows)
+    assert found == sorted(found, key=lambda row: [row[name] for name in ORDER])
+    for row in found[::7]:
+        with pq.ParquetFile(gallery_folder / row["shard"]) as file:
+            there = file.read_row_group(row["row_group"]).to_pylist()[row["row"]]
+        assert {name: there[name] for name in row if name in there} == {n: v for n, v in row.items() if n in there}
+
+
+def test_the_last_made_of_the_same_row_counts(tmp_path):
+    old = [make_row(unit=f"class/{i}", created="2026-01-01") for i in range(3)]
+    new = [make_row(unit="class/1", created="2026-01-02", score=99.0)]
+    write_shard(tmp_path, "b-old", old)
+    write_shard(tmp_path, "a-new", new)
+    built = build(tmp_path)
+    assert (built.rows, built.shards, built.dropped, built.damaged) == (3, 2, 1, {})
+    assert [row["score"] for row in _index(tmp_path) if row["unit"] == "class/1"] == [99.0]
+
+
+def test_of_rows_made_at_the_same_time_one_is_kept(tmp_path):
+    for name in ("a", "b"):
+        write_shard(tmp_path, name, [make_row()])
+    assert (build(tmp_path).dropped, len(_index(tmp_path))) == (1, 1)
+    first = (tmp_path / "index.parquet").read_bytes()
+    build(tmp_path)
+    assert (tmp_path / "index.parquet").read_bytes() == first
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "inside", "other"])
+def test_a_damaged_shard_is_named_and_the_rest_is_there(tmp_path, damage):
+    whole = write_shard(tmp_path, "whole", [make_row(unit=f"class/{i}") for i in range(3)])
+    bad = write_shard(tmp_path, "bad", [make_row(unit=f"class/{i}") for i in range(3, 100)])
+    data = bytearray(bad.read_bytes())
+    if damage == "cut":
+        data = data[: len(data) // 2]
+    elif damage == "empty":
+        data = b""
+    elif damage == "inside":
+        group = pq.read_metadata(bad).row_group(1)
+        data[group.column(0).data_page_offset + group.column(0).total_compressed_size - 1] ^= 1
+    else:
+        pq.write_table(shards.read_table(whole).drop_columns(["title"]), bad)
+        data = bad.read_bytes()
+    bad.write_bytes(data)
+    built = build(tmp_path)
+    assert (built.rows, built.shards) == (3, 1)
+    assert list(built.damaged) == [bad.relative_to(tmp_path).as_posix()]
+    assert "bad.parquet" in built.damaged[bad.relative_to(tmp_path).as_posix()]
+
+
+def test_unfinished_files_are_nobodys_shards(tmp_path):
+    shard = write_shard(tmp_path, "a", [make_row()])
+    (shard.parent / ".b.parquet.part").write_bytes(b"half")
+    (shard.parent / ".c.parquet").write_bytes(b"half")
+    (tmp_path / "data" / ".scratch").mkdir()
+    (tmp_path / "data" / ".scratch" / "d.parquet").write_bytes(b"half")
+    assert find_shards(tmp_path) == [shard]
+    assert build(tmp_path).damaged == {}
+
+
+def test_nothing_else_is_left_behind(tmp_path):
+    make_gallery(tmp_path)
+    build(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["data", "index.parquet"]
+
+
+def test_a_new_index_replaces_the_old_one_at_once(tmp_path):
+    write_shard(tmp_path, "a", [make_row()])
+    build(tmp_path)
+    with open(tmp_path / "index.parquet", "rb") as reading:
+        before = reading.read(100)
+        write_shard(tmp_path, "b", [make_row(unit="class/5")])
+        build(tmp_path)
+        reading.seek(0)
+        assert reading.read(100) == before
+    assert len(_index(tmp_path)) == 2
+
+
+def test_a_gallery_without_shards_has_an_empty_index(tmp_path):
+    assert build(tmp_path).rows == 0
+    assert Gallery(tmp_path).rows == 0
+
+
+def test_no_folder_is_one_sentence(tmp_path):
+    with pytest.raises(LSDError, match="no such folder"):
+        build(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), duckdb.IOException("No space left\non it")]
+)
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, error):
+    make_gallery(tmp_path, [make_row()])
+
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(index, "_build", refuse)
+    with pytest.raises(LSDError, match="No index can be written") as caught:
+        Gallery(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command(tmp_path, capsys):
+    make_gallery(tmp_path, [make_row()])
+    write_shard(tmp_path, "again", [make_row()])
+    assert main(["index", str(tmp_path)]) == 0
+    assert "1 rows from 2 shards" in capsys.readouterr().out
+    (tmp_path / "data" / "bad.parquet").write_bytes(b"no")
+    assert main(["index", str(tmp_path)]) == 1
+    assert "bad.parquet" in capsys.readouterr().err
+    assert main(["index", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err

@@ -1,0 +1,108 @@
+import huggingface_hub
+import pytest
+from gallery_fixture import make_gallery, make_row
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+
+from gallery import index, source
+from gallery.queries import Filters
+from lsd.errors import LSDError
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch, tmp_path):
+    """No gallery anywhere, and nothing remembered."""
+    for name in ("LSD_GALLERY", "LSD_GALLERY_REPO"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(source, "SAMPLE", tmp_path / "no sample")
+    source._open.cache_clear()
+    yield
+    source._open.cache_clear()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_gallery(tmp_path / "here", [make_row()])
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub with one data set; what was asked of it is noted."""
+    remote = make_gallery(tmp_path / "remote", [make_row(unit=f"class/{i}") for i in range(3)])
+    index.build(remote)
+    snapshot = tmp_path / "snapshots" / COMMIT
+    asked = []
+
+    def download(repo, filename, *, repo_type, revision):
+        asked.append((repo, filename, repo_type, revision))
+        if repo != "user/name" or not (remote / filename).exists():
+            raise EntryNotFoundError("404")
+        target = snapshot / filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((remote / filename).read_bytes())
+        return str(target)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    return asked
+
+
+def test_without_anything_the_gallery_is_empty_and_says_so():
+    gallery = source.open_gallery()
+    assert gallery.rows == 0 and "is empty" in gallery.origin
+    assert source.open_gallery() is gallery
+
+
+def test_the_folder_comes_first(folder, hub, monkeypatch):
+    monkeypatch.setenv("LSD_GALLERY", str(folder))
+    monkeypatch.setenv("LSD_GALLERY_REPO", "user/name@v1")
+    gallery = source.open_gallery()
+    assert gallery.rows == 1 and str(folder) in gallery.origin and not hub
+
+
+def test_the_hub_gives_shards_as_they_are_looked_into(hub, monkeypatch):
+    monkeypatch.setenv("LSD_GALLERY_REPO", "user/name@v1")
+    gallery = source.open_gallery()
+    assert gallery.rows == 3 and "user/name" in gallery.origin and "v1" in gallery.origin
+    assert hub == [("user/name", "index.parquet", "dataset", "v1")]
+    entries = gallery.page(Filters()).entries
+    assert all(gallery.thumbnails(entries)) and gallery.picture(entries[0])
+    assert hub[1:] == [("user/name", entries[0].shard, "dataset", COMMIT)]  # the tag may have moved meanwhile
+
+
+@pytest.mark.parametrize("name", ["user/name", "user/name@", "user/name@main", ""])
+def test_a_revision_that_moves_is_refused(hub, name):
+    with pytest.raises(LSDError, match="not pinned"):
+        source.open_hub(name)
+    assert not hub
+
+
+@pytest.mark.parametrize("error", [OSError("no network"), HFValidationError("bad"), EntryNotFoundError("404")])
+def test_offline_the_sample_is_shown_and_why_is_said(folder, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    monkeypatch.setenv("LSD_GALLERY_REPO", "user/name@v1")
+    monkeypatch.setattr(source, "SAMPLE", folder)
+    gallery = source.open_gallery()
+    assert gallery.rows == 1
+    assert "sample" in gallery.origin and "cannot be downloaded" in gallery.origin and "\n" not in gallery.origin
+
+
+def test_a_shard_that_cannot_be_downloaded_is_one_sentence(hub, monkeypatch):
+    gallery = source.open_hub("user/name@v1")
+
+    def fail(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(LSDError, match="cannot be downloaded"):
+        gallery.thumbnails(gallery.page(Filters()).entries)
+
+
+def test_a_folder_without_a_gallery_is_passed_over(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LSD_GALLERY", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(source, "SAMPLE", folder)
+    gallery = source.open_gallery()
+    assert gallery.rows == 1 and "nowhere" in gallery.origin
