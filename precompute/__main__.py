@@ -1,0 +1,195 @@
+"""`python -m precompute plan | run | status | verify | publish`."""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lsd.errors import LSDError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m precompute", description="Feature visualizations by the thousand.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, about in (
+        ("plan", "what a run would do, and about what it costs"),
+        ("run", "make what is not there yet"),
+    ):
+        command = commands.add_parser(name, help=about)
+        _add_settings(command)
+        command.add_argument("--output", required=name == "run", metavar="DIR", help="a folder, or a bucket's URL")
+    command.add_argument("--engine", choices=("local", "ray"), default="local", help="where (default: local)")
+    command.add_argument("--address", help="of a Ray cluster (default: start one here)")
+    command.add_argument("--workers", type=int, metavar="N", help="tasks at once (default: one a GPU, else one)")
+    command.add_argument("--retry-failed", action="store_true", help="try rows again that failed before")
+
+    command = commands.add_parser("status", help="how far the runs in a folder are")
+    command.add_argument("output", metavar="DIR")
+    command.add_argument("--deep", action="store_true", help="read every shard and compare its SHA-256")
+
+    command = commands.add_parser("verify", help="make some pictures again from their rows, and compare")
+    command.add_argument("output", metavar="DIR")
+    command.add_argument("--sample", default="1%", help="a share of the rows, or a number (default: 1%%)")
+    command.add_argument("--seed", type=int, default=0, help="another sample")
+
+    command = commands.add_parser("publish", help="put the data set together and send it to the Hub")
+    command.add_argument("output", metavar="DIR")
+    command.add_argument("--repo", required=True, metavar="USER/NAME")
+    command.add_argument("--folder", type=Path, help="where it is put together (default: DIR-published)")
+    command.add_argument("--dry-run", action="store_true", help="put it together, and send nothing")
+    return parser
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file with the same settings")
+    command.add_argument("--models", nargs="+", metavar="NAME", help="names, or timm's wildcards: vit_tiny_*")
+    command.add_argument(
+        "--units", nargs="+", metavar="PATTERN",
+        help="class:all, class:7,27,40-49, layer:curated:16, layer3:channels, class/207, …",
+    )  # fmt: skip
+    command.add_argument("--recipe", nargs="+", metavar="NAME", help="names or JSON files (default: lucid)")
+    command.add_argument("--set", nargs="+", metavar="NAME=VALUE", help="settings of the recipes, such as steps=256")
+    command.add_argument("--seeds", type=int, metavar="N", help="pictures of each unit (default: 1)")
+    command.add_argument("--size", type=int, metavar="PIXELS", help="side (default: what the model takes)")
+    command.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
+    command.add_argument("--verifiers", nargs="+", metavar="NAME", help="models that say what they see")
+    command.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures at once (default: what suits the device)"
+    )
+    command.add_argument("--quality", type=int, metavar="N", help="of the WebP pictures, 1 to 100 (default: 90)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0 all well, 1 something failed, 2 nothing could be done, 130 interrupted."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except LSDError as error:
+        print(f"precompute: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nprecompute: stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+
+
+def _settings(options: argparse.Namespace):
+    from precompute.settings import read
+
+    names = ("models", "units", "recipe", "set", "seeds", "size", "steps", "verifiers", "batch_size", "quality")
+    return read({name: getattr(options, name) for name in names}, options.config)
+
+
+def _make_plan(options: argparse.Namespace):
+    from precompute.plan import make_plan
+
+    plan = make_plan(_settings(options), lambda name: print(f"looking at {name}", file=sys.stderr))
+    for problem in plan.problems:
+        print(f"precompute: {problem}", file=sys.stderr)
+    if not plan.tasks:
+        raise LSDError("There is nothing to do.")
+    return plan
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from precompute.plan import bytes_of, seconds_of
+
+    plan = _make_plan(options)
+    models = Counter()
+    for task in plan.tasks:
+        models[task.model, task.recipe.name] += task.pictures
+    for (model, recipe), count in models.items():
+        print(f"{model}, {recipe}: {count:,} pictures")
+    print(f"{len(plan.tasks):,} tasks, {plan.pictures:,} pictures, about {_size(sum(map(bytes_of, plan.tasks)))}")
+    print(f"about {_duration(seconds_of(plan.tasks))} on this machine with one worker", flush=True)
+    return 1 if plan.problems else 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from precompute.run import run
+
+    plan = _make_plan(options)
+    report = run(
+        plan, options.output, engine=options.engine, address=options.address, workers=options.workers,
+        again=options.retry_failed,
+    )  # fmt: skip
+    made = report.pictures - report.reused
+    overhead = f", {report.ascent / report.seconds:.0%} of it in the ascent" if made and report.ascent else ""
+    print(f"{options.output}: {report.pictures:,} rows, {made:,} of them made in {_duration(report.seconds)}{overhead}")
+    _print_failures(report.failures)
+    return 1 if report.failures or plan.problems else 0
+
+
+def _print_failures(failures: Sequence[tuple[str, str]]) -> None:
+    for what, sentence in failures[:20]:
+        print(f"failed: {what}: {sentence}", file=sys.stderr)
+    if len(failures) > 20:
+        print(f"… and {len(failures) - 20:,} more", file=sys.stderr)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from precompute.status import status
+    from precompute.storage import Storage
+
+    found = status(Storage(options.output), options.deep)
+    print(f"{found.tasks_done:,} of {found.tasks:,} tasks, {found.pictures_done:,} of {found.pictures:,} pictures")
+    left = found.pictures - found.pictures_done
+    if left and found.seconds_a_picture:
+        print(f"about {_duration(left * found.seconds_a_picture)} left with one worker like the ones before")
+    print(f"{len(found.failures):,} failed" + (f", {len(found.damaged):,} shards damaged" if options.deep else ""))
+    _print_failures(found.failures)
+    for shard in found.damaged:
+        print(f"damaged: {shard}; delete it, and run the same command again", file=sys.stderr)
+    return 1 if left or found.failures or found.damaged else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from precompute.storage import Storage
+    from precompute.verify import parse_sample, verify
+
+    verdicts = Counter()
+    for check in verify(Storage(options.output).folder, parse_sample(options.sample), options.seed):
+        verdicts[check.verdict] += 1
+        if check.verdict != "identical":
+            similarity = "" if check.similarity is None else f" (SSIM {check.similarity:.3f})"
+            print(f"{check.verdict}: {check.unit_id}{similarity}{check.reason and ': ' + check.reason}", flush=True)
+    total = sum(verdicts.values())
+    print(f"{total} pictures made again: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
+    return 1 if verdicts["different"] or verdicts["impossible"] else 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from precompute.publish import assemble, upload
+    from precompute.storage import Storage
+
+    source = Storage(options.output).folder
+    folder = options.folder or source.with_name(f"{source.name}-published")
+    rows = assemble(source, options.repo, folder, lambda model: print(f"putting together {model}"))
+    print(f"{folder}: {rows:,} rows, {_size(sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()))}")
+    if not options.dry_run:
+        print(f"published: {upload(folder, options.repo)}")
+    return 0
+
+
+_COMMANDS = {"plan": _plan, "run": _run, "status": _status, "verify": _verify, "publish": _publish}
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin cost their neighbours dearly
+    sys.exit(main())

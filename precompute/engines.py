@@ -1,0 +1,180 @@
+"""Where tasks run: here, in several processes of this machine, or on a Ray cluster. The work is the same under each.
+
+An engine takes tasks and yields their outcomes as they come. Scheduling is the standard library's and Ray's.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+from lsd.errors import LSDError
+from precompute.tasks import Task
+from precompute.work import Outcome, one_sentence, run_task
+
+_TRIES = 3  # of a task whose process or node is lost
+_AHEAD = 4  # Ray tasks a worker that wait beside the one under way, so that none is idle
+
+
+def in_process(tasks: Sequence[Task], url: str, again: bool = False) -> Iterator[Outcome]:
+    """One task after another, in this process."""
+    for task in tasks:
+        yield run_task(task, url, again)
+
+
+def in_processes(tasks: Sequence[Task], url: str, workers: int, again: bool = False) -> Iterator[Outcome]:
+    """Several tasks at once, each worker a process of its own: one a GPU where there are any, else shares of the cores.
+
+    A worker that is killed takes the pool with it. What was under way in it is then done one task at a time, which finds
+    the one to blame: a task that was under way in three lost pools is given up, and a new pool goes on with the rest.
+    """
+    left = {task.hash: task for task in tasks}
+    tries: dict[str, int] = {}
+    context = get_context("spawn")
+    while left:
+        under_way: dict[Future, Task] = {}
+        suspects = [task for task in left.values() if task.hash in tries]
+        queue, at_once = (suspects, 1) if suspects else (list(left.values()), workers)
+        places, (end, ours) = context.Queue(), context.Pipe(duplex=False)
+        for place in range(at_once):
+            places.put(place)
+        with ProcessPoolExecutor(at_once, context, _enter_worker, (places, end, workers)) as pool:
+            try:
+                while queue or under_way:
+                    while queue and len(under_way) < at_once:
+                        task = queue.pop(0)
+                        under_way[pool.submit(run_task, task, url, again)] = task
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        outcome = future.result()
+                        del left[under_way.pop(future).hash]
+                        yield outcome
+            except BrokenProcessPool:
+                for task in under_way.values():
+                    tries[task.hash] = tries.get(task.hash, 0) + 1
+                    if tries[task.hash] >= _TRIES:
+                        del left[task.hash]
+                        yield _lost(task)
+            except BaseException:  # interrupted, or the folder cannot be used: nobody waits for what is under way
+                ours.close()
+                raise
+
+
+def _lost(task: Task) -> Outcome:
+    sentence = f"The process that made it died {_TRIES} times; is there enough memory? --batch-size 1 takes less."
+    return Outcome(task.hash, 0, ((task.hash, sentence),))
+
+
+def _enter_worker(places, end, workers: int) -> None:
+    """Give a new worker process its GPU or its share of the cores, and let it end with the run that started it."""
+
+    def watch() -> None:
+        end.poll(None)  # until the other side is closed: the run was killed, or gave up
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted terminal tells everybody; the run decides
+    threading.Thread(target=watch, daemon=True).start()
+    import torch
+
+    place = places.get()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place % gpus())
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+def gpus() -> int:
+    """How many this machine has."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def on_ray(
+    tasks: Sequence[Task], url: str, address: str | None = None, workers: int | None = None, again: bool = False
+) -> Iterator[Outcome]:
+    """On a Ray cluster, or on a local one that is started if no address is given.
+
+    Every task asks for one GPU where the cluster has any, else for `OMP_NUM_THREADS` cores (two). Tasks of a lost node
+    are run on another. The code travels with the run. The folder must be one that all nodes see, a bucket or a shared
+    file system, and so must those of `LSD_MODEL_PATH`.
+
+    Args:
+        address: None for that in `RAY_ADDRESS`, or else for a cluster of this machine's own.
+
+    Raises:
+        LSDError: Ray is not installed, there is no cluster at that address, or its nodes cannot run this program.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise LSDError('The engine “ray” needs Ray; install it with pip install "ray>=2.50".') from error
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(
+            address=address, runtime_env=_runtime_env(), log_to_driver=False, logging_level="ERROR",
+            configure_logging=False,
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if address == "local":
+            raise LSDError(f"Ray cannot be started here: {one_sentence(error)}.") from error
+        raise LSDError(f"There is no Ray cluster at {address}; start one with ray start --head.") from error
+    try:
+        needs, cluster = _shares([node["Resources"] for node in ray.nodes() if node["Alive"]])
+        limit = workers or cluster * _AHEAD
+        remote = ray.remote(max_retries=_TRIES - 1, retry_exceptions=False, **needs)(_run_on_ray)
+        queue, under_way = list(tasks), {}
+        while queue or under_way:
+            while queue and len(under_way) < limit:
+                task = queue.pop(0)
+                under_way[remote.remote(task.to_dict(), url, again, needs["num_cpus"])] = task
+            done, _ = ray.wait(list(under_way), num_returns=1)
+            for reference in done:
+                task = under_way.pop(reference)
+                try:
+                    yield ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from None
+                except ray.exceptions.RuntimeEnvSetupError as error:
+                    raise LSDError("The nodes of the Ray cluster cannot take over this program's code.") from error
+                except ray.exceptions.RayError:
+                    yield _lost(task)
+    finally:
+        ray.shutdown()
+
+
+def _runtime_env() -> dict:
+    """What a Ray worker needs beside the installed packages: this program's, and the settings that it heeds."""
+    import gallery
+    import lsd
+    import precompute
+
+    settings = {name: value for name, value in os.environ.items() if name.startswith("LSD_")}
+    if folders := settings.get("LSD_MODEL_PATH"):  # a worker is started in another folder
+        settings["LSD_MODEL_PATH"] = os.pathsep.join(os.path.abspath(f) for f in folders.split(os.pathsep) if f)
+    packages = [str(Path(package.__file__).parent) for package in (lsd, gallery, precompute)]
+    return {
+        "py_modules": packages, "excludes": ["**/__pycache__"],
+        "env_vars": {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")} | settings,
+    }  # fmt: skip
+
+
+def _shares(nodes: Sequence[dict[str, float]]) -> tuple[dict[str, float], int]:
+    """(what a task asks for, how many tasks that makes at once), from the resources of each node."""
+    devices = sum(int(node.get("GPU", 0)) for node in nodes)
+    if devices:
+        return {"num_gpus": 1, "num_cpus": 1}, devices
+    cores = [int(node.get("CPU", 0)) for node in nodes]
+    share = max(1, min(int(os.environ.get("OMP_NUM_THREADS", 2)), max(cores, default=1)))  # so that a node can take it
+    return {"num_cpus": share}, max(1, sum(count // share for count in cores))
+
+
+def _run_on_ray(values: dict, url: str, again: bool, cores: int) -> Outcome:
+    import torch
+
+    if not torch.cuda.is_available():
+        torch.set_num_threads(cores)
+    return run_task(Task.from_dict(values), url, again)

@@ -1,0 +1,155 @@
+"""From settings to tasks: which models match, which units they have, and what that will cost."""
+
+import fnmatch
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lsd.errors import LSDError
+from lsd.features.ascent import ascend
+from lsd.features.objectives import needs_photo
+from lsd.features.recipes import Recipe
+from lsd.features.units import Unit, check, expand, parse
+from lsd.models import ImageModel, get_model, ready_models
+from precompute.settings import Settings
+from precompute.tasks import UNITS, Task
+
+_BYTES_A_PIXEL = 0.62  # of a picture and its thumbnail, measured on the sample that ships (WebP, quality 90)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Attributes:
+        tasks: in the order in which they are done: model by model.
+        problems: what was asked for and cannot be done, a sentence each; the rest is done all the same.
+    """
+
+    tasks: tuple[Task, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def pictures(self) -> int:
+        """Rows that all tasks make together."""
+        return sum(task.pictures for task in self.tasks)
+
+
+def matching(pattern: str) -> list[str]:
+    """The models that a name or a wildcard stands for: those that are ready here, and timm's pretrained ones.
+
+    Raises:
+        LSDError: a wildcard that matches nothing, or a name that means another model on another machine.
+    """
+    if pattern.startswith("local-dir:"):
+        raise LSDError(
+            f"{pattern} is a folder of this machine, which nobody else could name; put it under LSD_MODEL_PATH."
+        )
+    if not any(c in pattern for c in "*?["):
+        return [pattern]
+    import timm
+
+    ready = [name for name in ready_models() if fnmatch.fnmatchcase(name, pattern)]
+    found = list(dict.fromkeys([*ready, *timm.list_models(pattern, pretrained=True)]))
+    if not found:
+        raise LSDError(f"No model matches {pattern}; python -m lsd models --search lists timm's names.")
+    return found
+
+
+def make_plan(settings: Settings, told: Callable[[str], None] = lambda name: None) -> Plan:
+    """Every task of a run. Models are loaded one after another, because only a loaded one knows its layers and weights.
+
+    Args:
+        told: is called with each model's name before it is looked at.
+    """
+    problems: list[str] = []
+
+    def attempt(action, *arguments, default=()):
+        try:
+            return action(*arguments)
+        except LSDError as error:
+            problems.append(str(error))
+            return default
+
+    names = dict.fromkeys(name for pattern in settings.models for name in attempt(matching, pattern))
+    verifiers = {}
+    for name in settings.verifiers:
+        told(name)
+        model = attempt(get_model, name, default=None)
+        if model is not None:
+            verifiers[model.name] = model.identity.sha256
+    tasks: list[Task] = []
+    for name in names:
+        told(name)
+        model = attempt(get_model, name, default=None)
+        if model is None:
+            continue
+        units = list(dict.fromkeys(u for p in settings.units for u in attempt(_units, p, model)))
+        judges = tuple((other, sha) for other, sha in verifiers.items() if other != model.name)
+        tasks += _tasks(model, units, settings, judges)
+    return Plan(tuple(dict.fromkeys(tasks)), tuple(problems))  # a model may have two names
+
+
+def _units(pattern: str, model: ImageModel) -> list[str]:
+    try:
+        units = expand(pattern, model)
+        if needs_photo(units):
+            raise LSDError(f"{pattern} needs a photo, which rows cannot carry; use python -m lsd features --photo.")
+        for leaf in (leaf for unit in units for leaf in unit.leaves() if leaf.model not in ("", model.name)):
+            check(leaf, get_model(leaf.model))
+    except LSDError as error:
+        raise LSDError(f"{model.name}: {error}") from error
+    return [str(unit) for unit in units]
+
+
+def _tasks(model: ImageModel, units: Sequence[str], settings: Settings, judges) -> list[Task]:
+    seeds = tuple(range(settings.seeds))
+    parts = [tuple(units[start : start + UNITS]) for start in range(0, len(units), UNITS)]
+    return [
+        Task(
+            model.name, model.identity.sha256, part, recipe, seeds, judges, settings.batch_size, settings.quality,
+            _others(part, model),
+        )
+        for recipe in settings.recipes for part in parts
+    ]  # fmt: skip
+
+
+def _others(units: Sequence[str], model: ImageModel) -> tuple[tuple[str, str | None], ...]:
+    """(name, SHA-256) of the further models that the units name."""
+    names = dict.fromkeys(leaf.model for unit in units for leaf in parse(unit).leaves())
+    return tuple((name, get_model(name).identity.sha256) for name in names if name not in ("", model.name))
+
+
+def bytes_of(task: Task) -> int:
+    """About how much its shard takes."""
+    spec = get_model(task.model).spec
+    side = task.recipe.size
+    return round(task.pictures * _BYTES_A_PIXEL * (side * side if side else spec.height * spec.width))
+
+
+def seconds_of(tasks: Sequence[Task]) -> float:
+    """About how long the tasks take on this machine, one after another.
+
+    Measured: a few steps of the first units of each model and recipe. A model's first steps are left out, and units of
+    shallower layers cost less than the ones that are tried, so it is an upper bound rather than a mean.
+    """
+    total = 0.0
+    pace: dict[tuple[str, Recipe], float] = {}
+    for task in tasks:
+        key = (task.model, task.recipe)
+        if key not in pace:
+            pace[key] = _seconds_a_step(task)
+        total += pace[key] * task.recipe.steps * task.pictures
+    return total
+
+
+def _seconds_a_step(task: Task) -> float:
+    """Of one picture."""
+    units: list[Unit] = [parse(unit) for unit in task.units[: task.batch_size or 8]]
+    seeds = task.seeds if len(units) * len(task.seeds) <= 8 else task.seeds[:1]
+    recipe = replace(task.recipe, steps=4, stages=((1.0, 1.0),))
+    others = [get_model(name) for name, _ in task.others]
+    times = []
+    for _ in ascend(get_model(task.model), units, recipe, seeds, others=others, every=1):
+        times.append(time.perf_counter())
+    return (times[-2] - times[0]) / (len(times) - 2) / (len(units) * len(seeds)) if len(times) > 2 else 0.0

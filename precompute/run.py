@@ -1,0 +1,158 @@
+"""A run: plan it, keep the plan, do what is not done yet, and say how it went."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lsd.errors import LSDError
+from precompute import card, engines
+from precompute.plan import Plan
+from precompute.storage import Storage, sha256
+from precompute.tasks import Task
+from precompute.work import Outcome, finished
+
+ENGINES = ("local", "ray")
+
+
+@dataclass
+class Report:
+    """How a run went.
+
+    Attributes:
+        pictures, reused: rows there are now, and how many of them were there before.
+        failures: (unit_id or a task's hash, sentence).
+        seconds: altogether; `ascent`: inside the gradient ascents, summed over the workers.
+    """
+
+    pictures: int = 0
+    reused: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    ascent: float = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in a task's outcome."""
+        self.pictures += outcome.pictures
+        self.reused += outcome.pictures * outcome.reused
+        self.failures += outcome.failures
+        self.ascent += 0 if outcome.reused else outcome.ascent
+
+
+def run(
+    plan: Plan,
+    url: str,
+    *,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    again: bool = False,
+) -> Report:
+    """Make all rows of a plan that are not there yet, and the index over everything in the folder.
+
+    Args:
+        url: the run's folder.
+        engine: "local" or "ray".
+        address: of a Ray cluster; None starts one here.
+        workers: at most so many tasks at once; None for one a GPU, or one here where there is none.
+        again: try rows anew that failed before.
+
+    Raises:
+        StorageError: the folder cannot be used. What was finished stays, and the same run goes on from there.
+        LSDError: no such engine.
+    """
+    if engine not in ENGINES:
+        raise LSDError(f"There is no engine “{engine}”; choose one of {', '.join(ENGINES)}.")
+    started = time.perf_counter()
+    storage = Storage(url)
+    storage.clean()
+    keep_plan(plan, storage)
+    report = Report()
+    missing = []
+    for task in plan.tasks:
+        outcome = finished(task, storage)
+        if outcome is None or (again and outcome.failures):
+            missing.append(task)
+        else:
+            report.add(outcome)
+    with _progress(plan, report) as told:
+        for outcome in _outcomes(missing, storage.url, engine, address, workers, again):
+            report.add(outcome)
+            told(outcome)
+    if storage.local:
+        from gallery.index import build
+
+        build(Path(storage.folder))
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _outcomes(tasks: Sequence[Task], url, engine, address, workers, again) -> Iterable[Outcome]:
+    if not tasks:
+        return ()
+    if engine == "ray":
+        return engines.on_ray(tasks, url, address, workers, again)
+    workers = min(workers or max(1, engines.gpus()), len(tasks))
+    return engines.in_process(tasks, url, again) if workers == 1 else engines.in_processes(tasks, url, workers, again)
+
+
+def keep_plan(plan: Plan, storage: Storage) -> None:
+    """Write down what is to be made, so that `status` knows, and the card of the data set, so that it opens."""
+    tasks = [task.to_dict() for task in plan.tasks]
+    name = sha256(json.dumps([task.hash for task in plan.tasks]).encode())[:16]
+    path = f"plans/{name}.json"
+    if storage.get(path) is None:
+        record = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "tasks": tasks}
+        storage.put(path, json.dumps(record).encode())
+    if storage.get("README.md") is None:
+        storage.put("README.md", card.front_matter().encode())
+
+
+def planned(storage: Storage) -> list[Task]:
+    """Every task of every plan that was run in the folder.
+
+    Raises:
+        LSDError: there is none, or one is damaged.
+    """
+    found: dict[str, Task] = {}
+    for path in storage.names("plans", ".json"):
+        record = storage.get(path) or b""
+        try:
+            for task in map(Task.from_dict, json.loads(record)["tasks"]):
+                found[task.hash] = task
+        except (ValueError, KeyError, TypeError) as error:  # an LSDError is a ValueError, too
+            raise LSDError(f"{path} in {storage.url} is damaged; delete it, and run the same command again.") from error
+    if not found:
+        raise LSDError(f"No run has been started in {storage.url}; python -m precompute run starts one.")
+    return list(found.values())
+
+
+@contextmanager
+def _progress(plan: Plan, report: Report) -> Iterator:
+    """A bar over all workers' pictures: done, rate, time left, failures; in this process also within a task."""
+    from tqdm import tqdm
+
+    from lsd.progress import listening
+
+    with tqdm(
+        total=plan.pictures, initial=report.pictures, unit="picture", desc="pictures", mininterval=0.5,
+        disable=not sys.stderr.isatty(), smoothing=0.05,
+    ) as bar:  # fmt: skip
+        sizes = {task.hash: task.pictures for task in plan.tasks}
+        done, task_size = report.pictures, max(sizes.values(), default=0)
+
+        def within(now: int, total: int) -> None:
+            bar.update(done + int(min(task_size, plan.pictures - done) * now / max(total, 1)) - bar.n)
+
+        def told(outcome: Outcome) -> None:
+            nonlocal done
+            done += sizes[outcome.task]
+            bar.update(done - bar.n)
+            bar.set_postfix(failed=len(report.failures))
+
+        with listening(within):
+            yield told

@@ -1,0 +1,90 @@
+"""What a run is asked for, from the command line, a TOML file, or both."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lsd.errors import LSDError
+from lsd.features.recipes import DEFAULT, Recipe, described
+
+QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run.
+
+    Attributes:
+        models: names, or timm's wildcards (`vit_tiny_patch16_224.*`).
+        units: patterns of `lsd.features.units.expand`, applied to every model.
+        recipes: each unit is made with every one.
+        seeds: pictures of each unit and recipe, with the seeds 0, 1, ….
+        verifiers: models that say what they take the pictures for; none judges its own.
+        batch_size: pictures at once; None for what suits the device.
+        quality: of the WebP pictures, 1 to 100.
+    """
+
+    models: tuple[str, ...]
+    units: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    seeds: int = 1
+    verifiers: tuple[str, ...] = ()
+    batch_size: int | None = None
+    quality: int = QUALITY
+
+
+_LISTS = ("models", "units", "recipe", "verifiers", "set")
+_NUMBERS = ("seeds", "size", "steps", "batch_size", "quality")
+
+
+def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
+    """Settings from what the command line says (None where it says nothing), over those of a TOML file.
+
+    Both know `models`, `units`, `recipe`, `seeds`, `size`, `steps`, `set`, `verifiers`, `batch_size` and `quality`.
+
+    Raises:
+        LSDError: an unknown key, a value of the wrong kind or out of range, or a file that cannot be read.
+    """
+    given = _from_file(file) if file else {}
+    given |= {key: value for key, value in values.items() if value is not None}
+    for key in ("models", "units"):
+        if not given.get(key):
+            raise LSDError(f"Which {key}? Give --{key} …, or {key} = […] in the file of --config.")
+    for key in _LISTS:
+        value = given.get(key)
+        if value is not None and not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+            raise LSDError(f"{key} is a list of texts, not {value!r}.")
+    for key in _NUMBERS:
+        if key in given and type(given[key]) is not int:
+            raise LSDError(f"{key} is a whole number, not {given[key]!r}.")
+    names = given.get("recipe") or [DEFAULT]
+    recipes = tuple(
+        dict.fromkeys(
+            described(name, given.get("set", ()), size=given.get("size"), steps=given.get("steps")) for name in names
+        )
+    )
+    settings = Settings(
+        tuple(given["models"]), tuple(given["units"]), recipes, given.get("seeds", 1),
+        tuple(dict.fromkeys(given.get("verifiers", ()))), given.get("batch_size"), given.get("quality", QUALITY),
+    )  # fmt: skip
+    for name, low, high in (("seeds", 1, 1000), ("quality", 1, 100), ("batch_size", 1, 4096)):
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            raise LSDError(f"{name} lies between {low} and {high}, not {value}.")
+    return settings
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        given = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise LSDError(f"{file} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LSDError(f"{file} is not TOML: {error}.") from error
+    known = (*_LISTS, *_NUMBERS)
+    for key in given:
+        if key not in known:
+            raise LSDError(f"“{key}” is not a setting of a run; there are {', '.join(known)}.")
+    return given

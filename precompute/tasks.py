@@ -1,0 +1,90 @@
+"""One task: at most 64 units of one model under one recipe, with all their seeds.
+
+Loading a model then amortises, the batches are full, and a run that dies loses little. A task is JSON, and its name is a
+hash of all that determines its rows, so that changed settings never take up old results.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gallery.schema import FORMAT
+from lsd.errors import LSDError
+from lsd.features.recipes import Recipe
+from lsd.provenance import slug
+
+UNITS = 64
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker does at a time.
+
+    Attributes:
+        model: its name.
+        weights_sha256: of its weights: others make another task.
+        units: as strings, in order.
+        recipe, seeds, batch_size, quality: as in `precompute.settings`.
+        verifiers: (name, SHA-256 of the weights) of the models that are asked.
+        others: the same of further models whose units these are in part (`MODEL::UNIT`).
+    """
+
+    model: str
+    weights_sha256: str | None
+    units: tuple[str, ...]
+    recipe: Recipe
+    seeds: tuple[int, ...]
+    verifiers: tuple[tuple[str, str | None], ...] = ()
+    batch_size: int | None = None
+    quality: int = 90
+    others: tuple[tuple[str, str | None], ...] = ()
+
+    @property
+    def pictures(self) -> int:
+        """How many rows it makes."""
+        return len(self.units) * len(self.seeds)
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits."""
+        values = self.to_dict() | {"recipe": self.recipe.hash, "name": self.recipe.name, "format": FORMAT}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def shard(self) -> str:
+        """Where its rows go, below the run's folder."""
+        return f"data/{slug(self.model)}/{self.hash}.parquet"
+
+    @property
+    def marker(self) -> str:
+        """What says that the shard is there, whole."""
+        return f"done/{self.hash}.json"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return vars(self) | {
+            "recipe": self.recipe.to_dict(), "units": list(self.units), "seeds": list(self.seeds),
+            "verifiers": [list(pair) for pair in self.verifiers], "others": [list(pair) for pair in self.others],
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Task":
+        """The inverse of `to_dict`.
+
+        Raises:
+            LSDError: not a task.
+        """
+        try:
+            return cls(
+                **dict(values) | {
+                    "recipe": Recipe.from_dict(values["recipe"]), "units": tuple(values["units"]),
+                    "seeds": tuple(values["seeds"]), "verifiers": tuple((n, s) for n, s in values["verifiers"]),
+                    "others": tuple((n, s) for n, s in values["others"]),
+                }
+            )  # fmt: skip
+        except (TypeError, KeyError, ValueError) as error:
+            if isinstance(error, LSDError):
+                raise
+            raise LSDError("That is not a task of this program; plan the run again.") from error

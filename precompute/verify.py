@@ -1,0 +1,146 @@
+"""Pictures made again from their rows alone, and held against the ones that are stored."""
+
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+
+from gallery import pictures, shards
+from gallery.index import find_shards
+from lsd.errors import LSDError
+from lsd.features.ascent import Job, ascend_jobs
+from lsd.features.bundle import pixels_sha256
+from lsd.features.recipes import Recipe
+from lsd.features.units import parse
+from lsd.models import get_model
+from precompute.work import one_sentence
+
+SIMILAR = 0.9  # structural similarity from which two pictures count as one
+_SHOWS = 0.5  # from which a stored picture can be what WebP left of those very pixels, even at the lowest quality (.58)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row made again.
+
+    Attributes:
+        unit_id: which.
+        verdict: "identical" (the same 8-bit pixels before WebP, and the stored picture shows them), "similar" (structural
+            similarity ≥ `SIMILAR`), "different", or "impossible" with the reason.
+        similarity: structural similarity of the stored picture and the new one, which has been through WebP as well;
+            None where there is nothing to compare.
+        reason: a sentence, "" unless impossible.
+    """
+
+    unit_id: str
+    verdict: str
+    similarity: float | None = None
+    reason: str = ""
+
+
+def parse_sample(text: str) -> float | int:
+    """ "1%" → .01, "40" → 40 rows.
+
+    Raises:
+        LSDError: neither.
+    """
+    try:
+        value = float(text.removesuffix("%")) / 100 if text.endswith("%") else int(text)
+    except ValueError as error:
+        raise LSDError(f"“{text}” is no sample; write a share such as 1%, or a number of rows.") from error
+    if not value > 0 or (text.endswith("%") and value > 1):
+        raise LSDError(f"A sample is more than nothing and at most 100%, not {text}.")
+    return value
+
+
+def verify(folder: Path, sample: float | int = 0.01, seed: int = 0) -> Iterator[Check]:
+    """Make a random sample of a folder's rows again, whole batches of them, and compare.
+
+    A batch is made again with the number of pictures and of threads that it had, because both can change the last bits,
+    of which an ascent makes much. Neighbours that are gone (no row is left of them) get a stand-in.
+
+    Args:
+        sample: a share of the rows below 1, or a number of rows; rounded up to whole batches.
+        seed: which batches.
+
+    Raises:
+        LSDError: there is nothing to verify.
+    """
+    batches = _batches(folder)
+    total = sum(len(batch) for batch in batches)
+    if not total:
+        raise LSDError(f"There are no pictures in {folder}; python -m precompute run makes some.")
+    wanted = sample if isinstance(sample, int) else math.ceil(sample * total)
+    random.Random(seed).shuffle(batches)
+    done = 0
+    for batch in batches:
+        if done >= wanted:
+            return
+        done += len(batch)
+        yield from _again(batch)
+
+
+def _batches(folder: Path) -> list[list[tuple[Path, int]]]:
+    """The rows of each batch, (shard, place in the shard), in the order in which they were made together."""
+    found: dict[tuple, dict[int, tuple[Path, int]]] = defaultdict(dict)
+    for path in find_shards(folder):
+        for i, row in enumerate(shards.read_rows(path, ["task", "batch", "batch_place", "status"])):
+            if row["status"] != "failed":
+                found[row["task"], row["batch"]][row["batch_place"]] = path, i
+    return [[batch[place] for place in sorted(batch)] for _, batch in sorted(found.items())]
+
+
+def _again(batch: Sequence[tuple[Path, int]]) -> Iterator[Check]:
+    tables = {path: shards.read_table(path) for path in dict.fromkeys(path for path, _ in batch)}
+    rows = [tables[path].slice(i, 1).to_pylist()[0] for path, i in batch]
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(json.loads(rows[0]["environment"])["threads"])
+        made = _make(rows)
+    except Exception as error:  # no such weights here, or a device that gives up
+        for row in rows:
+            yield Check(row["unit_id"], "impossible", None, one_sentence(error))
+        return
+    finally:
+        torch.set_num_threads(threads)
+    for row in rows:
+        yield _compare(row, made[row["unit"], row["seed"]])
+
+
+def _make(rows: Sequence[dict]) -> dict[tuple[str, int], np.ndarray]:
+    """(unit, seed) → pixels, of the rows of one batch."""
+    first = rows[0]
+    model = get_model(first["model"])
+    if model.identity.sha256 != first["weights_sha256"]:
+        raise LSDError(f"The weights of {model.name} here are not the ones that the pictures were made from.")
+    recipe = Recipe.from_dict(json.loads(first["recipe_json"]))
+    of_rows = {row["batch_place"]: Job(parse(row["unit"]), row["seed"]) for row in rows}
+    stand_in = next(iter(of_rows.values()))
+    jobs = [of_rows.get(place, stand_in) for place in range(first["batch_size"])]
+    others = dict.fromkeys(leaf.model for job in jobs for leaf in job.unit.leaves())
+    others = [get_model(name) for name in others if name not in ("", model.name)]
+    made = {}
+    for snapshot in ascend_jobs(model, jobs, recipe, others=others, batch_size=first["batch_size"], every=recipe.steps):
+        made |= {(str(p.job.unit), p.job.seed): p.pixels for p in snapshot.finished}
+    return made
+
+
+def _compare(row: dict, made: np.ndarray) -> Check:
+    try:
+        stored = pictures.pixels(row["picture"]["bytes"])
+    except LSDError as error:
+        return Check(row["unit_id"], "impossible", None, str(error))
+    if stored.shape != made.shape:
+        return Check(row["unit_id"], "different")
+    new = pictures.pixels(pictures.webp(made))
+    similarity = float(structural_similarity(stored, new, channel_axis=2))
+    if pixels_sha256(made) == row["pixels_sha256"] and similarity >= _SHOWS:
+        return Check(row["unit_id"], "identical", similarity)
+    return Check(row["unit_id"], "similar" if similarity >= SIMILAR else "different", similarity)

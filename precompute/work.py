@@ -1,0 +1,298 @@
+"""One task's work, the same under every engine: make the pictures, judge them, put the rows where they belong.
+
+A unit that fails becomes a row with its error, and its neighbours are made all the same.
+"""
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import torch
+
+from gallery import pictures, shards
+from gallery.schema import TRACE_POINTS, recipe_id, unit_id
+from lsd import labels
+from lsd.errors import LSDError, UndefinedError
+from lsd.features.ascent import Job, Picture, ascend_jobs
+from lsd.features.bundle import pixels_sha256
+from lsd.features.judge import fine_energy, flatness, probabilities, spreads
+from lsd.features.units import CLASS_KINDS, Leaf, check, parse, title
+from lsd.layers import list_layers
+from lsd.models import ImageModel, get_model
+from lsd.provenance import environment
+from precompute.storage import Storage, StorageError, sha256
+from precompute.tasks import Task
+
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        task: its hash.
+        pictures: rows that are there now: none if all of it failed.
+        failures: (unit_id, sentence) of rows without a picture, or one with the task's hash if all of it failed.
+        ascent: seconds inside the gradient ascent.
+        seconds: altogether.
+        reused: whether the rows were there already.
+    """
+
+    task: str
+    pictures: int
+    failures: tuple[tuple[str, str], ...] = ()
+    ascent: float = 0.0
+    seconds: float = 0.0
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """One picture, and the batch it was made in: which of the task's, how many together, and which of them it was."""
+
+    picture: Picture
+    batch: int
+    batch_size: int
+    batch_place: int
+
+
+def run_task(task: Task, url: str, again: bool = False) -> Outcome:
+    """Make a task's rows and put them into the run's folder, unless they are there.
+
+    Args:
+        url: of the folder, as `Storage` takes it.
+        again: make them anew if some of them failed.
+
+    Raises:
+        StorageError: the folder cannot be used; the same task can be run again later.
+    """
+    started = time.perf_counter()
+    storage = Storage(url)
+    before = finished(task, storage)
+    if before is not None and not (again and before.failures):
+        return before
+    try:
+        rows, ascent = make_rows(task)
+    except StorageError:
+        raise
+    except Exception as error:  # a model that cannot be loaded, a device that gives up: the other tasks go on
+        return Outcome(task.hash, 0, ((task.hash, one_sentence(error)),), 0, time.perf_counter() - started)
+    data = shards.table_bytes(shards.to_table(rows))
+    storage.put(task.shard, data, lambda stored: shards.check(stored, len(rows)))
+    failures = tuple((row["unit_id"], row["error"]) for row in rows if row["status"] == "failed")
+    outcome = Outcome(task.hash, len(rows), failures, ascent, time.perf_counter() - started)
+    there = None
+    while there != data:  # another run at the same folder may put its own shard there in between
+        data = there or data
+        storage.put(task.marker, json.dumps(_marker(task, outcome, data), indent=1).encode())
+        there = storage.get(task.shard) or data
+    return outcome
+
+
+def finished(task: Task, storage: Storage) -> Outcome | None:
+    """What became of a task whose rows are there, whole; None if it is still to be done."""
+    marker = storage.get(task.marker)
+    if marker is None:
+        return None
+    try:
+        record = json.loads(marker)
+        outcome = Outcome(
+            task.hash, int(record["rows"]), tuple((u, e) for u, e in record["failures"]), float(record["ascent"]),
+            float(record["seconds"]), True,
+        )  # fmt: skip
+        size = record["bytes"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return outcome if storage.size(task.shard) == size else None
+
+
+def _marker(task: Task, outcome: Outcome, data: bytes) -> dict:
+    return {
+        "task": task.to_dict(), "shard": task.shard, "sha256": sha256(data), "bytes": len(data),
+        "rows": outcome.pictures, "recipe_hash": task.recipe.hash, "failures": list(outcome.failures),
+        "ascent": round(outcome.ascent, 3), "seconds": round(outcome.seconds, 3),
+        "versions": {package: version(package) for package in ("torch", "timm", "pyarrow")},
+    }  # fmt: skip
+
+
+def one_sentence(error: BaseException) -> str:
+    """An error for a row: its own words if they are meant for people, else its kind and first line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, LSDError) else f"{type(error).__name__}: {text[:300]}"
+
+
+def make_rows(task: Task) -> tuple[list[dict], float]:
+    """(the task's rows, in the gallery's order, seconds inside the ascent).
+
+    Raises:
+        LSDError: the model or a verifier cannot be had, or its weights are not those that were planned for.
+    """
+    model = _planned(task.model, task.weights_sha256)
+    judges = [_planned(name, sha) for name, sha in task.verifiers]
+    jobs, errors = [], {}
+    for unit in map(parse, task.units):
+        try:
+            jobs += [Job(check(unit, model), seed) for seed in task.seeds]
+        except UndefinedError as error:
+            errors |= {Job(unit, seed): str(error) for seed in task.seeds}
+    others = [_planned(name, sha) for name, sha in task.others]
+    began = time.perf_counter()
+    made: dict[Job, Made] = {}
+    for result, error in _make(model, jobs, task, others, itertools.count()):
+        if error is None:
+            made[result.picture.job] = result
+        else:
+            errors[result] = error
+    ascent = time.perf_counter() - began
+    maker = _RowMaker(task, model, judges)
+    rows = maker.rows(list(made.values())) + [maker.failed(job, error) for job, error in errors.items()]
+    return sorted(rows, key=_place), ascent
+
+
+def _planned(name: str, sha: str | None) -> ImageModel:
+    model = get_model(name)
+    if model.identity.sha256 != sha:
+        raise LSDError(f"The weights of {name} are not those of the plan: their SHA-256 differs; plan the run again.")
+    return model
+
+
+def _make(
+    model: ImageModel, jobs: Sequence[Job], task: Task, others, numbers: Iterator[int]
+) -> Iterator[tuple[Made | Job, str | None]]:
+    """Each job's picture; where something breaks, the jobs left are tried in halves, down to the one that breaks."""
+    left = dict.fromkeys(jobs)
+    try:
+        for snapshot in ascend_jobs(
+            model, jobs, task.recipe, others=others, batch_size=task.batch_size, every=task.recipe.steps
+        ):
+            batch = next(numbers) if snapshot.finished else -1
+            for place, picture in enumerate(snapshot.finished):
+                del left[picture.job]
+                if picture.status == "failed":
+                    yield picture.job, "The ascent left the range of numbers; another recipe or learning rate may do."
+                else:
+                    yield Made(picture, batch, len(snapshot.finished), place), None
+    except Exception as error:  # whatever a network raises at a unit that it was not made for
+        rest = list(left)
+        if len(rest) == 1:
+            yield rest[0], one_sentence(error)
+            return
+        for half in (rest[: len(rest) // 2], rest[len(rest) // 2 :]):
+            yield from _make(model, half, task, others, numbers)
+
+
+def _place(row: dict) -> tuple:
+    return row["depth"], row["kind"], row["index"], row["unit"], row["recipe"], row["seed"]
+
+
+class _RowMaker:
+    """Turns pictures of one task into rows."""
+
+    def __init__(self, task: Task, model: ImageModel, judges: Sequence[ImageModel]):
+        self._task, self._model, self._judges = task, model, judges
+        layers = [layer.name for layer in list_layers(model)]
+        self._depths = {name: i for i, name in enumerate(layers)} | {"": len(layers)}
+        self._synsets = labels.synsets(model.num_classes)
+        if self._synsets and labels.class_names(model.num_classes) != model.class_names:
+            self._synsets = None  # as many classes as ImageNet, but others
+        self._common = {
+            "model": model.name, "architecture": model.architecture, "family": model.family,
+            "recipe": recipe_id(task.recipe), "recipe_hash": task.recipe.hash,
+            "recipe_json": json.dumps(task.recipe.to_dict(), sort_keys=True),
+            **{f"weights_{key}": value for key, value in model.identity.to_dict().items()},
+            "environment": json.dumps(environment(model.device), sort_keys=True),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"), "task": task.hash,
+        }  # fmt: skip
+
+    def failed(self, job: Job, error: str) -> dict:
+        """The row of a unit that could not be made."""
+        return self._identity(job) | {"status": "failed", "error": error}
+
+    def rows(self, made: Sequence[Made]) -> list[dict]:
+        """A row for every picture."""
+        if not made:
+            return []
+        pixels = [m.picture.pixels for m in made]
+        own = probabilities(pixels, self._model) if self._model.num_classes else [None] * len(made)
+        others = [(judge, probabilities(pixels, judge)) for judge in self._judges if judge.num_classes]
+        apart = spreads(((m.picture.job.unit, m.picture.pixels) for m in made), self._model)
+        return [
+            self._identity(m.picture.job)
+            | self._picture(m)
+            | self._verdicts(m.picture.job, own[i], [(judge, p[i]) for judge, p in others])
+            | {"spread": apart.get(m.picture.job.unit)}
+            for i, m in enumerate(made)
+        ]
+
+    def _identity(self, job: Job) -> dict:
+        unit = job.unit
+        leaf = unit if isinstance(unit, Leaf) else Leaf("expression")
+        index = self._class(unit)
+        return self._common | {
+            "unit_id": unit_id(self._model.name, str(unit), self._common["recipe"], job.seed),
+            "layer": leaf.layer, "depth": self._depths.get(leaf.layer, len(self._depths)), "kind": leaf.kind,
+            "index": leaf.arguments[0] if leaf.arguments else -1, "unit": str(unit), "title": self._title(unit),
+            "class_name": "" if index is None else self._model.class_names[index],
+            "synset": "" if index is None or not self._synsets else self._synsets[index], "seed": job.seed,
+            "status": "ok", "error": "",
+        }  # fmt: skip
+
+    def _title(self, unit) -> str:
+        try:
+            return title(unit, self._model)
+        except (IndexError, LSDError):  # a class that is not there
+            return str(unit)
+
+    def _picture(self, made: Made) -> dict:
+        picture = made.picture
+        height, width = picture.pixels.shape[:2]
+        return {
+            "picture": pictures.webp(picture.pixels, self._task.quality),
+            "thumbnail": pictures.thumbnail(picture.pixels), "width": width, "height": height,
+            "status": picture.status, "score": _finite(picture.score), "fine_energy": fine_energy(picture.pixels),
+            "flat": flatness(picture.pixels), "trace": _thinned(picture.trace), "restarts": picture.restarts,
+            "steps": len(picture.trace), "batch": made.batch, "batch_size": made.batch_size, "batch_place": made.batch_place,
+            "pixels_sha256": pixels_sha256(picture.pixels), "seconds": picture.seconds,
+        }  # fmt: skip
+
+    def _verdicts(self, job: Job, own, others) -> dict:
+        index = self._class(job.unit)
+        alike = [p for judge, p in others if index is not None and judge.class_names == self._model.class_names]
+        return {
+            "own_top": None if own is None else _top(own, self._model),
+            "own_probability": None if own is None or index is None else own[index].item(),
+            "verifiers": [{"model": judge.name, "top": _top(p, judge)} for judge, p in others],
+            "agreement": sum(p.argmax().item() == index for p in alike) / len(alike) if alike else None,
+        }
+
+    def _class(self, unit) -> int | None:
+        """The class of the model that a unit stands for, if it is one."""
+        if not isinstance(unit, Leaf) or unit.kind not in CLASS_KINDS or unit.kind == "contrast":
+            return None
+        mine = unit.model in ("", self._model.name) and 0 <= unit.arguments[0] < self._model.num_classes
+        return unit.arguments[0] if mine else None
+
+
+def _top(p: torch.Tensor, model: ImageModel) -> list[dict]:
+    values, order = p.topk(min(_TOP, len(p)))
+    return [
+        {"index": i, "name": labels.short(model.class_names[i]), "probability": v}
+        for i, v in zip(order.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _thinned(trace: Sequence[float]) -> list[float | None]:
+    """At most `TRACE_POINTS`, the last among them."""
+    count = min(len(trace), TRACE_POINTS)
+    at = [round(i * (len(trace) - 1) / max(count - 1, 1)) for i in range(count)]
+    return [_finite(trace[i]) for i in at]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
