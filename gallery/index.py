@@ -66,7 +66,7 @@ def build(folder: str | Path) -> Built:
     try:
         with tempfile.TemporaryDirectory(prefix=".index-", dir=folder) as scratch:
             return _build(folder, Path(scratch))
-    except (OSError, duckdb.IOException, duckdb.OutOfMemoryException) as error:
+    except (OSError, duckdb.Error) as error:  # a full disk is an IOException here and a TransactionException there
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise LSDError(f"No index can be written to {folder}: {reason}.") from error
 

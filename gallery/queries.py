@@ -123,6 +123,7 @@ class Gallery:
     Attributes:
         rows: how many.
         origin: see above.
+        is_local: whether the shards lie in the folder, so that looking into one is no download.
 
     Raises:
         LSDError: there is no index and none can be made, or it is damaged or of another format.
@@ -131,6 +132,7 @@ class Gallery:
     def __init__(self, folder: str | Path, locate: Callable[[str], Path] | None = None, origin: str = ""):
         folder = Path(folder)
         self.origin = origin or f"The folder {folder}."
+        self.is_local = locate is None
         self._reader = Reader(locate or folder.joinpath)
         self._load(tables.read(_find_index(folder)))
 
@@ -139,6 +141,7 @@ class Gallery:
         """A gallery without rows; `origin` says why there are none."""
         gallery = cls.__new__(cls)
         gallery.origin = origin
+        gallery.is_local = True
         gallery._reader = Reader(Path)
         gallery._load(tables.empty())
         return gallery
@@ -341,7 +344,7 @@ class Gallery:
         return self._reader.thumbnails([(e.shard, e.row_group, e.unit_id) for e in entries])
 
     def same_class(self, entry: Entry) -> list[Entry]:
-        """The same class (by WordNet id or by name) in the other models: one row each, by the models' names.
+        """The same class (by WordNet id, or by name where one has none) in the other models: one row each, by model.
 
         Of several the one of the same kind is taken, then of the same recipe, then of the lowest seed.
         """
@@ -382,7 +385,7 @@ class Gallery:
         """Classes side by side: a row for each of `class_names`, in it a column for each of `models`.
 
         Args:
-            class_names: all synonyms, as `ClassHit.class_name` has them.
+            class_names: all synonyms, as `ClassHit.class_name` has them, or WordNet ids, where two classes share a name.
             recipe: the only one that counts; "" for any, the default one first.
 
         Returns:
@@ -391,8 +394,8 @@ class Gallery:
         return [self._compared(models, name, recipe) for name in class_names]
 
     def _compared(self, models: Sequence[str], class_name: str, recipe: str) -> list[Entry | None]:
-        synset = next((hit[1] for hit in self._class_models if hit[0] == class_name and hit[1]), "")
-        pictures = [one for one in self._of_class(class_name, synset) if recipe in ("", one.recipe)]
+        named = (hit[:2] for hit in self._class_models if class_name and class_name in hit[:2] and hit[1])
+        pictures = [one for one in self._of_class(*next(named, (class_name, ""))) if recipe in ("", one.recipe)]
         pictures.sort(key=lambda one: (one.kind != "class", one.recipe != DEFAULT, one.recipe, one.seed, one.n))
         first: dict[str, int] = {}
         for one in pictures:
@@ -408,7 +411,8 @@ class Gallery:
         classes = [
             number
             for number, (name, other, _) in enumerate(self._class_models)
-            if (class_name and name == class_name) or (synset and other == synset)
+            # Two ids are two classes, though both may be called crane.
+            if (synset and other == synset) or (class_name and name == class_name and not (synset and other))
         ]
         found = self._rows("SELECT n, seed, cell FROM rows WHERE class IN (SELECT unnest(?::INTEGER[]))", [classes])
         of_cell = [self._cells[name] for name in ("model", "kind", "recipe")]

@@ -72,7 +72,9 @@ class Lane:
     gif: bytes | None = None
     own: list[Verdict] = field(default_factory=list)
     others: list[list[Verdict]] = field(default_factory=list)  # of each verifier, of each picture
-    spread: float | None = None  # how far apart its own network finds the seeds' pictures, see `lsd.features.judge.spread`
+    spread: float | None = (
+        None  # how far apart its own network finds the seeds' pictures, see `lsd.features.judge.spread`
+    )
     readings: dict[str, float] = field(default_factory=dict)  # logit, log-odds and probability of the first picture
 
     @property

@@ -4,8 +4,9 @@ from importlib.util import find_spec
 
 import gradio as gr
 
-from lsd.ui import api, blocks, feature_texts
+from lsd.ui import api, blocks, feature_texts, gallery_style
 from lsd.ui.features_tab import FeaturesTab
+from lsd.ui.gallery_tab import GalleryTab
 from lsd.ui.mistakes_tab import MistakesTab
 from lsd.ui.saliency_tab import SaliencyTab
 
@@ -26,13 +27,16 @@ def build() -> gr.Blocks:
     with gr.Blocks(title="LSD", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         gr.Markdown(HEADER)
         with gr.Tabs() as tabs:
+            with gr.Tab("Gallery", id="gallery", elem_id="lsd-gallery-tab"):
+                gallery = GalleryTab()
             with gr.Tab("Saliency", id="saliency"):
                 saliency = SaliencyTab()
             with gr.Tab("Mistakes", id="mistakes"):
                 MistakesTab()
             with gr.Tab("Features", id="features"):
                 features = FeaturesTab()
-        saliency.restore(page)
+        gallery.restore(page)
+        saliency.restore(page, tabs)
         features.restore(page, tabs)
         api.register()
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4)
@@ -42,7 +46,7 @@ def launch_settings() -> dict:
     """What `launch` is given beside the address."""
     return {
         "theme": gr.themes.Soft(primary_hue="orange", secondary_hue="slate", neutral_hue="slate", font=_FONT),
-        "css": blocks.CSS + feature_texts.CSS,
+        "css": blocks.CSS + feature_texts.CSS + gallery_style.CSS,
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "mcp_server": find_spec("mcp") is not None,  # pip install "gradio[mcp]" adds the tools for MCP clients

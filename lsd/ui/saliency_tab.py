@@ -199,11 +199,11 @@ class SaliencyTab:
             api_visibility="private",
         )  # fmt: skip
 
-    def restore(self, page: gr.Blocks) -> None:
-        """When the page opens, read what to show from its address, and show it."""
+    def restore(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
+        """When the page opens with an address of this tab, show what it says."""
         controls_shown = [
             self.models, self.method, self.image, self.example, self.target, self.of, self.against, self.what, self.map.sign,
-            *self.settings,
+            *self.settings, tabs,
         ]  # fmt: skip
         page.load(_read_address, None, controls_shown, api_visibility="private", queue=False).then(
             None, None, None, js=_RUN_IF_ASKED
@@ -286,7 +286,13 @@ _WRITE_ADDRESS = """(models, method, example, target, of, against) => {
 
 _RUN_IF_ASKED = """() => {
   const query = new URLSearchParams(location.search);
-  if (query.has("model") && (query.get("tab") || "saliency") === "saliency") document.querySelector("#explain").click();
+  if (!query.has("model") || (query.get("tab") || "saliency") !== "saliency") return;
+  let tries = 0;  // the tab's buttons are there once it has been opened
+  const timer = setInterval(() => {
+    const button = document.querySelector("#explain");
+    if (button) setTimeout(() => button.click(), 500);
+    if (button || ++tries > 100) clearInterval(timer);
+  }, 100);
 }"""
 
 
@@ -309,6 +315,7 @@ def _read_address(request: gr.Request) -> list:
         gr.update(value=of[:200], visible=True) if of else gr.skip(),
         gr.update(value=against[:200], visible=True) if of and against else gr.skip(),
         *(_show_method(method) if method else [gr.skip()] * (2 + len(controls.SETTINGS))),
+        gr.update(selected="saliency") if models or query.get("tab") else gr.skip(),
     ]
 
 

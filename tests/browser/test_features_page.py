@@ -8,7 +8,7 @@ from lsd.features import ascent
 
 pytestmark = pytest.mark.browser
 
-PICTURE = "img[alt*='eature visualization']"
+PICTURE = ".lsd-picture img[alt*='eature visualization']"  # the gallery has some too
 
 
 def wait_for_status(tab, text):
@@ -24,7 +24,6 @@ def wait_for_pictures(tab, count):
 
 def open_tab(server, tab):
     tab.goto(server, wait_until="domcontentloaded")
-    tab.locator("#explain").wait_for()
     tab.get_by_role("tab", name="Features").click()
     tab.locator("#visualize").wait_for()
 

@@ -21,8 +21,14 @@ def wait_for_maps(tab, count):
     )
 
 
-def test_a_visitor_gets_a_map_with_one_click(server, tab):
+def open_tab(server, tab):
     tab.goto(server, wait_until="domcontentloaded")
+    tab.get_by_role("tab", name="Saliency").click()
+    tab.locator("#explain").wait_for()
+
+
+def test_a_visitor_gets_a_map_with_one_click(server, tab):
+    open_tab(server, tab)
     tab.locator("#explain").click()
     wait_for_status(tab, "Done in")
     wait_for_maps(tab, 3)
@@ -51,8 +57,7 @@ def test_the_overlay_changes_without_another_run(server, tab):
 def test_a_file_that_is_no_picture_gets_a_sentence(server, tab, tmp_path):
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nonsense" * 10)
-    tab.goto(server, wait_until="domcontentloaded")
-    tab.locator("#explain").wait_for()
+    open_tab(server, tab)
     tab.get_by_label("Clear").or_(tab.get_by_label("Remove")).first.click()
     tab.locator("input[type=file]").first.set_input_files(str(path))
     tab.wait_for_timeout(1000)
@@ -62,8 +67,7 @@ def test_a_file_that_is_no_picture_gets_a_sentence(server, tab, tmp_path):
 
 
 def test_the_keyboard_reaches_the_examples_and_the_button(server, tab):
-    tab.goto(server, wait_until="domcontentloaded")
-    tab.locator("#explain").wait_for()
+    open_tab(server, tab)
     reached = set()
     for _ in range(40):
         tab.keyboard.press("Tab")

@@ -1,0 +1,99 @@
+"""From a row of the gallery to where it can be had again: its recipe, its command line, the live tabs, a citation.
+
+A row may be anybody's, so nothing it says is trusted: what has another hash than it claims is no recipe of it.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from gallery.queries import Entry
+from lsd.errors import LSDError
+from lsd.features.recipes import DEFAULT, RECIPES, Recipe
+
+
+def recipe_of(row: Mapping[str, Any]) -> Recipe | None:
+    """The recipe of a whole row; None if it cannot be read, or has another hash than the row says."""
+    try:
+        recipe = Recipe.from_dict(json.loads(row["recipe_json"]))
+    except (LSDError, ValueError, TypeError, RecursionError):
+        return None
+    return recipe if recipe.hash == row["recipe_hash"] else None
+
+
+def settings(recipe: Recipe) -> tuple[str, dict[str, str]]:
+    """The shipped recipe that it comes from, and what differs, as `recipes.changed` takes it."""
+    candidates = [recipe.name] if recipe.name in RECIPES else [DEFAULT, *RECIPES]
+    changes = {name: _differences(RECIPES[name].to_dict(), recipe.to_dict()) for name in candidates}
+    base = min(changes, key=lambda name: len(changes[name]))
+    return base, changes[base]
+
+
+def _differences(base: Mapping, wanted: Mapping) -> dict[str, str]:
+    found = {}
+    for name, value in wanted.items():
+        if name == "name" or value == base[name]:
+            continue
+        if isinstance(value, dict) and isinstance(base[name], dict):
+            found |= {f"{name}.{key}": _text(part) for key, part in value.items() if part != base[name][key]}
+        else:
+            found[name] = _text(value)
+    return found
+
+
+def _text(value: Any) -> str:
+    """A setting as text, so that it is read as the same value again."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value)
+
+
+def command(entry: Entry, recipe: Recipe) -> str:
+    """The command line that makes a row's picture again, for a POSIX shell."""
+    base, changes = settings(recipe)
+    words = ["--model", entry.model, "--unit", entry.unit, "--recipe", base]
+    for name in ("steps", "size"):
+        if name in changes:
+            words += [f"--{name}", changes.pop(name)]
+    for name, value in changes.items():
+        words += ["--set", f"{name}={value}"]
+    words += ["--seed", str(entry.seed)]
+    return f"python -m lsd features {shlex.join(words)}"
+
+
+def live_address(entry: Entry, recipe: Recipe | None) -> str:
+    """The address at which the Features tab makes this unit live, at its own number of steps and pixels."""
+    base, changes = settings(recipe) if recipe else (DEFAULT, {})
+    pairs = [("tab", "features"), ("model", entry.model), ("unit", entry.unit), ("recipe", base)]
+    pairs += [("set", f"{name}={value}") for name, value in changes.items() if name not in ("steps", "size")]
+    return f"?{urlencode(pairs, safe='/:')}"
+
+
+def saliency_address(entry: Entry, *, by_index: bool = False) -> str:
+    """The address at which the Saliency tab explains this class to this model; "" for other units.
+
+    Args:
+        by_index: call the class by its index, because another has the same name.
+    """
+    if not entry.class_name:
+        return ""
+    of = str(entry.index) if by_index else entry.class_name
+    return f"?{urlencode([('tab', 'saliency'), ('model', entry.model), ('of', of)], safe='/:')}"
+
+
+def citation(entry: Entry) -> str:
+    """How to cite a row, as BibTeX; its id and the hash of its pixels say which picture is meant."""
+    title = entry.title.translate({ord(c): None for c in "{}\\"})
+    year = entry.created[:4] if entry.created[:4].isdecimal() else ""
+    lines = [
+        f"title = {{Feature visualization of {title} in {entry.model}}}",
+        "howpublished = {LSD gallery of feature visualizations}",
+        *([f"year = {{{year}}}"] if year else []),
+        f"note = {{{entry.unit_id}; weights {entry.weights_sha256[:12]}; pixels {entry.pixels_sha256[:12]}}}",
+    ]
+    return "@misc{lsd-gallery-" + entry.pixels_sha256[:8] + ",\n  " + ",\n  ".join(lines) + "\n}"
