@@ -178,9 +178,13 @@ def _tries(gallery: Gallery) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=4)
 def _wall(gallery: Gallery) -> tuple[Entry, ...]:
-    """The pictures of the front: of each model other ranks of its best, so that not all show the same class."""
+    """The pictures of the front: of each model other ranks of its best, so that not all show the same class.
+
+    The small demo models' shapes come in only where there is nothing else to be seen.
+    """
     most = FRONT_MODELS if gallery.is_local else FRONT_FAR
-    models = [name for name, _ in sorted(gallery.models(), key=lambda pair: -pair[1])[:most]]
+    models = [name for name, _ in sorted(gallery.models(), key=lambda pair: -pair[1])]
+    models = ([name for name in models if not name.startswith("demo:")] or models)[:most]
     each = -(-PAGE // len(models))
     columns = []
     for place, model in enumerate(models):
