@@ -5,6 +5,7 @@ An engine takes tasks and yields their outcomes as they come. Scheduling is the 
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -65,7 +66,7 @@ def in_processes(tasks: Sequence[Task], url: str, workers: int, again: bool = Fa
 
 def _lost(task: Task) -> Outcome:
     sentence = f"The process that made it died {_TRIES} times; is there enough memory? --batch-size 1 takes less."
-    return Outcome(task.hash, 0, ((task.hash, sentence),))
+    return Outcome(task.hash, 0, ((task.title, sentence),))
 
 
 def _enter_worker(places, end, workers: int) -> None:
@@ -113,6 +114,9 @@ def on_ray(
     except ImportError as error:
         raise LSDError('The engine “ray” needs Ray; install it with pip install "ray>=2.50".') from error
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    nobody = f"There is no Ray cluster at {address}; start one with ray start --head."
+    if not _answers(address):  # Ray itself would wait for a minute, and then end this process
+        raise LSDError(nobody)
     try:
         ray.init(
             address=address, runtime_env=_runtime_env(), log_to_driver=False, logging_level="ERROR",
@@ -121,7 +125,7 @@ def on_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address == "local":
             raise LSDError(f"Ray cannot be started here: {one_sentence(error)}.") from error
-        raise LSDError(f"There is no Ray cluster at {address}; start one with ray start --head.") from error
+        raise LSDError(nobody) from error
     try:
         needs, cluster = _shares([node["Resources"] for node in ray.nodes() if node["Alive"]])
         limit = workers or cluster * _AHEAD
@@ -144,6 +148,18 @@ def on_ray(
                     yield _lost(task)
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+    """Whether anybody listens at a cluster's address; True for a word, such as “auto”, that Ray itself looks up."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return True
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def _runtime_env() -> dict:

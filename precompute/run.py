@@ -25,7 +25,7 @@ class Report:
 
     Attributes:
         pictures, reused: rows there are now, and how many of them were there before.
-        failures: (unit_id or a task's hash, sentence).
+        failures: (unit_id or a task's title, sentence).
         seconds: altogether; `ascent`: inside the gradient ascents, summed over the workers.
     """
 
@@ -83,6 +83,7 @@ def run(
         for outcome in _outcomes(missing, storage.url, engine, address, workers, again):
             report.add(outcome)
             told(outcome)
+    storage.clean()  # of workers that were killed meanwhile
     if storage.local:
         from gallery.index import build
 
@@ -139,8 +140,8 @@ def _progress(plan: Plan, report: Report) -> Iterator:
     from lsd.progress import listening
 
     with tqdm(
-        total=plan.pictures, initial=report.pictures, unit="picture", desc="pictures", mininterval=0.5,
-        disable=not sys.stderr.isatty(), smoothing=0.05,
+        total=plan.pictures, initial=report.pictures, unit="picture", desc="pictures", smoothing=0.05,
+        mininterval=0.5 if sys.stderr.isatty() else 30,  # a log wants no more
     ) as bar:  # fmt: skip
         sizes = {task.hash: task.pictures for task in plan.tasks}
         done, task_size = report.pictures, max(sizes.values(), default=0)
@@ -151,8 +152,8 @@ def _progress(plan: Plan, report: Report) -> Iterator:
         def told(outcome: Outcome) -> None:
             nonlocal done
             done += sizes[outcome.task]
+            bar.set_postfix(failed=len(report.failures), refresh=False)
             bar.update(done - bar.n)
-            bar.set_postfix(failed=len(report.failures))
 
         with listening(within):
             yield told

@@ -119,7 +119,7 @@ class Storage:
         return sorted(f"{folder}/{name}" for name in found if name.endswith(suffix) and not name.startswith("."))
 
     def clean(self) -> int:
-        """Remove temporary files whose process is dead; how many. For the beginning of a run."""
+        """Remove temporary files whose process is dead; how many. For the beginning and the end of a run."""
         removed = 0
         with self._answering():
             found = self._fs.find(self._root, withdirs=False, detail=True)
@@ -134,7 +134,7 @@ class Storage:
         *_, process, _, _ = name.split(".")
         host = socket.gethostname()
         if process.isdecimal() and f".{host}.{process}." in name:
-            return int(process) == os.getpid() or not _alive(int(process))  # nothing of ours is under way yet
+            return int(process) == os.getpid() or not _alive(int(process))  # nothing of ours is under way
         modified = info.get("mtime") or info.get("LastModified") or info.get("created") or 0
         modified = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
         return time.time() - modified > _STALE

@@ -47,6 +47,12 @@ class Task:
         return len(self.units) * len(self.seeds)
 
     @property
+    def title(self) -> str:
+        """What people call it: the model, the units, the recipe."""
+        units = self.units[0] if len(self.units) == 1 else f"{self.units[0]} to {self.units[-1]}"
+        return f"{self.model}, {units}, {self.recipe.name}"
+
+    @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits."""
         values = self.to_dict() | {"recipe": self.recipe.hash, "name": self.recipe.name, "format": FORMAT}

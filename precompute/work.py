@@ -25,7 +25,7 @@ from lsd.features.units import CLASS_KINDS, Leaf, check, parse, title
 from lsd.layers import list_layers
 from lsd.models import ImageModel, get_model
 from lsd.provenance import environment
-from precompute.storage import Storage, StorageError, sha256
+from precompute.storage import Storage, sha256
 from precompute.tasks import Task
 
 _TOP = 5
@@ -38,7 +38,7 @@ class Outcome:
     Attributes:
         task: its hash.
         pictures: rows that are there now: none if all of it failed.
-        failures: (unit_id, sentence) of rows without a picture, or one with the task's hash if all of it failed.
+        failures: (unit_id, sentence) of rows without a picture, or one with the task's title if all of it failed.
         ascent: seconds inside the gradient ascent.
         seconds: altogether.
         reused: whether the rows were there already.
@@ -79,10 +79,8 @@ def run_task(task: Task, url: str, again: bool = False) -> Outcome:
         return before
     try:
         rows, ascent = make_rows(task)
-    except StorageError:
-        raise
     except Exception as error:  # a model that cannot be loaded, a device that gives up: the other tasks go on
-        return Outcome(task.hash, 0, ((task.hash, one_sentence(error)),), 0, time.perf_counter() - started)
+        return Outcome(task.hash, 0, ((task.title, one_sentence(error)),), 0, time.perf_counter() - started)
     data = shards.table_bytes(shards.to_table(rows))
     storage.put(task.shard, data, lambda stored: shards.check(stored, len(rows)))
     failures = tuple((row["unit_id"], row["error"]) for row in rows if row["status"] == "failed")

@@ -1,0 +1,106 @@
+"""From settings to tasks: models, units, and what cannot be done."""
+
+import re
+
+import pytest
+
+from lsd.errors import LSDError
+from lsd.features.recipes import LUCID
+from lsd.models import get_model
+from precompute import plan as planning
+from precompute.plan import bytes_of, make_plan, matching, seconds_of
+from precompute.settings import read
+
+
+def test_a_wildcard_stands_for_models_here_and_of_timm():
+    assert set(matching("demo:*")) == {"demo:resnet", "demo:vit", "demo:convnext", "demo:shortcut"}
+    assert "resnet50.a1_in1k" in matching("resnet50.a*")
+    assert matching("demo:vi?") == ["demo:vit"] and matching("whatever") == ["whatever"]
+
+
+def test_models_of_ones_own_are_matched_too(small_model):
+    small_model("mine.first")
+    assert matching("mine.*") == ["mine.first"]
+
+
+def test_a_wildcard_without_a_match_says_so():
+    with pytest.raises(LSDError, match=r"No model matches nosuch_\*"):
+        matching("nosuch_*")
+
+
+def test_a_folder_of_this_machine_is_refused():
+    with pytest.raises(LSDError, match="which nobody else could name; put it under LSD_MODEL_PATH"):
+        matching("local-dir:/models/mine")
+
+
+def test_tasks_are_made_model_by_model_recipe_by_recipe(plan_of, monkeypatch):
+    monkeypatch.setattr(planning, "UNITS", 2)
+    plan = plan_of("class:0-2", models=["demo:resnet", "demo:vit"], recipe=["lucid", "none"], seeds=3)
+    assert [(t.model, t.recipe.name, t.units) for t in plan.tasks] == [
+        (model, recipe, units)
+        for model in ("demo:resnet", "demo:vit")
+        for recipe in ("lucid", "none")
+        for units in (("class/0", "class/1"), ("class/2",))
+    ]
+    assert plan.pictures == 3 * 3 * 4 and not plan.problems
+    assert all(task.seeds == (0, 1, 2) for task in plan.tasks)
+    assert plan.tasks[0].weights_sha256 == get_model("demo:resnet").identity.sha256
+
+
+def test_a_unit_asked_for_twice_is_made_once(plan_of):
+    (task,) = plan_of("class:0-2", "class:2,1", "class/triangle", "class/0").tasks
+    assert len(task.units) == len(set(task.units))
+
+
+def test_no_model_judges_its_own_pictures(plan_of):
+    plan = plan_of("class:0", models=["demo:resnet", "demo:vit"], verifiers=["demo:resnet", "demo:vit"])
+    assert [[name for name, _ in task.verifiers] for task in plan.tasks] == [["demo:vit"], ["demo:resnet"]]
+    assert plan.tasks[0].verifiers[0][1] == get_model("demo:vit").identity.sha256
+
+
+def test_a_unit_of_several_models_makes_them_part_of_the_task(plan_of):
+    (task,) = plan_of("class/0 + demo:vit::class/0", "class/1 + demo:resnet::class/0").tasks
+    assert task.others == (("demo:vit", get_model("demo:vit").identity.sha256),)
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"models": ["demo:nosuch", "demo:resnet"]}, "There is no model demo:nosuch"),
+    ({"models": ["nosuch_*", "demo:resnet"]}, "No model matches nosuch_"),
+    ({"units": ["class:0", "class:999"]}, "demo:resnet: Class 999 is out of range"),
+    ({"units": ["class:0", "layer9:channels"]}, "demo:resnet: .*has no layer"),
+    ({"units": ["class:0", "layer3/inversion"]}, "layer3/inversion needs a photo, which rows cannot carry"),
+    ({"units": ["class:0", "class/0 + demo:vit::class/999"]}, "demo:resnet: Class 999 is out of range"),
+    ({"units": ["class:0", "class/0 + demo:nosuch::class/1"]}, "demo:resnet: There is no model demo:nosuch"),
+    ({"verifiers": ["demo:nosuch"]}, "There is no model demo:nosuch"),
+])  # fmt: skip
+def test_what_cannot_be_done_is_told_and_the_rest_is_planned(plan_of, values, words):
+    plan = plan_of(*values.pop("units", ["class:0"]), **values)
+    (task,) = plan.tasks
+    assert task.units == ("class/0",)
+    (problem,) = plan.problems
+    assert re.search(words, problem)
+
+
+def test_one_model_under_two_names_is_made_once(plan_of, monkeypatch):
+    monkeypatch.setattr(planning, "get_model", lambda name: get_model("demo:resnet"))
+    assert len(plan_of("class:0", models=["demo:resnet", "resnet"]).tasks) == 1
+
+
+def test_every_model_is_told_before_it_is_loaded():
+    heard = []
+    make_plan(read({"models": ["demo:resnet"], "units": ["class:0"], "verifiers": ["demo:vit"]}), heard.append)
+    assert heard == ["demo:vit", "demo:resnet"]
+
+
+def test_the_cost_of_a_plan_is_measured(plan_of):
+    small, large = (plan_of("class:0-3", steps=steps, size=size).tasks for steps, size in ((4, 48), (400, 96)))
+    assert 0 < bytes_of(small[0]) < bytes_of(large[0]) == bytes_of(plan_of("class:0-3").tasks[0])  # the model's own 96
+    assert 0 < seconds_of(small) < seconds_of(large)
+
+
+def test_the_cost_of_units_of_several_models_is_measured(plan_of):
+    assert seconds_of(plan_of("class/0 + demo:vit::class/0").tasks) > 0
+
+
+def test_the_default_recipe_is_lucids():
+    assert make_plan(read({"models": ["demo:resnet"], "units": ["class:0"]})).tasks[0].recipe == LUCID

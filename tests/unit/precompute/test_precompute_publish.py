@@ -1,0 +1,254 @@
+"""A run's folder as a data set: put together, opened by `datasets`, and sent to the Hub."""
+
+import io
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from datasets import load_dataset
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from PIL import Image
+
+from gallery import shards
+from gallery.index import ORDER, find_shards
+from gallery.schema import HEAVY, SCHEMA
+from lsd.errors import LSDError
+from precompute import publish as publishing
+from precompute.publish import assemble, licence, upload
+from precompute.run import run
+
+
+@pytest.fixture(scope="module")
+def run_of_two(plan_of, tmp_path_factory):
+    """Two models and recipes, with classes and channels, in the order in which a run makes them."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    plan = plan_of(
+        "class:3,1", "layer2:channels:3", models=["demo:vit", "demo:resnet"], recipe=["none", "lucid"], steps=1
+    )
+    assert len(plan.problems) == 1  # a transformer has no layer2
+    run(plan, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(run_of_two, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published") / "set"
+    assert assemble(run_of_two, "user/name", folder) == 14
+    return folder
+
+
+def test_shards_are_few_and_in_browsing_order(published):
+    paths = find_shards(published)
+    assert [path.relative_to(published).as_posix() for path in paths] == [
+        "data/demo_resnet/00000.parquet", "data/demo_vit/00000.parquet",
+    ]  # fmt: skip
+    rows = [row for path in paths for row in shards.read_rows(path)]
+    assert [tuple(row[name] for name in ORDER) for row in rows] == sorted(
+        tuple(row[name] for name in ORDER) for row in rows
+    )
+
+
+def test_rows_are_those_of_the_run(published, run_of_two):
+    one, other = (
+        {row["unit_id"]: row for path in find_shards(folder) for row in shards.read_rows(path)}
+        for folder in (published, run_of_two)
+    )
+    assert len(one) == 14 and one == other
+
+
+def test_the_folder_opens_with_datasets(published, tmp_path):
+    rows = load_dataset(str(published), split="train", cache_dir=str(tmp_path))
+    assert rows.num_rows == 14 and set(rows.column_names) == set(SCHEMA.names)
+    assert isinstance(rows[0]["picture"], Image.Image) and rows[0]["picture"].size == (96, 96)
+    assert rows[0]["own_top"][0]["name"] and isinstance(rows[0]["trace"][0], float)
+    index = load_dataset(str(published), "index", split="train", cache_dir=str(tmp_path))
+    assert index.num_rows == 14 and set(index.column_names).isdisjoint(HEAVY) and "shard" in index.column_names
+    assert index["unit_id"] == rows["unit_id"]
+
+
+def test_the_folder_streams_with_columns_and_filters(published):
+    stream = load_dataset(
+        str(published), split="train", streaming=True, columns=["unit_id", "title", "picture"],
+        filters=[("model", "==", "demo:vit"), ("kind", "==", "class")],
+    )  # fmt: skip
+    rows = list(stream)
+    assert len(rows) == 4 and all(row.keys() == {"unit_id", "title", "picture"} for row in rows)
+    assert all(row["unit_id"].startswith("demo:vit/class/") and row["picture"].size == (96, 96) for row in rows)
+    assert len(list(load_dataset(str(published), "index", split="train", streaming=True))) == 14
+
+
+def test_the_runs_own_folder_opens_and_streams_as_well(run_of_two, tmp_path):
+    assert load_dataset(str(run_of_two), split="train", cache_dir=str(tmp_path)).num_rows == 14
+    stream = load_dataset(
+        str(run_of_two), split="train", streaming=True, columns=["unit_id"], filters=[("layer", "==", "layer2")]
+    )
+    assert len(list(stream)) == 6
+
+
+def test_the_card_says_what_is_in_it(published):
+    text = (published / "README.md").read_text()
+    about = yaml.safe_load(text.split("---")[1])
+    assert about["license"] == "apache-2.0" and about["size_categories"] == ["n<1K"]
+    assert [config["config_name"] for config in about["configs"]] == ["default", "index"]
+    assert "| demo:resnet | resnet | apache-2.0 | 10 |" in text and "| demo:vit | vit | apache-2.0 | 4 |" in text
+    assert 'load_dataset("user/name"' in text and "# name" in text and "lucid-" in text and "channel, class" in text
+
+
+def test_rows_of_one_unit_are_published_once_the_last_ones(plan_of, tmp_path):
+    folder = tmp_path / "run"
+    run(plan_of("class:0-2"), str(folder))
+    (path,) = find_shards(folder)
+    rows = shards.read_rows(path)
+    older = [row | {"created": "2020-01-01T00:00:00+00:00", "title": "old"} for row in rows]
+    newer = [row | {"created": "2999-01-01T00:00:00+00:00", "title": "new"} for row in rows[:1]]
+    for name, added in (("a", newer), ("zz", older)):
+        path.with_name(f"{name}.parquet").write_bytes(shards.table_bytes(shards.to_table(added)))
+    assert assemble(folder, "user/name", tmp_path / "set") == 3
+    (path,) = find_shards(tmp_path / "set")
+    assert [row["title"] for row in shards.read_rows(path)] == ["new", rows[1]["title"], rows[2]["title"]]
+
+
+def test_large_models_are_cut_into_several_files(run_of_two, tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing, "SHARD_BYTES", 3_000)
+    assemble(run_of_two, "user/name", tmp_path / "set")
+    paths = sorted((tmp_path / "set" / "data" / "demo_resnet").iterdir())
+    assert len(paths) > 1 and [path.name for path in paths] == [f"{i:05}.parquet" for i in range(len(paths))]
+    assert sum(pq.read_metadata(path).num_rows for path in paths) == 10
+    assert all(sum(len(row["picture"]) for row in shards.read_rows(path)) <= 3_000 for path in paths)
+
+
+def test_rows_without_a_picture_are_published_and_counted(finished_run, tmp_path):
+    (path,) = find_shards(finished_run)
+    rows = shards.read_rows(path)
+    rows[0] |= {"status": "failed", "error": "It broke.", "picture": None, "thumbnail": None}
+    path.write_bytes(shards.table_bytes(shards.to_table(rows)))
+    assert assemble(finished_run, "user/name", tmp_path / "set") == 10
+    assert "1 rows have no picture" in (tmp_path / "set" / "README.md").read_text()
+
+
+def test_an_older_data_set_is_replaced(finished_run, run_of_two, tmp_path):
+    output = tmp_path / "set"
+    assemble(run_of_two, "user/name", output)
+    assert assemble(finished_run, "user/name", output) == 10
+    assert {path.parent.name for path in find_shards(output)} == {"demo_resnet"}
+
+
+@pytest.mark.parametrize("instant", ["README.md", "data", "index.parquet"])
+def test_what_a_killed_publication_left_is_replaced(finished_run, tmp_path, monkeypatch, instant):
+    class Killed(BaseException):
+        pass
+
+    put = publishing.Storage.put
+
+    def dying(self, path, data, *check):
+        if path.startswith(instant):
+            raise Killed
+        put(self, path, data, *check)
+        if path.startswith("data"):
+            (tmp_path / "set" / ".index-left").mkdir(exist_ok=True)
+
+    def killed(folder):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing.Storage, "put", dying)
+        patch.setattr(publishing, "build", killed)
+        with pytest.raises(Killed):
+            assemble(finished_run, "user/name", tmp_path / "set")
+    assert assemble(finished_run, "user/name", tmp_path / "set") == 10
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {"README.md", "data", "index.parquet"}
+
+
+@pytest.mark.parametrize("what", ["a photo", "another data set", "a file", "the run itself"])
+def test_a_folder_that_holds_something_else_is_refused(finished_run, tmp_path, what):
+    output = tmp_path / "set"
+    if what == "a file":
+        output.write_text("mine")
+    elif what == "the run itself":
+        output = finished_run
+    else:
+        (output / "data").mkdir(parents=True)
+        (output / "data" / "mine.parquet").write_text("mine")
+        if what == "another data set":
+            (output / "README.md").write_text("---\npretty_name: My own\n---\n")
+    with pytest.raises(LSDError, match="holds something else; give an empty folder"):
+        assemble(finished_run, "user/name", output)
+    assert (
+        what == "the run itself"
+        or next(p for p in (output, output / "data/mine.parquet") if p.is_file()).read_text() == "mine"
+    )
+    assert find_shards(finished_run)
+
+
+def test_where_there_are_no_pictures_there_is_nothing_to_publish(tmp_path):
+    with pytest.raises(LSDError, match="There are no pictures in"):
+        assemble(tmp_path, "user/name", tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_damaged_shard_is_named(finished_run, tmp_path):
+    (path,) = find_shards(finished_run)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(LSDError, match=f"{path.name} is no whole parquet file"):
+        assemble(finished_run, "user/name", tmp_path / "set")
+
+
+def test_licences_are_looked_up(small_model):
+    assert licence("demo:vit") == "apache-2.0" and licence("resnet50.a1_in1k") == "apache-2.0"
+    assert licence("vit_base_patch16_224.mae") == "cc-by-nc-4.0" and licence("no_such_model") == "not stated"
+    small_model("mine", license="mit")
+    assert licence("mine") == "mit"
+    small_model("silent")
+    assert licence("silent") == "not stated"
+
+
+def answering(code):
+    """What the Hub's client raises for a status."""
+    response = httpx.Response(code, request=httpx.Request("POST", "https://huggingface.co"))
+    return HfHubHTTPError(f"{code} Error:\n what it says", response=response)
+
+
+@pytest.mark.parametrize("error, words", [
+    (LocalTokenNotFoundError("no token"), "You are not logged in to the Hugging Face Hub; run hf auth login"),
+    (answering(401), "user/name could not be published: log in with hf auth login; run the same command again"),
+    (answering(403), "could not be published: the Hub said: 403 Error: what it says"),
+    (httpx.ConnectError("no route"), r"the Hub is out of reach \(ConnectError\); run the same command again"),
+    (OSError("no network"), r"the Hub is out of reach \(OSError\)"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", ["create_repo", "upload_folder"])
+def test_what_goes_wrong_on_the_hub_is_one_sentence(published, monkeypatch, error, words, method):
+    def fail(self, *arguments, **settings):
+        raise error
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *arguments, **settings: None)
+    monkeypatch.setattr(HfApi, method, fail)
+    with pytest.raises(LSDError, match=words) as caught:
+        upload(published, "user/name")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_no_repository_can_have_is_refused(published):
+    with pytest.raises(LSDError, match="“no such name” is not the name of a repository on the Hub; write user/name"):
+        upload(published, "no such name")
+
+
+def test_the_whole_folder_is_sent_and_what_is_gone_is_deleted_there(published, monkeypatch):
+    sent = {}
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo, **settings: sent.update(created=(repo, settings)))
+
+    def upload_folder(self, **settings):
+        sent.update(settings)
+        return "https://huggingface.co/datasets/user/name/commit/1"
+
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
+    assert upload(published, "user/name").startswith("https://huggingface.co/datasets/user/name")
+    assert sent["created"] == ("user/name", {"repo_type": "dataset", "exist_ok": True})
+    assert sent["folder_path"] == published and sent["repo_type"] == "dataset" and sent["delete_patterns"] == "data/*"
+
+
+def test_pictures_in_the_data_set_are_webp(published):
+    row = shards.read_rows(find_shards(published)[0])[0]
+    with Image.open(io.BytesIO(row["picture"])) as image:
+        assert image.format == "WEBP"

@@ -1,0 +1,290 @@
+"""Files are there whole or not at all, on a disk and in a bucket."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+import precompute
+from gallery.shards import ShardError
+from precompute.storage import Storage, StorageError, sha256
+
+HOST = socket.gethostname()
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def storage(request, tmp_path) -> Storage:
+    return Storage(str(tmp_path / "run") if request.param == "disk" else f"memory://{uuid.uuid4().hex}/run")
+
+
+def everything(storage: Storage) -> list[str]:
+    """Names of all files, temporary ones too."""
+    return sorted(path.rpartition("/")[2] for path in storage._fs.find(storage._root))
+
+
+def test_what_was_put_is_got(storage):
+    storage.put("data/model/a.parquet", b"one")
+    assert storage.get("data/model/a.parquet") == b"one" and storage.size("data/model/a.parquet") == 3
+    storage.put("data/model/a.parquet", b"other")
+    assert storage.get("data/model/a.parquet") == b"other"
+    assert everything(storage) == ["a.parquet"]
+
+
+def test_what_is_not_there_is_none(storage):
+    assert storage.get("a") is None and storage.size("a") is None
+    assert storage.names("plans", ".json") == [] and storage.clean() == 0
+
+
+def test_names_are_sorted_and_leave_out_unfinished_files(storage):
+    for name in ("b.json", "a.json", ".c.json", ".d.json.host.1.ab.tmp", "e.txt"):
+        storage.put(f"plans/{name}", b"")
+    storage.put("plans/deeper/f.json", b"")
+    assert storage.names("plans", ".json") == ["plans/a.json", "plans/b.json"]
+
+
+def test_what_the_check_refuses_leaves_no_trace(storage):
+    storage.put("a", b"old")
+
+    def refuse(stored):
+        assert stored == b"new"
+        raise ShardError("No good.")
+
+    with pytest.raises(ShardError):
+        storage.put("a", b"new", refuse)
+    assert storage.get("a") == b"old" and everything(storage) == ["a"]
+
+
+def test_bytes_that_come_back_changed_are_refused(storage, monkeypatch):
+    monkeypatch.setattr(storage._fs, "cat_file", lambda path: b"other")
+    with pytest.raises(StorageError, match=r"came back from .* with other bytes"):
+        storage.put("a", b"bytes")
+    assert everything(storage) == []
+
+
+def test_readers_never_see_a_part(tmp_path):
+    storage, sizes, stop = Storage(str(tmp_path)), set(), threading.Event()
+    storage.put("a", bytes(1_000_000))
+
+    def read():
+        while not stop.is_set():
+            sizes.add((tmp_path / "a").stat().st_size)
+            sizes.add(len(storage.get("a")))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(60):
+        storage.put("a", bytes(1_000_000 * (1 + i % 2)))
+    stop.set()
+    reader.join()
+    assert sizes <= {1_000_000, 2_000_000}
+
+
+def test_bytes_are_forced_onto_the_disk_before_the_name_and_the_name_afterwards(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def forced(handle):
+        events.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file")
+        fsync(handle)
+
+    def renamed(old, new):
+        events.append("name")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", forced)
+    monkeypatch.setattr(os, "replace", renamed)
+    Storage(str(tmp_path)).put("a", b"bytes")
+    assert events == ["file", "name", "folder"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path, monkeypatch, code):
+    storage = Storage(str(tmp_path))
+    storage.put("a", b"old")
+
+    def full(handle):
+        raise OSError(code, "full")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"There is no room left in .*: make some, and run the same command again"):
+        storage.put("a", b"new")
+    assert storage.get("a") == b"old" and everything(storage) == ["a"]
+
+
+def test_a_disk_that_really_fills_up_leaves_what_was_there(tmp_path):
+    """The kernel itself refuses the last bytes, here by a limit on the size of files."""
+    code = (
+        "import resource, sys\n"
+        "from precompute.storage import Storage, StorageError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "storage = Storage(sys.argv[1])\n"
+        "storage.put('a', bytes(40_000))\n"
+        "try:\n"
+        "    storage.put('a', bytes(60_000))\n"
+        "except StorageError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    root = Path(precompute.__file__).parents[1]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    assert "There is no room left in" in made.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").stat().st_size == 40_000
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    storage = Storage(str(tmp_path / "run"))
+    for action in (
+        lambda: storage.put("a", b""),
+        lambda: storage.get("a"),
+        lambda: storage.size("a"),
+        lambda: storage.names("a", ""),
+    ):
+        with pytest.raises(StorageError, match=r"run cannot be used \(.+\): mend that, and run the same"):
+            action()
+
+
+def test_whatever_a_buckets_client_raises_is_a_sentence(monkeypatch):
+    class ClientError(Exception):
+        pass
+
+    def down(*arguments, **keywords):
+        raise ClientError("An error occurred\n(503) SlowDown.")
+
+    storage = Storage(f"memory://{uuid.uuid4().hex}")
+    storage.put("a", b"old")
+    for method in ("pipe_file", "cat_file", "info", "ls", "find"):
+        monkeypatch.setattr(storage._fs, method, down)
+    for action in (
+        lambda: storage.put("a", b"new"),
+        lambda: storage.get("a"),
+        lambda: storage.size("a"),
+        lambda: storage.names("a", ""),
+        storage.clean,
+    ):
+        with pytest.raises(StorageError, match=r"cannot be used \(An error occurred \(503\) SlowDown\)"):
+            action()
+
+
+def test_a_defect_of_the_program_is_no_matter_of_the_disk(tmp_path):
+    with pytest.raises(TypeError):
+        Storage(str(tmp_path)).put("a", "text instead of bytes")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bucket_that_fails_while_renaming_keeps_what_was_there(monkeypatch):
+    storage = Storage(f"memory://{uuid.uuid4().hex}")
+    storage.put("a", b"old")
+
+    def lost(*arguments, **keywords):
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(storage._fs, "mv", lost)
+    with pytest.raises(StorageError, match="gone"):
+        storage.put("a", b"new")
+    assert storage.get("a") == b"old" and everything(storage) == ["a"]
+
+
+def test_another_writers_files_are_seen_at_once():
+    name = uuid.uuid4().hex
+    ours, theirs = Storage(f"memory://{name}"), Storage(f"memory://{name}")
+    assert ours.names("plans", ".json") == []
+    theirs.put("plans/a.json", b"")
+    assert ours.names("plans", ".json") == ["plans/a.json"] and ours.size("plans/a.json") == 0
+
+
+def test_temporary_files_of_dead_processes_are_removed_and_no_others(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    living = os.getppid()
+    names = {
+        f".a.{HOST}.{dead.pid}.0a.tmp": False,
+        f".a.b.parquet.{HOST}.{dead.pid}.0b.tmp": False,
+        f".a.{HOST}.{os.getpid()}.0c.tmp": False,  # nothing of ours is under way when a run begins
+        f".a.{HOST}.{living}.0d.tmp": True,
+        f".a.elsewhere.{dead.pid}.0e.tmp": True,  # a process of another machine, not a day old
+        ".hidden": True,
+        "a.tmp": True,
+    }
+    (tmp_path / "data").mkdir()
+    for name in names:
+        (tmp_path / "data" / name).touch()
+    old = tmp_path / f".a.elsewhere.{dead.pid}.0f.tmp"
+    old.touch()
+    os.utime(old, (time.time() - 2 * 86400,) * 2)
+    assert Storage(str(tmp_path)).clean() == 4
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {name for name, stays in names.items() if stays}
+    assert not old.exists()
+
+
+def test_temporary_files_of_a_process_of_somebody_else_stay(tmp_path, monkeypatch):
+    def forbidden(process, signal):
+        raise PermissionError
+
+    (tmp_path / f".a.{HOST}.12345.0a.tmp").touch()
+    monkeypatch.setattr(os, "kill", forbidden)
+    assert Storage(str(tmp_path)).clean() == 0
+
+
+def test_old_temporary_files_in_a_bucket_are_removed(monkeypatch):
+    storage = Storage(f"memory://{uuid.uuid4().hex}")
+    storage.put("data/.a.elsewhere.12.0a.tmp", b"")
+    assert storage.clean() == 0
+    later = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert storage.clean() == 1 and everything(storage) == []
+
+
+def test_what_cannot_be_removed_is_left_for_later(tmp_path, monkeypatch):
+    storage = Storage(str(tmp_path))
+
+    def refuse(path):
+        raise PermissionError
+
+    monkeypatch.setattr(storage._fs, "rm_file", refuse)
+    storage.put("a", b"")
+    with pytest.raises(ShardError):
+        storage.put("b", b"", lambda stored: (_ for _ in ()).throw(ShardError("no")))
+    assert len(everything(storage)) == 2
+
+
+@pytest.mark.parametrize("name", ["runs [1]", "what?", "a*b", "it's", "ünïcode"])
+def test_folders_may_have_any_name(tmp_path, name):
+    storage = Storage(str(tmp_path / name))
+    storage.put("plans/a.json", b"{}")
+    assert storage.names("plans", ".json") == ["plans/a.json"] and (tmp_path / name / "plans/a.json").is_file()
+
+
+def test_a_folder_is_the_same_wherever_a_worker_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Storage("run").url == str(tmp_path / "run") and Storage("run").folder == tmp_path / "run"
+
+
+def test_a_url_that_nothing_here_can_open_is_a_sentence(monkeypatch):
+    with pytest.raises(StorageError, match="nosuch://bucket/run cannot be opened: Protocol not known"):
+        Storage("nosuch://bucket/run")
+
+    def missing(*arguments, **keywords):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", missing)
+    with pytest.raises(StorageError, match="s3://bucket/run cannot be opened: Install s3fs"):
+        Storage("s3://bucket/run")
+
+
+def test_a_bucket_is_no_folder_of_this_machine():
+    with pytest.raises(StorageError, match="is not a folder of this machine; copy it here first"):
+        _ = Storage("memory://run").folder
+    assert isinstance(Storage("memory://run")._fs, MemoryFileSystem)
+
+
+def test_hashes_are_those_of_the_sha256sum_command():
+    assert sha256(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
