@@ -104,11 +104,11 @@ def licence(model: str) -> str:
         stated = config.get("license") or (config.get("pretrained_cfg") or {}).get("license")
         if stated:
             return stated
-    if timm.is_model(model.partition(".")[0]):
-        found = timm.get_pretrained_cfg(model, allow_unregistered=True)
-        if found is not None and found.license:
-            return found.license
-    return "not stated"
+    try:
+        found = timm.get_pretrained_cfg(model)
+    except RuntimeError:  # a tag that timm does not know: a model of somebody's own
+        found = None
+    return (found and found.license) or "not stated"
 
 
 def upload(folder: Path, repo: str) -> str:

@@ -198,6 +198,7 @@ def test_a_damaged_shard_is_named(finished_run, tmp_path):
 def test_licences_are_looked_up(small_model):
     assert licence("demo:vit") == "apache-2.0" and licence("resnet50.a1_in1k") == "apache-2.0"
     assert licence("vit_base_patch16_224.mae") == "cc-by-nc-4.0" and licence("no_such_model") == "not stated"
+    assert licence("resnet50.a_tag_of_my_own") == "not stated"
     small_model("mine", license="mit")
     assert licence("mine") == "mit"
     small_model("silent")
