@@ -37,10 +37,16 @@ def _deadly(function, step, last: int):
 
 def _main(command, log, calls=None) -> None:
     """In a process of its own: the command with tiny tasks; at step `calls` of its writing it kills itself."""
+    import torch
+
     import precompute.plan
     from precompute.__main__ import main
 
     os.setsid()
+    # Rows are compared, so every run has the same number of threads, with workers or without.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and its children, ignore it
     sys.stdout = sys.stderr = open(log, "a")  # noqa: SIM115, for as long as the process lives
     precompute.plan.UNITS = core.TINY
     if calls is not None:
