@@ -11,6 +11,8 @@ SORTS = {
     "name": "name, A to Z",
 }
 
+FACETS = ("model", "family", "layer", "kind", "recipe", "status")  # the filters whose values are listed and counted
+
 
 @dataclass(frozen=True)
 class Filters:

@@ -8,8 +8,10 @@ from PIL import Image
 from gallery.schema import THUMBNAIL
 from lsd.images import fit_within, open_image
 
+QUALITY = 90  # at which pictures are kept, unless asked otherwise
 
-def webp(pixels: np.ndarray, quality: int = 90) -> bytes:
+
+def webp(pixels: np.ndarray, quality: int = QUALITY) -> bytes:
     """The WebP file of RGB pixels, uint8 (H, W, 3); the same pixels give the same bytes.
 
     Args:

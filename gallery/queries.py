@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from gallery import index, tables
 from gallery.cache import Recent
-from gallery.filters import SORTS, Filters
+from gallery.filters import FACETS, SORTS, Filters
 from gallery.reader import Reader
 from gallery.search import Meaning, Vocabulary, split
 from gallery.tables import CELL
@@ -31,7 +31,6 @@ _SORTS = {
     "fine": "fine_energy NULLS LAST, n",
     "name": "name, n",
 }
-_FACETS = ("model", "family", "layer", "kind", "recipe", "status")
 _SEARCHES = 256  # that are remembered
 _PICTURES = 100_000  # of classes that are remembered, by place, not by pixels
 _SPELLED_OUT = ("contrast", "expression")  # kinds whose units name several things
@@ -163,7 +162,7 @@ class Gallery:
         )
         self._spelled_out = np.flatnonzero([kind in _SPELLED_OUT for kind in self._cells["kind"]]).tolist()
         # Values of each facet as numbers, so that counting is one pass over the cells.
-        self._values = {name: np.unique(self._cells[name].astype(str), return_inverse=True) for name in _FACETS}
+        self._values = {name: np.unique(self._cells[name].astype(str), return_inverse=True) for name in FACETS}
 
     def _rows(self, sql: str, values: Sequence = ()) -> list[tuple]:
         with self._lock:
@@ -201,10 +200,10 @@ class Gallery:
         by number of rows.
         """
         sizes = self._matching(filters.search)
-        fits = {name: self._fits(filters, name) for name in _FACETS}
+        fits = {name: self._fits(filters, name) for name in FACETS}
         facets = {}
-        for name in _FACETS:
-            others = np.logical_and.reduce([fits[other] for other in _FACETS if other != name])
+        for name in FACETS:
+            others = np.logical_and.reduce([fits[other] for other in FACETS if other != name])
             values, places = self._values[name]
             counts = np.bincount(places, weights=np.where(others, sizes, 0), minlength=len(values)).astype(int)
             found = [(str(value), int(count)) for value, count in zip(values, counts, strict=True) if count]
@@ -292,7 +291,7 @@ class Gallery:
         """
         if sort not in SORTS:
             raise LSDError(f"The gallery cannot be sorted by “{sort[:60]}”; choose one of {', '.join(SORTS)}.")
-        fits = np.logical_and.reduce([self._fits(filters, name) for name in _FACETS])
+        fits = np.logical_and.reduce([self._fits(filters, name) for name in FACETS])
         total = int(self._matching(filters.search)[fits].sum())
         pages = max(1, -(-total // size))
         number = min(max(1, number), pages)

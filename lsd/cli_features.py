@@ -100,7 +100,7 @@ def _shape(layer) -> str:
 def _make(options: argparse.Namespace) -> int:
     from lsd.features.bundle import Request
     from lsd.features.recipes import DEFAULT, described
-    from lsd.features.units import expand
+    from lsd.features.units import expand, other_models
     from lsd.images import file_sha256
     from lsd.models import get_model
 
@@ -112,7 +112,7 @@ def _make(options: argparse.Namespace) -> int:
     recipe = described(options.recipe or DEFAULT, options.set, size=options.size, steps=options.steps)
     model = get_model(options.model)
     units = list(dict.fromkeys(u for pattern in options.unit + options.units for u in expand(pattern, model)))
-    others = dict.fromkeys(leaf.model for unit in units for leaf in unit.leaves() if leaf.model not in ("", model.name))
+    others = other_models(units, model.name)
     photo = None
     if options.photo:
         photo = {"file": options.photo.name, "path": str(options.photo), "sha256": file_sha256(options.photo)}

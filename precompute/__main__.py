@@ -76,10 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settings(options: argparse.Namespace):
-    from precompute.settings import read
+    from precompute.settings import KEYS, read
 
-    names = ("models", "units", "recipe", "set", "seeds", "size", "steps", "verifiers", "batch_size", "quality")
-    return read({name: getattr(options, name) for name in names}, options.config)
+    return read({name: getattr(options, name) for name in KEYS}, options.config)
 
 
 def _make_plan(options: argparse.Namespace):

@@ -63,10 +63,10 @@ class Source:
     rows: int
 
 
-def front_matter(rows: int | None = None, tags: Sequence[str] = ()) -> str:
+def front_matter(rows: int | None = None) -> str:
     """The YAML at the top, with which `datasets` opens the folder or the repository."""
     values: dict = {"license": "apache-2.0", "pretty_name": TITLE, "configs": _CONFIGS}
-    values["tags"] = ["feature-visualization", "explainability", "interpretability", "timm", *tags]
+    values["tags"] = ["feature-visualization", "explainability", "interpretability", "timm"]
     if rows is not None:
         sizes = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
         values["size_categories"] = [next((name for limit, name in sizes if rows < limit), "1M<n<10M")]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from lsd.errors import LSDError
 from precompute import card, engines
@@ -87,7 +86,7 @@ def run(
     if storage.local:
         from gallery.index import build
 
-        build(Path(storage.folder))
+        build(storage.folder)
     report.seconds = time.perf_counter() - started
     return report
 

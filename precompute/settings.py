@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gallery.pictures import QUALITY
 from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT, Recipe, described
-
-QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,13 @@ class Settings:
 
 _LISTS = ("models", "units", "recipe", "verifiers", "set")
 _NUMBERS = ("seeds", "size", "steps", "batch_size", "quality")
+KEYS = (*_LISTS, *_NUMBERS)  # what the command line and a file may say
 
 
 def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
     """Settings from what the command line says (None where it says nothing), over those of a TOML file.
 
-    Both know `models`, `units`, `recipe`, `seeds`, `size`, `steps`, `set`, `verifiers`, `batch_size` and `quality`.
+    Both know the `KEYS`.
 
     Raises:
         LSDError: an unknown key, a value of the wrong kind or out of range, or a file that cannot be read.
@@ -83,8 +83,7 @@ def _from_file(file: Path) -> dict[str, Any]:
         raise LSDError(f"{file} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LSDError(f"{file} is not TOML: {error}.") from error
-    known = (*_LISTS, *_NUMBERS)
     for key in given:
-        if key not in known:
-            raise LSDError(f"“{key}” is not a setting of a run; there are {', '.join(known)}.")
+        if key not in KEYS:
+            raise LSDError(f"“{key}” is not a setting of a run; there are {', '.join(KEYS)}.")
     return given

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gallery.pictures import QUALITY
 from gallery.schema import FORMAT
 from lsd.errors import LSDError
 from lsd.features.recipes import Recipe
@@ -38,7 +39,7 @@ class Task:
     seeds: tuple[int, ...]
     verifiers: tuple[tuple[str, str | None], ...] = ()
     batch_size: int | None = None
-    quality: int = 90
+    quality: int = QUALITY
     others: tuple[tuple[str, str | None], ...] = ()
 
     @property

@@ -18,7 +18,7 @@ from lsd.errors import LSDError
 from lsd.features.ascent import Job, ascend_jobs
 from lsd.features.bundle import pixels_sha256
 from lsd.features.recipes import Recipe
-from lsd.features.units import parse
+from lsd.features.units import other_models, parse
 from lsd.models import get_model
 from precompute.work import one_sentence
 
@@ -124,8 +124,7 @@ def _make(rows: Sequence[dict]) -> dict[tuple[str, int], np.ndarray]:
     of_rows = {row["batch_place"]: Job(parse(row["unit"]), row["seed"]) for row in rows}
     stand_in = next(iter(of_rows.values()))
     jobs = [of_rows.get(place, stand_in) for place in range(first["batch_size"])]
-    others = dict.fromkeys(leaf.model for job in jobs for leaf in job.unit.leaves())
-    others = [get_model(name) for name in others if name not in ("", model.name)]
+    others = [get_model(name) for name in other_models((job.unit for job in jobs), model.name)]
     made = {}
     for snapshot in ascend_jobs(model, jobs, recipe, others=others, batch_size=first["batch_size"], every=recipe.steps):
         made |= {(str(p.job.unit), p.job.seed): p.pixels for p in snapshot.finished}

@@ -20,15 +20,13 @@ from lsd import labels
 from lsd.errors import LSDError, UndefinedError
 from lsd.features.ascent import Job, Picture, ascend_jobs
 from lsd.features.bundle import pixels_sha256
-from lsd.features.judge import fine_energy, flatness, probabilities, spreads
-from lsd.features.units import CLASS_KINDS, Leaf, check, parse, title
+from lsd.features.judge import fine_energy, flatness, probabilities, spreads, verdict
+from lsd.features.units import Leaf, check, class_of, parse, title
 from lsd.layers import list_layers
 from lsd.models import ImageModel, get_model
 from lsd.provenance import environment
 from precompute.storage import Storage, sha256
 from precompute.tasks import Task
-
-_TOP = 5
 
 
 @dataclass(frozen=True)
@@ -270,19 +268,13 @@ class _RowMaker:
         }
 
     def _class(self, unit) -> int | None:
-        """The class of the model that a unit stands for, if it is one."""
-        if not isinstance(unit, Leaf) or unit.kind not in CLASS_KINDS or unit.kind == "contrast":
-            return None
-        mine = unit.model in ("", self._model.name) and 0 <= unit.arguments[0] < self._model.num_classes
-        return unit.arguments[0] if mine else None
+        """The class that a unit is, if the model has it."""
+        index = class_of(unit, self._model.name)
+        return index if index is not None and 0 <= index < self._model.num_classes else None
 
 
 def _top(p: torch.Tensor, model: ImageModel) -> list[dict]:
-    values, order = p.topk(min(_TOP, len(p)))
-    return [
-        {"index": i, "name": labels.short(model.class_names[i]), "probability": v}
-        for i, v in zip(order.tolist(), values.tolist(), strict=True)
-    ]
+    return [{"index": i, "name": name, "probability": value} for i, name, value in verdict(p, model).top]
 
 
 def _thinned(trace: Sequence[float]) -> list[float | None]:

@@ -93,39 +93,17 @@ def ascend(
     units: Sequence[Unit | str],
     recipe: Recipe,
     seeds: Sequence[int] = (0,),
-    *,
-    others: Sequence[ImageModel] = (),
-    photo: Tensor | None = None,
-    start_from_photo: bool = False,
-    batch_size: int | None = None,
-    every: int = 16,
-    half: bool = False,
-    compiled: bool = False,
+    **options,
 ) -> Iterator[Snapshot]:
-    """Make a picture for each unit and seed, in batches; yields how they form, and the finished ones.
+    """Make a picture for each unit and seed: `ascend_jobs`, with its options, for all pairs of the two.
 
     Args:
         model: whose units they are.
         units: units, or their strings.
         seeds: every unit is made once with each.
-        others: further models that units name (`MODEL::UNIT`).
-        photo: (1, 3, h, w) in [0, 1]: what inversions and caricatures are held against, and where to start.
-        start_from_photo: begin at the photo instead of noise (DeepDream, accentuation).
-        batch_size: pictures at once; None for what suits the device, halved whenever the memory does not suffice.
-        every: steps between two snapshots.
-        half: run the network in bfloat16 (for GPUs that have it).
-        compiled: run it through `torch.compile` (class units only; see `prepare`).
-
-    Closing the iterator stops the work; `lsd.progress.report` is told of every step, and may stop it too.
-
-    Raises:
-        UndefinedError: a unit that the model does not have, or one that needs a photo and gets none.
     """
     units = [parse(unit) if isinstance(unit, str) else unit for unit in units]
-    yield from ascend_jobs(
-        model, [Job(unit, seed) for unit in units for seed in seeds], recipe, others=others, photo=photo,
-        start_from_photo=start_from_photo, batch_size=batch_size, every=every, half=half, compiled=compiled,
-    )  # fmt: skip
+    yield from ascend_jobs(model, [Job(unit, seed) for unit in units for seed in seeds], recipe, **options)
 
 
 def ascend_jobs(
@@ -141,7 +119,23 @@ def ascend_jobs(
     half: bool = False,
     compiled: bool = False,
 ) -> Iterator[Snapshot]:
-    """Like `ascend`, for any pictures in any order: each batch takes the next ones, so they can be put together again."""
+    """Make pictures, in batches of the next ones in turn; yields how they form, and the finished ones.
+
+    Args:
+        model: whose units they are.
+        others: further models that units name (`MODEL::UNIT`).
+        photo: (1, 3, h, w) in [0, 1]: what inversions and caricatures are held against, and where to start.
+        start_from_photo: begin at the photo instead of noise (DeepDream, accentuation).
+        batch_size: pictures at once; None for what suits the device, halved whenever the memory does not suffice.
+        every: steps between two snapshots.
+        half: run the network in bfloat16 (for GPUs that have it).
+        compiled: run it through `torch.compile` (class units only; see `prepare`).
+
+    Closing the iterator stops the work; `lsd.progress.report` is told of every step, and may stop it too.
+
+    Raises:
+        UndefinedError: a unit that the model does not have, or one that needs a photo and gets none.
+    """
     models = {"": model, model.name: model} | {other.name: other for other in others}
     for unit in dict.fromkeys(job.unit for job in jobs):
         check(unit, model)

@@ -42,14 +42,14 @@ def probabilities(pixels: Sequence[np.ndarray], model: ImageModel, batch_size: i
 
 def classify(pixels: Sequence[np.ndarray], model: ImageModel, top: int = 5) -> list[Verdict]:
     """What `model` takes each picture for."""
-    verdicts = []
-    for p in probabilities(pixels, model):
-        values, order = p.topk(min(top, len(p)))
-        found = [
-            (i, labels.short(model.class_names[i]), v) for i, v in zip(order.tolist(), values.tolist(), strict=True)
-        ]
-        verdicts.append(Verdict(model.name, tuple(found)))
-    return verdicts
+    return [verdict(p, model, top) for p in probabilities(pixels, model)]
+
+
+def verdict(p: Tensor, model: ImageModel, top: int = 5) -> Verdict:
+    """What probabilities (C,) of `model` say."""
+    values, order = p.topk(min(top, len(p)))
+    found = zip(order.tolist(), values.tolist(), strict=True)
+    return Verdict(model.name, tuple((i, labels.short(model.class_names[i]), value) for i, value in found))
 
 
 @torch.no_grad()
@@ -95,13 +95,12 @@ def spreads(made: Iterable[tuple[Unit, np.ndarray]], model: ImageModel) -> dict[
     Args:
         made: (unit, picture) of several units and seeds.
     """
-    blocks = curated_layers(model)
     groups: dict[Unit, list[np.ndarray]] = {}
     for unit, pixels in made:
         groups.setdefault(unit, []).append(pixels)
-    if not blocks:
-        return {}
-    return {unit: spread(group, model, blocks[-1].name) for unit, group in groups.items() if len(group) > 1}
+    several = {unit: group for unit, group in groups.items() if len(group) > 1}
+    blocks = curated_layers(model) if several else []  # a model is traced for them
+    return {unit: spread(group, model, blocks[-1].name) for unit, group in several.items()} if blocks else {}
 
 
 def fine_energy(pixels: np.ndarray) -> float:

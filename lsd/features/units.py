@@ -23,7 +23,7 @@ also across models (`MODEL::UNIT`, for one picture that serves several):
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lsd import labels
@@ -316,6 +316,18 @@ def _in_range(index: int, count: int, one: str, many: str, where: str) -> None:
         raise UndefinedError(
             f"{one.capitalize()} {index} is out of range: {where} has {count} {many}, 0 to {count - 1}."
         )
+
+
+def class_of(unit: Unit, model_name: str) -> int | None:
+    """The class that a unit is, if it is a single one of this model."""
+    plain = isinstance(unit, Leaf) and unit.kind in CLASS_KINDS and unit.kind != "contrast"
+    return unit.arguments[0] if plain and unit.model in ("", model_name) else None
+
+
+def other_models(units: Iterable[Unit], model_name: str) -> list[str]:
+    """The further models that units name, each once, in the order in which they come."""
+    names = dict.fromkeys(leaf.model for unit in units for leaf in unit.leaves())
+    return [name for name in names if name not in ("", model_name)]
 
 
 def title(unit: Unit, model: ImageModel) -> str:

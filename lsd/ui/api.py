@@ -15,7 +15,7 @@ from lsd.errors import ImageError, LSDError
 from lsd.features.ascent import ascend
 from lsd.features.judge import classify
 from lsd.features.recipes import DEFAULT, find_recipe
-from lsd.features.units import resolve, title
+from lsd.features.units import other_models, resolve, title
 from lsd.images import open_image
 from lsd.models import get_model
 from lsd.provenance import png
@@ -125,7 +125,7 @@ def feature(
         network = get_model(model)
         chosen = replace(find_recipe(recipe), steps=int(steps))
         wanted = resolve(unit, network)
-        others = [leaf.model for leaf in wanted.leaves() if leaf.model not in ("", network.name)]
+        others = other_models([wanted], network.name)
         check_public(others)
         for snapshot in ascend(network, [wanted], chosen, [int(seed)], others=[get_model(name) for name in others]):
             pictures = snapshot.finished

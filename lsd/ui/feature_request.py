@@ -10,13 +10,13 @@ from lsd.errors import LSDError, UndefinedError
 from lsd.features.bundle import Request
 from lsd.features.objectives import needs_photo
 from lsd.features.recipes import DEFAULT, RECIPES, Recipe, changed, find_recipe
-from lsd.features.units import Leaf, Unit, resolve, title
+from lsd.features.units import Leaf, Unit, class_of, other_models, resolve, title
 from lsd.images import file_sha256, open_image
 from lsd.models import ImageModel, get_model
 from lsd.ui import controls, feature_units
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences
-from lsd.ui.feature_runs import MAX_LANES, Cooking, Lane, Session, target_of
+from lsd.ui.feature_runs import MAX_LANES, Cooking, Lane, Session
 from lsd.ui.feature_texts import OUTPUTS
 from lsd.weights import ready_models
 
@@ -126,7 +126,7 @@ def prepare(kind: str, wish: Wish, models: dict[str, ImageModel]) -> Iterator[st
                 raise
             notes.append(f"{model.name} is left out, and only says what it sees: {error}")
             continue
-        others = [m for m in dict.fromkeys(leaf.model for leaf in unit.leaves()) if m not in ("", model.name)]
+        others = other_models([unit], model.name)
         controls.check_public(others)
         for name in others:
             yield from load(name)
@@ -139,7 +139,7 @@ def _request(kind: str, wish: Wish, unit: Unit, model: ImageModel, cooking: Cook
     if wish.photo is None and (wish.start == PHOTO or needs_photo([unit])):
         raise LSDError("There is no photo yet: upload one, paste one, or choose an example.")
     if kind == "outputs":
-        if target_of(unit, model.name) is None:
+        if class_of(unit, model.name) is None:
             raise LSDError("Logit, log-odds and probability belong to a class; choose one under “What”.")
         unit = Leaf("class", unit.arguments)
     photo = None

@@ -18,7 +18,7 @@ from lsd.features.ascent import Picture, Snapshot, ascend, to_pixels
 from lsd.features.bundle import Request
 from lsd.features.judge import Verdict, classify, spreads, to_batch
 from lsd.features.recipes import Recipe, changed, find_recipe
-from lsd.features.units import CLASS_KINDS, Leaf, Unit, parse
+from lsd.features.units import class_of, parse
 from lsd.images import open_image
 from lsd.models import ImageModel
 from lsd.provenance import slug
@@ -72,9 +72,7 @@ class Lane:
     gif: bytes | None = None
     own: list[Verdict] = field(default_factory=list)
     others: list[list[Verdict]] = field(default_factory=list)  # of each verifier, of each picture
-    spread: float | None = (
-        None  # how far apart its own network finds the seeds' pictures, see `lsd.features.judge.spread`
-    )
+    spread: float | None = None  # of the seeds' pictures, as its own network finds them: `lsd.features.judge.spread`
     readings: dict[str, float] = field(default_factory=dict)  # logit, log-odds and probability of the first picture
 
     @property
@@ -179,16 +177,10 @@ def judge(lane: Lane, model: ImageModel, *, own: bool) -> None:
         lane.others.append(verdicts)
 
 
-def target_of(unit: Unit, model_name: str) -> int | None:
-    """The class that a unit is, if it is one of this model."""
-    plain = isinstance(unit, Leaf) and unit.kind in CLASS_KINDS and unit.kind != "contrast"
-    return unit.arguments[0] if plain and unit.model in ("", model_name) else None
-
-
 @torch.no_grad()
 def _readings(lane: Lane, model: ImageModel) -> dict[str, float]:
     """Logit, log-odds and probability of the lane's class for its first picture."""
-    index = target_of(parse(lane.request.units[0]), model.name)
+    index = class_of(parse(lane.request.units[0]), model.name)
     if index is None:
         return {}
     with model.lock:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lsd.features.ascent import Picture
 from lsd.features.judge import Verdict, fine_energy, flatness
-from lsd.features.units import parse
-from lsd.ui.feature_runs import Lane, Session, target_of
+from lsd.features.units import class_of, parse
+from lsd.ui.feature_runs import Lane, Session
 
 INTRO = """
 <div class="lsd-intro"><ol>
@@ -130,6 +130,14 @@ def top_bars(verdict: Verdict, target: str | None) -> str:
     return f'<table class="lsd-top">{rows}</table>'
 
 
+def says(verdict: Verdict, role: str, target: str | None) -> str:
+    """`top_bars` under the network's name, and whose network it is."""
+    return (
+        f'<div class="lsd-says"><b>{html.escape(verdict.model)}</b> <span class="lsd-note">{role}</span>'
+        f"{top_bars(verdict, target)}</div>"
+    )
+
+
 def verdicts(lane: Lane, seed: int) -> str:
     """What its own network and the others take one of the lane's pictures for."""
     if not lane.done:
@@ -142,10 +150,7 @@ def verdicts(lane: Lane, seed: int) -> str:
     parts = [warning]
     for verdict, own in [(v, True) for v in lane.own[place : place + 1]] + [(v[place], False) for v in lane.others]:
         role = "its own network" if own else "another network"
-        parts.append(
-            f'<div class="lsd-says"><b>{html.escape(verdict.model)}</b> <span class="lsd-note">{role}</span>'
-            f"{top_bars(verdict, made_for)}</div>"
-        )
+        parts.append(says(verdict, role, made_for))
     if not lane.own and not lane.others:
         parts.append('<div class="lsd-note">No network with classes was asked.</div>')
     energy = fine_energy(lane.pictures[place].pixels)
@@ -162,7 +167,7 @@ def verdicts(lane: Lane, seed: int) -> str:
 
 
 def _class_name(lane: Lane) -> str | None:
-    return lane.title if target_of(parse(lane.request.units[0]), lane.request.model) is not None else None
+    return lane.title if class_of(parse(lane.request.units[0]), lane.request.model) is not None else None
 
 
 def summary(session: Session) -> str:

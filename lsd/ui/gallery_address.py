@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from gallery.filters import SORTS, Filters
+from gallery.filters import FACETS, SORTS, Filters
 
 BROWSE, UNIT, CLASSES, CLASS, COMPARE = "browse", "unit", "classes", "class", "compare"
-FACETS = ("model", "family", "layer", "kind", "recipe", "status")
 MAX_MODELS, MAX_CLASSES = 4, 24  # side by side
 
 _LENGTH = 400  # characters of a value that are read

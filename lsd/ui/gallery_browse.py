@@ -4,9 +4,9 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gallery.filters import Filters
+from gallery.filters import FACETS, Filters
 from gallery.queries import Entry, Gallery
-from lsd.ui.gallery_address import CLASSES, COMPARE, FACETS, View
+from lsd.ui.gallery_address import CLASSES, COMPARE, View
 from lsd.ui.gallery_html import STATUS, called, cards, count, layer_name, link, message, text
 
 PAGE = 48

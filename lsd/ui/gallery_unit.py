@@ -14,7 +14,7 @@ from lsd.features.recipes import RECIPES
 from lsd.labels import short
 from lsd.provenance import slug
 from lsd.ui import gallery_again as again
-from lsd.ui.feature_texts import DEAD, OUTPUTS, top_bars
+from lsd.ui.feature_texts import DEAD, OUTPUTS, says
 from lsd.ui.gallery_address import CLASS, COMPARE, MAX_MODELS, UNIT, View
 from lsd.ui.gallery_classes import classes_of
 from lsd.ui.gallery_html import alt, called, cards, count, data_url, layer_name, link, made, message, section, text
@@ -133,8 +133,7 @@ def _judgement(entry: Entry, row: Mapping[str, Any]) -> str:
     others = [_verdict(one.get("model", ""), one.get("top")) for one in row.get("verifiers") or []]
     target = entry.title if entry.class_name else None
     said = "".join(
-        f'<div class="lsd-says"><b>{text(verdict.model)}</b> <span class="lsd-note">{role}</span>'
-        f"{top_bars(verdict, target)}</div>"
+        says(verdict, role, target)
         for verdict, role in [(own, "its own network"), *((one, "another network") for one in others)]
         if verdict.top
     )

@@ -8,6 +8,7 @@ import shlex
 
 import gradio as gr
 import pytest
+from gallery_fixture import MODELS, make_gallery, make_row, make_rows
 from starlette.datastructures import QueryParams
 
 from gallery.filters import Filters
@@ -22,7 +23,6 @@ from lsd.ui.gallery_plot import trace_plot
 from lsd.ui.gallery_tab import GalleryTab, origin, show
 from lsd.ui.page import build as build_page
 from lsd.ui.saliency_tab import _read_address as read_saliency_address
-from tests.gallery_fixture import MODELS, make_gallery, make_row, make_rows
 
 RESNET, VIT_TINY, CONVNEXT = (model for model, *_ in MODELS)
 EVIL = '<script>alert("x")</script>${alert(1)}{{7*7}}'

@@ -1,10 +1,10 @@
 """The Gallery tab as a visitor meets it."""
 
 import pytest
+from gallery_fixture import MODELS, make_gallery, make_row, make_rows
 
 from gallery.index import build
 from gallery.queries import Gallery
-from tests.gallery_fixture import MODELS, make_gallery, make_row, make_rows
 
 pytestmark = pytest.mark.browser
 
