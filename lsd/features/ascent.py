@@ -22,6 +22,7 @@ from lsd.features.prepare import prepare
 from lsd.features.recipes import Recipe
 from lsd.features.redirect import ReluRedirect
 from lsd.features.regularizers import BatchNormStatistics, batch_norms, penalty
+from lsd.features.soften import soften
 from lsd.features.units import Unit, check, parse
 from lsd.layers import Tap, find_layer, run_to, to_grid
 from lsd.models import ImageModel
@@ -129,12 +130,13 @@ def ascend_jobs(
         batch_size: pictures at once; None for what suits the device, halved whenever the memory does not suffice.
         every: steps between two snapshots.
         half: run the network in bfloat16 (for GPUs that have it).
-        compiled: run it through `torch.compile` (class units only; see `prepare`).
+        compiled: run it through `torch.compile` (class units only; see `prepare`; not with `recipe.gradient`).
 
     Closing the iterator stops the work; `lsd.progress.report` is told of every step, and may stop it too.
 
     Raises:
-        UndefinedError: a unit that the model does not have, or one that needs a photo and gets none.
+        UndefinedError: a unit that the model does not have, one that needs a photo and gets none, or settings that exclude
+            each other.
     """
     models = {"": model, model.name: model} | {other.name: other for other in others}
     for unit in dict.fromkeys(job.unit for job in jobs):
@@ -146,6 +148,8 @@ def ascend_jobs(
                 check(leaf, models[leaf.model])
     if photo is None and (start_from_photo or objectives.needs_photo([job.unit for job in jobs])):
         raise UndefinedError("Inversion, caricature and a start from a photo need a photo; give one.")
+    if compiled and recipe.gradient:
+        raise UndefinedError("A compiled network's gradient cannot be made gentler: leave one of the two off.")
     if recipe.diversity:
         find_layer(model, recipe.diversity_layer)
     size = batch_size or (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH)
@@ -344,16 +348,16 @@ class _Batch:
                 mask = torch.tensor(unreached, device=self.device).repeat_interleave(views.views)
                 mask = mask.repeat(_copies(len(mask)))
                 redirect = stack.enter_context(ReluRedirect(mask))
-            values, loss = self._loss(views, drawn, images, state)
+            passes = self._passes(views, drawn, images, state)
+            values, loss = self._loss(views, passes, state)
             cost = self._cost(images, norms)
-            if looking:  # whether the unit itself responds is seen before the regularizers have their say
+            if looking:  # whether the unit itself responds is seen before regularizers and gentler gradients have their say
                 flow = torch.autograd.grad(loss.sum(), images, retain_graph=True)[0]
                 self._note_flow(state, flow, redirect)
-                if cost is not None:
-                    flow = flow + torch.autograd.grad(cost.sum(), images)[0]
-            else:
-                flow = torch.autograd.grad((loss if cost is None else loss + cost).sum(), images)[0]
-            gradient = torch.autograd.grad(images, state.numbers, flow)[0]
+            if self.recipe.gradient:
+                for shown, found in passes.values():
+                    soften(self.recipe.gradient, found.values(), shown)
+            gradient = torch.autograd.grad((loss if cost is None else loss + cost).sum(), state.numbers)[0]
         self._update(step, parameterization, state, gradient)
         return values.detach().float().cpu()
 
@@ -361,14 +365,18 @@ class _Batch:
         """A listener to the batch norms where the recipe wants one."""
         return BatchNormStatistics(self.twins[""], pictures) if self.with_norms else nullcontext()
 
-    def _loss(self, views: transforms.Transforms, drawn: Tensor, images: Tensor, state: "_State"):
-        """(objectives (N,), what is to fall (N,)) of pictures as they are seen at this step."""
-        recipe, count = self.recipe, len(state.rows)
-        activations = {}
+    def _passes(self, views: transforms.Transforms, drawn: Tensor, images: Tensor, state: "_State"):
+        """Model name → (what it is shown of the pictures at this step, its activations)."""
+        passes = {}
         for name, twin in self.twins.items():
-            size = (twin.spec.height, twin.spec.width)
-            shown = transforms.apply(views, drawn, images, size, state.noises)
-            activations[name] = self._run(name, shown)
+            shown = transforms.apply(views, drawn, images, (twin.spec.height, twin.spec.width), state.noises)
+            passes[name] = (shown, self._run(name, shown))
+        return passes
+
+    def _loss(self, views: transforms.Transforms, passes: Mapping, state: "_State"):
+        """(objectives (N,), what is to fall (N,)) of what `_passes` found."""
+        recipe, count = self.recipe, len(state.rows)
+        activations = {name: found for name, (_, found) in passes.items()}
         units = [self.jobs[i].unit for i in state.rows for _ in range(views.views)]
         each = objectives.evaluate(units, self.models, activations, recipe.output, self.photos)
         values = each.unflatten(0, (count, views.views)).mean(1)

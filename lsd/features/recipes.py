@@ -14,6 +14,7 @@ from typing import Any
 
 from lsd.errors import LSDError, UndefinedError
 from lsd.features import parameterizations
+from lsd.features.soften import Softening
 from lsd.features.transforms import Transforms
 
 OPTIMIZERS = ("adam", "nadam", "sgd")
@@ -39,6 +40,7 @@ class Recipe:
         stages: (share of the steps, side as a fraction of the final one), coarse to fine; shares add up to 1.
         redirect_steps: for at most so many first steps a picture that no gradient reaches gets it past closed ReLUs
             (Lucid: 16 for every picture).
+        gradient: what the backward pass lets through; see `soften`.
         tv, tv_power, l2, l1, spectral, batch_norm, diversity: weights of the regularizers; `diversity_layer` is where the
             pictures of one unit are kept apart (seeds then depend on each other).
         blur_every, blur: every so many steps the picture is blurred by this standard deviation, a fraction of the side
@@ -68,6 +70,7 @@ class Recipe:
     transforms_end: Transforms | None = None
     stages: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
     redirect_steps: int = 48
+    gradient: Softening = field(default_factory=Softening)
     tv: float = 0.0
     tv_power: float = 1.0
     l2: float = 0.0
@@ -112,7 +115,7 @@ class Recipe:
             raise UndefinedError(f"betas are two numbers from 0 to below 1, not {self.betas}.")
         for name, value, kinds in (
             ("transforms", self.transforms, Transforms), ("transforms_end", self.transforms_end, Transforms | None),
-            ("name", self.name, str), ("diversity_layer", self.diversity_layer, str),
+            ("gradient", self.gradient, Softening), ("name", self.name, str), ("diversity_layer", self.diversity_layer, str),
         ):  # fmt: skip
             if not isinstance(value, kinds):
                 raise UndefinedError(f"{name} cannot be {value!r}.")
@@ -140,9 +143,14 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits that depend on everything but the name, the same on every machine."""
+        """Twelve hexadecimal digits that depend on everything but the name, the same on every machine.
+
+        Settings that came later count only where they change something, so recipes of before keep their hashes.
+        """
         values = self.to_dict()
         del values["name"]
+        if not self.gradient:
+            del values["gradient"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def stage_at(self, step: int) -> tuple[int, float]:
@@ -164,6 +172,11 @@ class Recipe:
         return self.learning_rate * max(falling[self.schedule], 1e-3)
 
 
+_TABLES = (
+    ("transforms", Transforms, "transform"), ("transforms_end", Transforms, "transform"), ("gradient", Softening, "gradient"),
+)  # fmt: skip
+
+
 def _from_dict(cls, values: Mapping[str, Any], what: str):
     if not isinstance(values, Mapping):
         raise UndefinedError(f"A {what} is a table of names and values, not {values!r}.")
@@ -172,9 +185,9 @@ def _from_dict(cls, values: Mapping[str, Any], what: str):
         if key not in known:
             raise UndefinedError(f"“{key}” is not a setting of a {what}; there are {', '.join(known)}.")
     values = dict(values)
-    for key in ("transforms", "transforms_end"):
+    for key, table, kind in _TABLES:
         if isinstance(values.get(key), Mapping):
-            values[key] = _from_dict(Transforms, values[key], "transform")
+            values[key] = _from_dict(table, values[key], kind)
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:

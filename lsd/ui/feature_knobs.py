@@ -65,6 +65,11 @@ GROUPS: dict[str, tuple[Knob, ...]] = {
              "pictures of one recipe have had the same steps."),
         Knob("patience", "How many steps the score may rest before that.", "whole"),
     ),
+    "Gradient: what the backward pass lets through": (
+        Knob("gradient.branch", "Share that passes residual branches; the rest of the weight is on shortcuts, which networks "
+             "have in common. 1 is the exact gradient."),
+        Knob("gradient.leak", "Of what ReLU, GELU and the like hold back, the share that passes. 0 is the exact gradient."),
+    ),
     "Views: what the network is shown at each step": (
         Knob("transforms.views", "Views a step. More make a steadier gradient, and cost in proportion.", "whole"),
         Knob("transforms.shift", "Shift up to ± this fraction of the side. The cheapest cure for noise: what works at one "

@@ -15,6 +15,7 @@ from lsd.features.ascent import Job, ascend, generator
 from lsd.features.objectives import evaluate
 from lsd.features.prepare import prepare
 from lsd.features.recipes import RECIPES, Recipe
+from lsd.features.soften import Softening
 from lsd.features.transforms import Transforms
 from lsd.features.units import parse
 from lsd.layers import run_to
@@ -352,6 +353,15 @@ def test_a_unit_that_can_never_open_is_called_dead(gate):
     dead, live = pictures(gate, ["act/channel/0", "act/channel/2"], recipe)
     assert dead.status == "dead" and dead.score == 0 and dead.restarts == 2 and set(dead.trace) == {0.0}
     assert live.status == "ok" and live.restarts == 0
+
+
+def test_what_leaks_past_a_closed_unit_does_not_bring_it_to_life(gate):
+    """The leak moves the picture, which says nothing of whether the unit responds; nor do its neighbours notice."""
+    recipe = replace(SMALL, steps=40, redirect_steps=8, sd=0.01, gradient=Softening(leak=0.2))
+    dead, live = pictures(gate, ["act/channel/0", "act/channel/2"], recipe)
+    assert dead.status == "dead" and dead.restarts == 2 and live.status == "ok"
+    (alone,) = pictures(gate, ["act/channel/2"], recipe)
+    assert likeness(alone, live) > 0.98
 
 
 @pytest.mark.parametrize("unit", ["act/channel/1", "act/neuron/1/8/8"])

@@ -8,6 +8,7 @@ import pytest
 
 from lsd.errors import UndefinedError
 from lsd.features.recipes import DEFAULT, RECIPES, Recipe, changed, find_recipe
+from lsd.features.soften import Softening
 from lsd.features.transforms import Transforms
 
 EXPLICIT = Recipe(
@@ -24,7 +25,7 @@ OTHER = {
     "warmup": 0.2, "transforms": Transforms(2), "transforms_end": None, "stages": ((0.25, 0.5), (0.75, 1.0)),
     "redirect_steps": 17, "tv": 2.0, "tv_power": 1.0, "l2": 0.2, "l1": 0.3, "spectral": 0.4, "batch_norm": 0.5,
     "diversity": 0.6, "diversity_layer": "layer4", "blur_every": 9, "blur": 0.02, "pixel_decay": 0.02,
-    "tolerance": 0.002, "patience": 33,
+    "tolerance": 0.002, "patience": 33, "gradient": Softening(0.5),
 }  # fmt: skip
 
 
@@ -49,6 +50,7 @@ def test_what_is_missing_takes_its_default():
 def test_the_hash_is_the_same_everywhere_and_always():
     """Written down, so that results that were stored are found again: change it only with what recipes mean."""
     assert EXPLICIT.hash == "7ff59f8d0ffd"
+    assert replace(EXPLICIT, gradient=Softening(0.5, 0.1)).hash == "d24a06e3f043"
 
 
 @pytest.mark.parametrize("name", ["name", "about"])
