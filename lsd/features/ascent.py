@@ -351,7 +351,9 @@ class _Batch:
             passes = self._passes(views, drawn, images, state)
             values, loss = self._loss(views, passes, state)
             cost = self._cost(images, norms)
-            if looking:  # whether the unit itself responds is seen before regularizers and gentler gradients have their say
+            if (
+                looking
+            ):  # whether the unit itself responds is seen before regularizers and gentler gradients have their say
                 flow = torch.autograd.grad(loss.sum(), images, retain_graph=True)[0]
                 self._note_flow(state, flow, redirect)
             if self.recipe.gradient:
