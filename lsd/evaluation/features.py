@@ -1,11 +1,12 @@
 """The yardstick of feature visualization: do networks, and first of all *other* networks, recognise the pictures?
 
-For each source model, recipe and class a picture is made; then every model says what it sees in the finished 8-bit
+For each source, recipe, class and seed a picture is made; then every model says what it sees in the finished 8-bit
 picture, seen whole. A picture that convinces its own network says little (noise does that), one that convinces a network
 that had no part in it shows something of the class.
 
     python -m lsd.evaluation features --models A B C --recipes none lucid --classes 7::20 --image-steps 96 --output DIR
 
+A source is one model or, with `--consensus`, all but one together, whose log-odds are added up; the one left out judges.
 Pictures are kept in DIR as they are made, and an interrupted run goes on where it was.
 """
 
@@ -21,11 +22,12 @@ from PIL import Image
 
 from lsd import render
 from lsd.errors import LSDError
-from lsd.features.ascent import Job, ascend
+from lsd.evaluation.disturb import disturbed
+from lsd.features.ascent import Job, Picture, ascend
 from lsd.features.bundle import file_name
-from lsd.features.judge import fine_energy, flatness, probabilities
-from lsd.features.recipes import Recipe, find_recipe
-from lsd.features.units import Leaf
+from lsd.features.judge import fine_energy, flatness, probabilities, spreads
+from lsd.features.recipes import DEFAULT, Recipe, find_recipe
+from lsd.features.units import Leaf, Unit, parse
 from lsd.labels import short
 from lsd.models import ImageModel, get_model
 from lsd.provenance import environment, png, slug, write_files
@@ -34,25 +36,48 @@ _BATCH = 8
 
 
 @dataclass(frozen=True)
+class Source:
+    """What pictures are made from: one model, or several at once."""
+
+    models: tuple[ImageModel, ...]
+
+    @property
+    def name(self) -> str:
+        """The models' names."""
+        return " + ".join(model.name for model in self.models)
+
+    def unit(self, index: int) -> Unit:
+        """A class of the model, or the sum of all models' log-odds of it."""
+        if len(self.models) == 1:
+            return Leaf("class", (index,))
+        return parse(" + ".join(f"{model.name}::class/{index}" for model in self.models))
+
+
+@dataclass(frozen=True)
 class Score:
-    """One source model and recipe, over the classes.
+    """One source and recipe, over the pictures of all classes and seeds.
 
     Attributes:
-        model, recipe: which.
+        source, recipe: which.
         count: pictures.
-        own: top-1 and mean probability of the picture's class by the source itself.
+        own: whether the source itself puts the picture's class first (all its models do).
+        own_probability: mean probability that it gives the class.
+        robust: (count, 4) `own` under each of `disturb`'s changes.
         others: verifier's name → (top-1, top-5), each over pictures, as 0 and 1.
+        apart: mean distance of the seeds' pictures (see `judge.spread`); nan for one seed.
         flat: share of pictures that are dead, grey or saturated.
         fine: mean share of the variance above a quarter of a cycle a pixel.
         seconds: a picture.
     """
 
-    model: str
+    source: str
     recipe: str
     count: int
     own: np.ndarray
     own_probability: float
+    robust: np.ndarray
     others: dict[str, tuple[np.ndarray, np.ndarray]]
+    apart: float
     flat: float
     fine: float
     seconds: float
@@ -84,65 +109,80 @@ def at_cost(recipe: Recipe, image_steps: int | None) -> Recipe:
     return replace(recipe, steps=max(1, image_steps // recipe.transforms.views))
 
 
-def make(model: ImageModel, recipe: Recipe, classes: Sequence[int], folder: Path) -> None:
+def make(source: Source, recipe: Recipe, classes: Sequence[int], seeds: int, folder: Path) -> None:
     """Make the pictures that `folder` does not have yet, batch by batch, each written as soon as it is there."""
     made = _read(folder)
-    wanted = [c for c in classes if c not in made]
-    for start in range(0, len(wanted), _BATCH):
-        batch = wanted[start : start + _BATCH]
+    first = source.models[0]
+    wanted = [(c, k) for k in range(seeds) for c in classes if (c, k) not in made]
+    while wanted:
+        batch = [(c, k) for c, k in wanted[:_BATCH] if k == wanted[0][1]]
+        wanted = wanted[len(batch) :]
+        units, seed = [source.unit(c) for c, _ in batch], batch[0][1]
         began = time.perf_counter()
-        pictures = [p for s in ascend(model, [Leaf("class", (c,)) for c in batch], recipe) for p in s.finished]
+        snapshots = ascend(first, units, recipe, (seed,), others=source.models)
+        pictures = [p for snapshot in snapshots for p in snapshot.finished]
         seconds = (time.perf_counter() - began) / len(batch)
-        files = {file_name(p.job): png(Image.fromarray(p.pixels)) for p in pictures}
-        entries = {
-            c: {"class": c, "status": p.status, "score": p.score, "seconds": seconds}
-            for c, p in zip(batch, pictures, strict=True)
-        }
-        made |= entries
-        record = {"recipe": recipe.to_dict(), "hash": recipe.hash, "weights": model.identity.to_dict(),
-                  "environment": environment(model.device), "pictures": list(made.values())}  # fmt: skip
+        files = {_file(*key): png(Image.fromarray(p.pixels)) for key, p in zip(batch, pictures, strict=True)}
+        made |= {key: _entry(key, p, seconds) for key, p in zip(batch, pictures, strict=True)}
+        record = {"recipe": recipe.to_dict(), "hash": recipe.hash,
+                  "weights": [model.identity.to_dict() for model in source.models],
+                  "environment": environment(first.device), "pictures": list(made.values())}  # fmt: skip
         write_files(folder, files | {"pictures.json": json.dumps(record, indent=1).encode()})
-        print(
-            f"{model.name} {recipe.name}: {len(made)} of {len(classes)} classes, {seconds:.1f} s a picture", flush=True
-        )
+        done = len(classes) * seeds - len(wanted)
+        print(f"{source.name} {recipe.name}: {done} of {len(classes) * seeds}, {seconds:.1f} s a picture", flush=True)
 
 
-def _read(folder: Path) -> dict[int, dict]:
+def _entry(key: tuple[int, int], picture: Picture, seconds: float) -> dict:
+    index, seed = key
+    return {"class": index, "seed": seed, "status": picture.status, "score": picture.score, "seconds": seconds}
+
+
+def _file(index: int, seed: int) -> str:
+    return file_name(Job(Leaf("class", (index,)), seed))
+
+
+def _read(folder: Path) -> dict[tuple[int, int], dict]:
     path = folder / "pictures.json"
     if not path.is_file():
         return {}
-    return {entry["class"]: entry for entry in json.loads(path.read_text("utf-8"))["pictures"]}
+    pictures = json.loads(path.read_text("utf-8"))["pictures"]
+    return {(entry["class"], entry.get("seed", 0)): entry for entry in pictures}
 
 
 def score(
-    source: ImageModel, recipe: Recipe, verifiers: Sequence[ImageModel], classes: Sequence[int], folder: Path
+    source: Source, recipe: Recipe, verifiers: Sequence[ImageModel], classes: Sequence[int], folder: Path
 ) -> Score:
-    """What the source and the verifiers say of the pictures in `folder`."""
-    made = _read(folder)
-    classes = [c for c in classes if c in made]
-    pixels = [picture(folder, c) for c in classes]
-    target = np.array(classes)
+    """What the source and the verifiers say of the pictures in `folder`, of these classes and all seeds."""
+    made = {key: entry for key, entry in _read(folder).items() if key[0] in set(classes)}
+    pixels = [picture(folder, *key) for key in made]
+    target = np.array([index for index, _ in made])
 
-    def ranks(model: ImageModel) -> tuple[np.ndarray, np.ndarray]:
-        p = probabilities(pixels, model).numpy()
+    def ranks(model: ImageModel, shown: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        p = probabilities(shown, model).numpy()
         own = p[np.arange(len(target)), target]
         return (p > own[:, None]).sum(1), own
 
-    rank, p = ranks(source)
-    flat = [made[c]["status"] != "ok" or bool(flatness(x)) for c, x in zip(classes, pixels, strict=True)]
+    def recognised(shown: Sequence[np.ndarray]) -> np.ndarray:
+        return np.all([ranks(model, shown)[0] < 1 for model in source.models], axis=0)
+
+    flat = [entry["status"] != "ok" or bool(flatness(x)) for entry, x in zip(made.values(), pixels, strict=True)]
+    apart = spreads(((source.unit(index), x) for (index, _), x in zip(made, pixels, strict=True)), source.models[0])
     others = {}
     for verifier in verifiers:
-        theirs, _ = ranks(verifier)
+        theirs, _ = ranks(verifier, pixels)
         others[verifier.name] = (theirs < 1, theirs < 5)
     return Score(
-        source.name, recipe.name, len(classes), rank < 1, float(p.mean()), others, float(np.mean(flat)),
-        float(np.mean([fine_energy(x) for x in pixels])), float(np.mean([made[c]["seconds"] for c in classes])),
+        source.name, recipe.name, len(made), recognised(pixels),
+        float(np.mean([ranks(model, pixels)[1].mean() for model in source.models])),
+        np.stack([recognised(shown) for shown in disturbed(pixels).values()], 1), others,
+        float(np.mean(list(apart.values()))) if apart else float("nan"), float(np.mean(flat)),
+        float(np.mean([fine_energy(x) for x in pixels])), float(np.mean([entry["seconds"] for entry in made.values()])),
     )  # fmt: skip
 
 
-def picture(folder: Path, index: int) -> np.ndarray:
+def picture(folder: Path, index: int, seed: int = 0) -> np.ndarray:
     """One of the pictures, uint8 (H, W, 3)."""
-    with Image.open(folder / file_name(Job(Leaf("class", (index,)), 0))) as image:
+    with Image.open(folder / _file(index, seed)) as image:
         return np.array(image.convert("RGB"))
 
 
@@ -156,37 +196,40 @@ def interval(hits: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float,
 def table(scores: Sequence[Score], image_steps: int | None) -> str:
     """Markdown: a row for each source and recipe."""
     lines = [
-        "| source | recipe | pictures | own top-1 | own p | others top-1 | 95 % | others top-5 | "
-        "flat | fine energy | s a picture |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| source | recipe | pictures | own top-1 | own p | robust own | others top-1 | 95 % | others top-5 | "
+        "seeds apart | flat | fine energy | s a picture |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for s in scores:
         first = np.mean([hits for hits, _ in s.others.values()], axis=0)
         fifth = np.mean([hits for _, hits in s.others.values()], axis=0)
         low, high = interval(first)
         each = ", ".join(f"{slug(name).partition('_')[0]} {hits.mean():.0%}" for name, (hits, _) in s.others.items())
+        apart = "–" if np.isnan(s.apart) else f"{s.apart:.2f}"
         lines.append(
-            f"| {s.model} | {s.recipe} | {s.count} | {s.own.mean():.0%} | {s.own_probability:.2f} | {first.mean():.0%} "
-            f"({each}) | {low:.0%}–{high:.0%} | {fifth.mean():.0%} | {s.flat:.0%} | {s.fine:.3f} | {s.seconds:.1f} |"
+            f"| {s.source} | {s.recipe} | {s.count} | {s.own.mean():.0%} | {s.own_probability:.2f} | "
+            f"{s.robust.mean():.0%} | {first.mean():.0%} ({each}) | {low:.0%}–{high:.0%} | {fifth.mean():.0%} | "
+            f"{apart} | {s.flat:.0%} | {s.fine:.3f} | {s.seconds:.1f} |"
         )
-    cost = "as in each recipe" if image_steps is None else f"{image_steps} image-steps a picture"
+    cost = "as in each recipe" if image_steps is None else f"{image_steps} image-steps a picture and network"
     return "\n".join([*lines, "", f"Cost: {cost}."])
 
 
-def sheet(
-    source: ImageModel, recipes: Sequence[Recipe], folders: Sequence[Path], classes: Sequence[int]
-) -> Image.Image:
+def sheet(source: Source, recipes: Sequence[Recipe], folders: Sequence[Path], classes: Sequence[int]) -> Image.Image:
     """One row a recipe, one column a class."""
     rows = [[Image.fromarray(picture(f, c)) for c in classes] for f in folders]
-    names = [short(source.class_names[c]) for c in classes]
+    names = [short(source.models[0].class_names[c]) for c in classes]
     return render.contact_sheet(rows, [r.name for r in recipes], names, title=source.name, cell=150)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--models", nargs="+", required=True, help="sources; each is judged by all others")
-    parser.add_argument("--recipes", nargs="+", default=["none", "lucid", "maco", "deepinversion"])
+    parser.add_argument("--verifiers", nargs="+", default=[], help="further models that judge, and are no sources")
+    parser.add_argument("--consensus", action="store_true", help="sources are all models but one, which judges")
+    parser.add_argument("--recipes", nargs="+", default=["none", "lucid", "maco", "deepinversion", DEFAULT])
     parser.add_argument("--classes", default="7::20", help="first::step, or a list (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures of each class (default: 1)")
     parser.add_argument(
         "--image-steps", type=int, help="what a picture may cost in views (default: the recipe's steps)"
     )
@@ -197,26 +240,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make what is missing, judge it, print the table and write contact sheets."""
+    if options.seeds < 1:
+        raise LSDError(f"--seeds must be at least 1, and is {options.seeds}.")
     models = [get_model(name) for name in options.models]
-    counts = {model.num_classes for model in models}
+    judges = models + [get_model(name) for name in options.verifiers if name not in options.models]
+    counts = {model.num_classes for model in judges}
     if len(counts) > 1:
         raise LSDError("The models name different classes, so none can judge another's pictures; choose models alike.")
+    if options.consensus and len(models) < 3:
+        raise LSDError("A consensus is of two models at least, with a third that judges: give three or more --models.")
+    groups = [[m for m in models if m is not left] if options.consensus else [left] for left in models]
+    sources = [Source(tuple(group)) for group in groups]
     classes = parse_classes(options.classes, counts.pop())
     recipes = [at_cost(find_recipe(name), options.image_steps) for name in options.recipes]
-    folders = {(m.name, r.name): options.output / slug(m.name) / f"{r.name}-{r.hash}" for m in models for r in recipes}
+    folders = {(s.name, r.name): options.output / slug(s.name) / f"{r.name}-{r.hash}" for s in sources for r in recipes}
     if not options.report:
-        for model in models:
+        for source in sources:
             for recipe in recipes:
-                make(model, recipe, classes, folders[model.name, recipe.name])
+                make(source, recipe, classes, options.seeds, folders[source.name, recipe.name])
     scores = []
-    for model in models:
-        verifiers = [other for other in models if other is not model]
-        there = [r for r in recipes if _read(folders[model.name, r.name])]
-        scores += [score(model, r, verifiers, classes, folders[model.name, r.name]) for r in there]
-        shown = [c for c in classes if all(c in _read(folders[model.name, r.name]) for r in there)][: options.sheet]
-        if there and shown:
-            image = sheet(model, there, [folders[model.name, r.name] for r in there], shown)
-            write_files(options.output, {f"{slug(model.name)}.png": png(image)})
+    for source in sources:
+        verifiers = [other for other in judges if other not in source.models]
+        of = {r: folders[source.name, r.name] for r in recipes if _read(folders[source.name, r.name])}
+        scores += [score(source, r, verifiers, classes, folder) for r, folder in of.items()]
+        shown = [c for c in classes if all((c, 0) in _read(folder) for folder in of.values())][: options.sheet]
+        if of and shown:
+            image = sheet(source, list(of), list(of.values()), shown)
+            write_files(options.output, {f"{slug(source.name)}.png": png(image)})
     text = table(scores, options.image_steps)
     write_files(options.output, {"table.md": (text + "\n").encode()})
     print(text)

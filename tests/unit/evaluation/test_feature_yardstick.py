@@ -12,6 +12,7 @@ from torch import nn
 from lsd.errors import LSDError
 from lsd.evaluation import features
 from lsd.evaluation.__main__ import main
+from lsd.evaluation.disturb import disturbed
 from lsd.features.recipes import LUCID, MACO
 
 
@@ -41,12 +42,13 @@ def test_a_score_counts_who_is_right(wrap, tmp_path):
     same, turned = (wrap(Brightest(order)).float() for order in ([0, 1, 2], [1, 2, 0]))
     same.name, turned.name = "same", "turned"
     coloured(tmp_path / "p", [(1, 0, 0), (0, 1, 0), (1, 0, 0)])  # the third is not what its class says
-    score = features.score(same, LUCID, [turned], [0, 1, 2], tmp_path / "p")
+    score = features.score(features.Source((same,)), LUCID, [turned], [0, 1, 2], tmp_path / "p")
     assert score.count == 3 and score.own.tolist() == [True, True, False]
     assert 0.6 < score.own_probability < 0.67
     first, fifth = score.others["turned"]  # its first output is green, its second blue, its third red
     assert first.tolist() == [False, False, True] and fifth.all()
-    assert score.flat == 0 and score.seconds == 2.0
+    assert score.flat == 0 and score.seconds == 2.0 and np.isnan(score.apart)
+    assert score.robust.tolist() == [[True] * 4, [True] * 4, [False] * 4]  # nothing of it changes a colour
 
 
 def test_an_interval_holds_the_mean_and_narrows_with_the_count():
@@ -77,21 +79,26 @@ def test_a_run_can_be_interrupted_and_goes_on(tmp_path, monkeypatch, capsys):
                "--image-steps", "4", "--output", str(tmp_path)]  # fmt: skip
     made, original = [], features.ascend
 
-    def once(model, units, recipe, **settings):
+    def counting(model, units, recipe, seeds, **settings):
+        made.extend(units)
+        return original(model, units, recipe, seeds, **settings)
+
+    def once(*given, **settings):
         if made:
             raise KeyboardInterrupt
-        made.extend(units)
-        return original(model, units, recipe, **settings)
+        return counting(*given, **settings)
 
     monkeypatch.setattr(features, "ascend", once)
     with pytest.raises(KeyboardInterrupt):
         main(command)
-    monkeypatch.setattr(features, "ascend", lambda m, units, r: made.extend(units) or original(m, units, r))
+    monkeypatch.setattr(features, "ascend", counting)
     assert main(command) == 0
     assert len(made) == 4 * 8  # two models, two recipes, eight classes: none was made twice
     assert main([*command, "--report"]) == 0 and len(made) == 4 * 8
+    assert main([*command, "--seeds", "2"]) == 0 and len(made) == 2 * 4 * 8  # only the second seed's
+    assert main([*command, "--report"]) == 0
     rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| demo")]
-    assert len(rows) == 4 and all("| 8 |" in row for row in rows)
+    assert len(rows) == 4 and all("| 16 |" in row for row in rows)
     assert (tmp_path / "demo_resnet.png").is_file() and (tmp_path / "demo_convnext.png").is_file()
 
 
@@ -103,11 +110,37 @@ def test_models_of_other_classes_judge_nothing(tmp_path, monkeypatch, capsys, wr
     assert "different classes" in capsys.readouterr().err
 
 
+def test_a_consensus_is_judged_by_the_one_left_out(tmp_path, capsys):
+    command = ["features", "--models", "demo:resnet", "demo:convnext", "demo:vit", "--recipes", "lucid", "--classes", "0,5",
+               "--image-steps", "3", "--consensus", "--output", str(tmp_path)]  # fmt: skip
+    assert main(command) == 0
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| demo")]
+    assert [row.split("|")[1].strip() for row in rows] == [
+        "demo:convnext + demo:vit", "demo:resnet + demo:vit", "demo:resnet + demo:convnext"
+    ]  # fmt: skip
+    record = json.loads(next((tmp_path / "demo_convnext_demo_vit").glob("*/pictures.json")).read_text())
+    assert [weights["name"] for weights in record["weights"]] == ["demo:convnext", "demo:vit"]
+    assert main([*command[:5], *command[6:]]) == 2 and "three or more" in capsys.readouterr().err
+
+
+def test_small_changes_are_what_they_say():
+    pixels = np.zeros((50, 50, 3), np.uint8)
+    pixels[20:30, 20:30] = 255
+    changed = {name: shown[0] for name, shown in disturbed([pixels]).items()}
+    assert all(shown.shape == pixels.shape and shown.dtype == np.uint8 for shown in changed.values())
+    assert np.array_equal(changed["5 pixels"][25:35, 25:35], pixels[20:30, 20:30])
+    assert (changed["5 pixels"][:5] == 128).all() and (changed["× 0.8"][:5] == 128).all()
+    assert (changed["× 0.8"] > 200).all(2).sum() == pytest.approx(64, abs=20)  # a hundred pixels, .8 each way
+    assert 0 < np.abs(changed["JPEG 75"].astype(int) - pixels).mean() < 5
+    rows, columns = np.nonzero((changed["10°"] > 250).all(2))
+    assert rows.mean() == pytest.approx(24.5, abs=1) and columns.max() - columns.min() > 9
+
+
 def test_pictures_are_judged_as_they_are_kept(wrap, tmp_path):
     """8 bits, whole, and in the order of the classes."""
     model = wrap(Brightest([0, 1, 2])).float()
     coloured(tmp_path / "p", [(0, 0, 1), (0, 1, 0)])
     assert features.picture(tmp_path / "p", 0).dtype == np.uint8
-    score = features.score(model, LUCID, [model], [1, 0], tmp_path / "p")
-    assert score.own.tolist() == [True, False]
+    score = features.score(features.Source((model,)), LUCID, [model], [1, 0], tmp_path / "p")
+    assert score.own.tolist() == [False, True]
     assert torch.get_default_dtype() == torch.float32
