@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.transform import rotate
 from torch import nn
 
 from lsd.errors import LSDError
@@ -119,7 +120,7 @@ def test_a_consensus_is_judged_by_the_one_left_out(tmp_path, capsys):
         "demo:convnext + demo:vit", "demo:resnet + demo:vit", "demo:resnet + demo:convnext"
     ]  # fmt: skip
     record = json.loads(next((tmp_path / "demo_convnext_demo_vit").glob("*/pictures.json")).read_text())
-    assert [weights["name"] for weights in record["weights"]] == ["demo:convnext", "demo:vit"]
+    assert len({weights["sha256"] for weights in record["weights"]}) == 2
     assert main([*command[:5], *command[6:]]) == 2 and "three or more" in capsys.readouterr().err
 
 
@@ -132,8 +133,8 @@ def test_small_changes_are_what_they_say():
     assert (changed["5 pixels"][:5] == 128).all() and (changed["× 0.8"][:5] == 128).all()
     assert (changed["× 0.8"] > 200).all(2).sum() == pytest.approx(64, abs=20)  # a hundred pixels, .8 each way
     assert 0 < np.abs(changed["JPEG 75"].astype(int) - pixels).mean() < 5
-    rows, columns = np.nonzero((changed["10°"] > 250).all(2))
-    assert rows.mean() == pytest.approx(24.5, abs=1) and columns.max() - columns.min() > 9
+    turned = 255 * rotate(pixels, 10, cval=128 / 255)
+    assert np.abs(turned - changed["10°"])[5:-5, 5:-5].mean() < 2
 
 
 def test_pictures_are_judged_as_they_are_kept(wrap, tmp_path):
