@@ -183,22 +183,15 @@ def _image(picture):
 
 def _strongest(units, model, folder: Path, output: str) -> dict:
     """Unit → its largest value over a folder's photos; units that are held against a photo of their own are left out."""
-    import torch
-    from tqdm import tqdm
-
-    from lsd.features.judge import strongest
+    from lsd.features.judge import answers
     from lsd.features.objectives import needs_photo
-    from lsd.images import find_images, open_image
-    from lsd.saliency.explain import to_input
+    from lsd.features.photos import photo_batches
 
-    found = find_images(folder)
-    if not found:
-        raise LSDError(f"There are no photos in {folder}; give a folder of pictures with --photos.")
     asked = [unit for unit in units if not needs_photo([unit])]
-    batches = [found[i : i + 8] for i in range(0, len(found), 8)]
-    shown = tqdm(batches, desc="photos", unit="batch", delay=1, leave=False, disable=not sys.stderr.isatty())
-    tensors = (torch.cat([to_input(model, open_image(path)) for path in batch]) for batch in shown)
-    return dict(zip(asked, strongest(asked, model, tensors, output), strict=True)) if asked else {}
+    if not asked:
+        return {}
+    strongest = answers(asked, model, photo_batches(folder, model), output).amax(1)
+    return dict(zip(asked, strongest.tolist(), strict=True))
 
 
 def _judge(pictures, model, judges, strongest) -> list[dict]:

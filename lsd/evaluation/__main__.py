@@ -4,16 +4,20 @@ import argparse
 import sys
 
 from lsd.errors import LSDError
-from lsd.evaluation import features
+from lsd.evaluation import channels, features
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one study; its exit status."""
     parser = argparse.ArgumentParser("lsd.evaluation", description=__doc__)
     studies = parser.add_subparsers(required=True, metavar="STUDY")
-    study = studies.add_parser("features", help="do other networks recognise feature visualizations?")
-    features.add_arguments(study)
-    study.set_defaults(run=features.run)
+    for name, module, help in (
+        ("features", features, "do other networks recognise feature visualizations?"),
+        ("channels", channels, "do pictures of hidden channels excite them more than photos do?"),
+    ):
+        study = studies.add_parser(name, help=help, description=module.__doc__.partition("\n")[0])
+        module.add_arguments(study)
+        study.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
     try:
         options.run(options)

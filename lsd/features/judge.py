@@ -53,24 +53,20 @@ def verdict(p: Tensor, model: ImageModel, top: int = 5) -> Verdict:
 
 
 @torch.no_grad()
-def strongest(
-    units: Sequence[Unit], model: ImageModel, photos: Iterable[Tensor], output: str = "log_odds"
-) -> list[float]:
-    """The largest value of each unit over a set of photos: what a picture's own score is held against.
+def answers(units: Sequence[Unit], model: ImageModel, photos: Iterable[Tensor], output: str = "log_odds") -> Tensor:
+    """The value of each unit on each photo, (units, photos) on the CPU: what a picture's own score is held against.
 
     Args:
         photos: batches (n, 3, h, w) in [0, 1], of the size the network takes.
     """
     taps = list(dict.fromkeys(objectives.tap(leaf) for unit in units for leaf in unit.leaves()))
-    best = [float("-inf")] * len(units)
+    found = []
     for batch in photos:
-        found = run_to(model, batch.to(model.device, model.dtype), taps)
-        for i, unit in enumerate(units):
-            values = objectives.evaluate(
-                [unit] * len(batch), {"": model, model.name: model}, {"": found, model.name: found}, output
-            )
-            best[i] = max(best[i], values.max().item())
-    return best
+        seen = run_to(model, batch.to(model.device, model.dtype), taps)
+        activations, models = {"": seen, model.name: seen}, {"": model, model.name: model}
+        values = [objectives.evaluate([unit] * len(batch), models, activations, output) for unit in units]
+        found.append(torch.stack(values).cpu())
+    return torch.cat(found, 1)
 
 
 def spread(pixels: Sequence[np.ndarray], model: ImageModel, layer: str) -> float:

@@ -121,7 +121,7 @@ def test_a_consensus_is_judged_by_the_one_left_out(tmp_path, capsys):
     ]  # fmt: skip
     record = json.loads(next((tmp_path / "demo_convnext_demo_vit").glob("*/pictures.json")).read_text())
     assert len({weights["sha256"] for weights in record["weights"]}) == 2
-    assert main([*command[:5], *command[6:]]) == 2 and "three or more" in capsys.readouterr().err
+    assert main([*command[:4], *command[5:]]) == 2 and "three or more" in capsys.readouterr().err
 
 
 def test_small_changes_are_what_they_say():

@@ -80,9 +80,9 @@ def test_the_strongest_answer_over_photos(colours):
 
     photos = [torch.cat([photo(0.1, 0.2, 0.3), photo(0.9, 0.0, 0.0)]), photo(0.3, 0.7, 0.1)]
     units = [parse(t) for t in ("class/0", "class/1", "conv/channel/2", "class/0 - class/1", "handmade::class/2")]
-    found = judge.strongest(units, colours, photos, output="logit")
+    found = judge.answers(units, colours, photos, output="logit").amax(1).tolist()
     assert found == pytest.approx([9, 7, 0.3, 9, 3], rel=1e-5)
-    (odds,) = judge.strongest(units[:1], colours, photos)
+    odds = judge.answers(units[:1], colours, photos).max().item()
     assert odds == pytest.approx(9 - math.log(2), rel=1e-5)  # log-odds by default
 
 
