@@ -22,6 +22,7 @@ from benchmarks.memory import peak_bytes
 from lsd.features.ascent import ascend
 from lsd.features.prepare import prepare
 from lsd.features.recipes import FOURIER, LUCID, NONE, Recipe
+from lsd.memory import keep_freed_memory
 from lsd.models import ImageModel
 from lsd.progress import listening
 
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("step", "depth", "batch", "memory"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the command lines do, for the bare passes too
     print(f"{platform.processor() or platform.machine()}, {options.threads} threads, torch {torch.__version__}")
     models = [_model(name) for name in options.models]
     if options.only in (None, "step"):

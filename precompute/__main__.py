@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lsd.errors import LSDError
+from lsd.memory import keep_freed_memory
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -190,5 +191,6 @@ def _duration(seconds: float) -> str:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin cost their neighbours dearly
     sys.exit(main())

@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from lsd.errors import LSDError
+from lsd.memory import keep_freed_memory
 from precompute.tasks import Task
 from precompute.work import Outcome, one_sentence, run_task
 
@@ -78,6 +79,7 @@ def _enter_worker(places, end, workers: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted terminal tells everybody; the run decides
     threading.Thread(target=watch, daemon=True).start()
+    keep_freed_memory()
     import torch
 
     place = places.get()
@@ -191,6 +193,7 @@ def _shares(nodes: Sequence[dict[str, float]]) -> tuple[dict[str, float], int]:
 def _run_on_ray(values: dict, url: str, again: bool, cores: int) -> Outcome:
     import torch
 
+    keep_freed_memory()
     if not torch.cuda.is_available():
         torch.set_num_threads(cores)
     return run_task(Task.from_dict(values), url, again)

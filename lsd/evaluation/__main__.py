@@ -5,6 +5,7 @@ import sys
 
 from lsd.errors import LSDError
 from lsd.evaluation import channels, features
+from lsd.memory import keep_freed_memory
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,4 +29,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -1,0 +1,31 @@
+"""What is freed is kept: counted in page faults, in a process of its own."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import resource, sys
+import torch
+from lsd.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for _ in range(20):
+    torch.ones(16 << 20)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def faults(how: str) -> int:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    made = subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, check=True, env=env)
+    return int(made.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_freed_memory_comes_back_without_page_faults():
+    pages = (64 << 20) // 4096
+    assert faults("plain") - faults("keep") > 15 * pages
