@@ -21,7 +21,7 @@ def add_parser(commands) -> None:
         "--units", action="append", default=[], metavar="PATTERN",
         help="many at once: class:all, class:7,27,40-49, layer3:channels, layer3:channels:16, layer:curated:16",
     )  # fmt: skip
-    parser.add_argument("--recipe", help="a name (--list-recipes) or a JSON file (default: lucid)")
+    parser.add_argument("--recipe", help="a name (--list-recipes) or a JSON file (default: lsd)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the recipe, such as steps=256"
     )
@@ -31,6 +31,7 @@ def add_parser(commands) -> None:
         "--size", type=int, metavar="PIXELS", help="side of the picture (default: what the model takes)"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
+    parser.add_argument("--effort", help="draft, normal or fine: half, once or four times the recipe's steps")
     parser.add_argument("--photo", type=Path, help="for LAYER/inversion and LAYER/caricature, and for --start photo")
     parser.add_argument("--start", choices=("noise", "photo"), default="noise", help="what the ascent starts from")
     parser.add_argument("--verifier", action="append", default=[], metavar="NAME", help="a model that is asked too")
@@ -109,7 +110,9 @@ def _make(options: argparse.Namespace) -> int:
     if options.seeds < 1:
         raise LSDError(f"--seeds must be at least 1, and is {options.seeds}.")
     seeds = dict.fromkeys(options.seed or range(options.seeds))
-    recipe = described(options.recipe or DEFAULT, options.set, size=options.size, steps=options.steps)
+    recipe = described(
+        options.recipe or DEFAULT, options.set, size=options.size, steps=options.steps, effort=options.effort
+    )
     model = get_model(options.model)
     units = list(dict.fromkeys(u for pattern in options.unit + options.units for u in expand(pattern, model)))
     others = other_models(units, model.name)

@@ -51,11 +51,12 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         "--units", nargs="+", metavar="PATTERN",
         help="class:all, class:7,27,40-49, layer:curated:16, layer3:channels, class/207, …",
     )  # fmt: skip
-    command.add_argument("--recipe", nargs="+", metavar="NAME", help="names or JSON files (default: lucid)")
+    command.add_argument("--recipe", nargs="+", metavar="NAME", help="names or JSON files (default: lsd)")
     command.add_argument("--set", nargs="+", metavar="NAME=VALUE", help="settings of the recipes, such as steps=256")
     command.add_argument("--seeds", type=int, metavar="N", help="pictures of each unit (default: 1)")
     command.add_argument("--size", type=int, metavar="PIXELS", help="side (default: what the model takes)")
     command.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
+    command.add_argument("--effort", help="draft, normal or fine: half, once or four times the recipe's steps")
     command.add_argument("--verifiers", nargs="+", metavar="NAME", help="models that say what they see")
     command.add_argument(
         "--batch-size", type=int, metavar="N", help="pictures at once (default: what suits the device)"

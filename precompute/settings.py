@@ -36,7 +36,8 @@ class Settings:
 
 _LISTS = ("models", "units", "recipe", "verifiers", "set")
 _NUMBERS = ("seeds", "size", "steps", "batch_size", "quality")
-KEYS = (*_LISTS, *_NUMBERS)  # what the command line and a file may say
+_TEXTS = ("effort",)
+KEYS = (*_LISTS, *_NUMBERS, *_TEXTS)  # what the command line and a file may say
 
 
 def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
@@ -59,10 +60,14 @@ def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
     for key in _NUMBERS:
         if key in given and type(given[key]) is not int:
             raise LSDError(f"{key} is a whole number, not {given[key]!r}.")
+    for key in _TEXTS:
+        if key in given and not isinstance(given[key], str):
+            raise LSDError(f"{key} is a text, not {given[key]!r}.")
     names = given.get("recipe") or [DEFAULT]
     recipes = tuple(
         dict.fromkeys(
-            described(name, given.get("set", ()), size=given.get("size"), steps=given.get("steps")) for name in names
+            described(name, given.get("set", ()), **{k: given.get(k) for k in ("size", "steps", "effort")})
+            for name in names
         )
     )
     settings = Settings(

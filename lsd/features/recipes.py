@@ -245,6 +245,16 @@ WIDE = Recipe(
     ),
 )  # fmt: skip
 
+LSD = replace(
+    WIDE, name="lsd", steps=192, gradient=Softening(branch=0.7, leak=0.05),
+    about=(
+        "`wide`, climbed along a gentler gradient: seven tenths of it pass a residual branch, and a twentieth of what an "
+        "activation function holds back passes all the same (skip gradient method, Wu et al., 2020; linear "
+        "backpropagation, Guo et al., 2020: both from attacks on unseen networks). It asks for what networks have in "
+        "common. docs/recipe.md has the search."
+    ),
+)  # fmt: skip
+
 MACO = Recipe(
     "maco", steps=256, parameterization="maco", sd=1.0, optimizer="nadam", learning_rate=1.0, output="logit",
     transforms=Transforms(views=4, centre_sd=0.15, zoom=(1 / 0.55, 1 / 0.45), fill="reflect", noise=0.08),
@@ -280,9 +290,22 @@ VIT = Recipe(
 )  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (LUCID, WIDE, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
+    recipe.name: recipe for recipe in (LSD, WIDE, LUCID, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
 }
-DEFAULT = "lucid"
+DEFAULT = "lsd"
+
+EFFORTS = {"draft": 0.5, "normal": 1.0, "fine": 4.0}  # of a recipe's steps
+
+
+def at_effort(recipe: Recipe, effort: str) -> Recipe:
+    """`recipe` with the steps that go with an effort: "draft" takes half of its own, "fine" four times as many.
+
+    Raises:
+        UndefinedError: another effort.
+    """
+    if effort not in EFFORTS:
+        raise UndefinedError(f"There is no effort “{effort}”; choose one of {', '.join(EFFORTS)}.")
+    return replace(recipe, steps=max(1, round(recipe.steps * EFFORTS[effort])))
 
 
 def find_recipe(name: str) -> Recipe:
@@ -318,16 +341,24 @@ def changed(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
     return recipe if made == recipe else replace(made, name="custom")
 
 
-def described(text: str, pairs: Sequence[str] = (), *, size: int | None = None, steps: int | None = None) -> Recipe:
+def described(
+    text: str,
+    pairs: Sequence[str] = (),
+    *,
+    size: int | None = None,
+    steps: int | None = None,
+    effort: str | None = None,
+) -> Recipe:
     """The recipe that a command line describes.
 
     Args:
         text: a name, or the path of a JSON file.
         pairs: settings, each as "NAME=VALUE".
         size, steps: if given, they replace the recipe's.
+        effort: of `EFFORTS`; if given, it decides the steps.
 
     Raises:
-        LSDError: a file that cannot be read.
+        LSDError: a file that cannot be read, or both steps and an effort.
         UndefinedError: no such recipe or setting, or a value that has no meaning.
     """
     if text.endswith(".json"):
@@ -345,5 +376,9 @@ def described(text: str, pairs: Sequence[str] = (), *, size: int | None = None, 
     if any(not equals for _, equals, _ in split):
         raise LSDError("A setting of the recipe is written NAME=VALUE, such as steps=256.")
     recipe = changed(recipe, {name: value for name, _, value in split})
+    if effort is not None:
+        if steps is not None:
+            raise LSDError("Steps and an effort say the same thing twice; give one of them.")
+        recipe = at_effort(recipe, effort)
     given = {k: v for k, v in (("size", size), ("steps", steps)) if v is not None}
     return replace(recipe, **given)

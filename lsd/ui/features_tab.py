@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 
 from lsd.errors import LSDError
-from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
+from lsd.features.recipes import DEFAULT, EFFORTS, RECIPES, at_effort, find_recipe
 from lsd.models import ImageModel, get_model
 from lsd.provenance import slug
 from lsd.ui import blocks, controls, feature_units
@@ -19,7 +19,7 @@ from lsd.ui import feature_request as requests
 from lsd.ui import feature_texts as texts
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, knob_controls, knob_values
-from lsd.ui.feature_request import DEFAULT_SEEDS, DEFAULT_STEPS, MAX_SEEDS, MAX_SIDE, NOISE, PHOTO
+from lsd.ui.feature_request import DEFAULT_SEEDS, DEFAULT_STEPS, MAX_SEEDS, MAX_SIDE, MAX_STEPS, NOISE, PHOTO
 from lsd.ui.feature_runs import MAX_LANES, Lane, Session, advance, command, files, judge, live_picture
 from lsd.ui.feature_units import UnitPicker
 from lsd.ui.jobs import MODEL_QUEUE, sentence
@@ -80,6 +80,10 @@ class FeaturesTab:
                 0, precision=0, label="Size, pixels", min_width=110,
                 info=f"0: what the model takes. At most {MAX_SIDE} here.",
             )  # fmt: skip
+        with gr.Row():
+            self.efforts = {
+                effort: gr.Button(effort, size="sm", min_width=60, elem_id=f"effort-{effort}") for effort in EFFORTS
+            }
         self.start = gr.Radio(
             [(NOISE, NOISE), ("a photo (DeepDream, accentuation)", PHOTO)], value=NOISE, label="Start from",
             info="From noise, everything in the picture came from the network.",
@@ -130,6 +134,11 @@ class FeaturesTab:
         }  # fmt: skip
         self.unit.connect(self.models, self.status, slow, quick)
         self.recipe.input(_show_recipe, self.recipe, [self.about, self.steps, *self.knobs], **quick)
+        for effort, button in self.efforts.items():
+            button.click(
+                lambda name, effort=effort: min(at_effort(find_recipe(name), effort).steps, MAX_STEPS),
+                self.recipe, self.steps, **quick,
+            )  # fmt: skip
         gr.on(
             [self.start.change, self.unit.what.change, self.unit.kind.change, self.unit.expression.change],
             _show_photo, [self.start, self.unit.what, self.unit.kind, self.unit.expression], self.photo_group, **quick,

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from lsd.errors import UndefinedError
-from lsd.features.recipes import DEFAULT, RECIPES, Recipe, changed, find_recipe
+from lsd.errors import LSDError, UndefinedError
+from lsd.features.recipes import DEFAULT, EFFORTS, RECIPES, Recipe, at_effort, changed, described, find_recipe
 from lsd.features.soften import Softening
 from lsd.features.transforms import Transforms
 
@@ -122,7 +122,7 @@ def test_values_without_meaning_are_refused_in_one_sentence(values, words):
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(UndefinedError, match="no recipe “lucent”; choose one of lucid, wide, fourier"):
+    with pytest.raises(UndefinedError, match="no recipe “lucent”; choose one of lsd, wide, lucid, fourier"):
         find_recipe("lucent")
 
 
@@ -212,3 +212,23 @@ def test_the_transforms_at_the_end_can_be_changed_where_there_are_some():
 def test_changes_without_meaning_are_refused(settings, words):
     with pytest.raises(UndefinedError, match=words):
         changed(find_recipe("lucid"), settings)
+
+
+def test_an_effort_is_a_share_of_the_steps():
+    recipe = replace(EXPLICIT, steps=100)
+    assert [at_effort(recipe, effort).steps for effort in EFFORTS] == [50, 100, 400]
+    assert at_effort(recipe, "normal") == recipe and at_effort(replace(recipe, steps=1), "draft").steps == 1
+    assert described("lucid", effort="fine", size=64) == replace(find_recipe("lucid"), steps=2048, size=64)
+    with pytest.raises(UndefinedError, match="draft, normal, fine"):
+        at_effort(recipe, "hard")
+    with pytest.raises(LSDError, match="one of them"):
+        described("lucid", steps=5, effort="draft")
+
+
+def test_settings_of_the_gradient_are_changed_by_text():
+    made = changed(RECIPES["lucid"], {"gradient.branch": "0.5"})
+    assert made.gradient == Softening(0.5) and Recipe.from_dict(made.to_dict()) == made
+    with pytest.raises(UndefinedError, match="leak is a share"):
+        changed(RECIPES["lucid"], {"gradient.leak": "2"})
+    with pytest.raises(UndefinedError, match="slope"):
+        Recipe.from_dict({"gradient": {"slope": 1}})

@@ -82,7 +82,7 @@ def test_failures_are_named_and_the_run_ends_with_one(tmp_path, capsys, monkeypa
     told = capsys.readouterr()
     assert "0 rows, 0 of them made" in told.out
     failed = [line for line in told.err.splitlines() if line.startswith("failed: ")]
-    assert len(failed) == 16 and failed[7] == "failed: demo:resnet, class/7, lucid: ZeroDivisionError: division by zero"
+    assert len(failed) == 16 and failed[7] == "failed: demo:resnet, class/7, lsd: ZeroDivisionError: division by zero"
     assert make(tmp_path, "--units", "class:all") == 0
 
 

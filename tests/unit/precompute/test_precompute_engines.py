@@ -76,7 +76,7 @@ def test_a_task_that_kills_its_worker_is_given_up_and_its_neighbours_are_not(
     outcomes = list(engines.in_processes(plan.tasks, str(tmp_path), 2))
     assert {outcome.task for outcome in outcomes} == {task.hash for task in plan.tasks} and len(outcomes) == 4
     ((what, sentence),) = [failure for outcome in outcomes for failure in outcome.failures]
-    assert what == "demo:resnet, class/0 to class/1, lucid" and "died 3 times; is there enough memory?" in sentence
+    assert what == "demo:resnet, class/0 to class/1, lsd" and "died 3 times; is there enough memory?" in sentence
     assert sum(outcome.pictures for outcome in outcomes) == 6
 
 

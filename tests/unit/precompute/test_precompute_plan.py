@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lsd.errors import LSDError
-from lsd.features.recipes import LUCID
+from lsd.features.recipes import LSD
 from lsd.models import get_model
 from precompute import plan as planning
 from precompute.plan import bytes_of, make_plan, matching, seconds_of
@@ -102,5 +102,5 @@ def test_the_cost_of_units_of_several_models_is_measured(plan_of):
     assert seconds_of(plan_of("class/0 + demo:vit::class/0").tasks) > 0
 
 
-def test_the_default_recipe_is_lucids():
-    assert make_plan(read({"models": ["demo:resnet"], "units": ["class:0"]})).tasks[0].recipe == LUCID
+def test_the_default_recipe_is_our_own():
+    assert make_plan(read({"models": ["demo:resnet"], "units": ["class:0"]})).tasks[0].recipe == LSD

@@ -3,7 +3,7 @@
 import pytest
 
 from lsd.errors import LSDError
-from lsd.features.recipes import LUCID, MACO
+from lsd.features.recipes import LSD, LUCID, MACO
 from precompute.settings import QUALITY, read
 
 LEAST = {"models": ["demo:resnet"], "units": ["class:all"]}
@@ -12,7 +12,7 @@ LEAST = {"models": ["demo:resnet"], "units": ["class:all"]}
 def test_what_is_not_said_has_a_default():
     settings = read(LEAST)
     assert settings.models == ("demo:resnet",) and settings.units == ("class:all",)
-    assert settings.recipes == (LUCID,) and settings.seeds == 1 and settings.verifiers == ()
+    assert settings.recipes == (LSD,) and settings.seeds == 1 and settings.verifiers == ()
     assert settings.batch_size is None and settings.quality == QUALITY
 
 

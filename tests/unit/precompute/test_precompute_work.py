@@ -85,7 +85,7 @@ def test_a_row_says_what_it_is(made):
     task, rows = made
     row = next(row for row in rows if row["unit"] == "class/1")
     model = get_model("demo:resnet")
-    assert row["unit_id"] == f"demo:resnet/class/1/lucid-{task.recipe.hash[:8]}/0"
+    assert row["unit_id"] == f"demo:resnet/class/1/lsd-{task.recipe.hash[:8]}/0"
     assert row["class_name"] == model.class_names[1] and row["title"] and row["synset"] == ""
     assert row["weights_sha256"] == model.identity.sha256 and row["weights_source"] == "demo"
     assert row["architecture"] == model.architecture and row["family"] == model.family and row["task"] == task.hash
@@ -333,7 +333,7 @@ def test_failed_rows_are_made_again_only_if_asked_for(plan_of, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         break_at(patch, {"class/1"}, RuntimeError("broke"))
         first = run_task(task, str(tmp_path))
-    assert [what for what, _ in first.failures] == [f"demo:resnet/class/1/lucid-{task.recipe.hash[:8]}/0"]
+    assert [what for what, _ in first.failures] == [f"demo:resnet/class/1/lsd-{task.recipe.hash[:8]}/0"]
     assert run_task(task, str(tmp_path)).failures == first.failures
     assert run_task(task, str(tmp_path), again=True).failures == ()
     assert finished(task, Storage(str(tmp_path))).failures == ()
