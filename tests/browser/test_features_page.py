@@ -49,6 +49,16 @@ def test_a_visitor_sees_a_picture_form_with_one_click(server, tab):
     tab.wait_for_function("([css, src]) => document.querySelector(css).src !== src", arg=[PICTURE, before])
 
 
+def test_an_effort_sets_the_steps(server, tab):
+    open_tab(server, tab)
+    for effort, steps in (("draft", "96"), ("fine", "768"), ("normal", "192")):
+        tab.locator(f"#effort-{effort}").click()
+        tab.wait_for_function(
+            "steps => [...document.querySelectorAll('input')].some(i => i.value === steps)", arg=steps
+        )
+    assert tab.get_by_label("Steps", exact=True).input_value() == "192"
+
+
 def test_an_address_makes_what_it_says(server, tab):
     tab.goto(
         f"{server}?tab=features&model=demo:resnet&model=demo:vit&unit=class/3&recipe=jitter&steps=12&seeds=2&set=sd=0.5",
