@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.families import CASES
 from lsd.errors import UndefinedError
 from lsd.features.ascent import ascend
 from lsd.features.recipes import RECIPES
@@ -140,3 +141,12 @@ def test_a_compiled_network_is_refused():
     recipe = replace(RECIPES["lucid"], gradient=Softening(0.5))
     with pytest.raises(UndefinedError, match="compiled"):
         next(ascend(get_model("demo:resnet"), ["class/0"], recipe, compiled=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_family_is_served(case):
+    """Finite, and another gradient than the exact one."""
+    model = case.build(torch.float64)
+    images = torch.rand(1, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(2)).double()
+    exact, gentle = (gradient(model, images, softening) for softening in (Softening(), Softening(0.7, 0.05)))
+    assert gentle.isfinite().all() and (gentle - exact).norm() > 1e-3 * exact.norm()
