@@ -4,7 +4,9 @@ It is made from the shards alone and can be thrown away at any time.
 """
 
 import os
+import shutil
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +19,14 @@ from gallery.shards import ShardError
 from lsd.errors import LSDError
 
 NAME = "index.parquet"
+_SCRATCH = ".index-"
 LIGHT = tuple(name for name in SCHEMA.names if name not in HEAVY)
 # shard: its path below the gallery's folder; row_group: in the shard; row: in the row group.
 PLACE = (("shard", pa.string()), ("row_group", pa.int32()), ("row", pa.int32()))
 INDEX_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in LIGHT), *PLACE])
 ORDER = ("model", "depth", "kind", "index", "unit", "recipe", "seed")
+
+_STALE = 24 * 3600  # seconds after which nobody is still at work in a scratch folder
 
 _ORDER = ", ".join(f'"{name}"' for name in ORDER)
 
@@ -63,8 +68,11 @@ def build(folder: str | Path) -> Built:
     folder = Path(folder)
     if not folder.is_dir():
         raise LSDError(f"There is no gallery at {folder}: no such folder.")
+    for left in folder.glob(f"{_SCRATCH}*"):  # by a build that was killed
+        if time.time() - left.stat().st_mtime > _STALE:
+            shutil.rmtree(left, ignore_errors=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".index-", dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
             return _build(folder, Path(scratch))
     except (OSError, duckdb.Error) as error:  # a full disk is an IOException here and a TransactionException there
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

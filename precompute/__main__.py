@@ -120,7 +120,9 @@ def _run(options: argparse.Namespace) -> int:
     overhead = f", {report.ascent / report.seconds:.0%} of it in the ascent" if made and report.ascent else ""
     print(f"{options.output}: {report.pictures:,} rows, {made:,} of them made in {_duration(report.seconds)}{overhead}")
     _print_failures(report.failures)
-    return 1 if report.failures or plan.problems else 0
+    for shard, reason in report.damaged.items():
+        print(f"left out of the index: {shard}: {reason}", file=sys.stderr)
+    return 1 if report.failures or report.damaged or plan.problems else 0
 
 
 def _print_failures(failures: Sequence[tuple[str, str]]) -> None:

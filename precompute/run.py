@@ -26,6 +26,7 @@ class Report:
         pictures, reused: rows there are now, and how many of them were there before.
         failures: (unit_id or a task's title, sentence).
         seconds: altogether; `ascent`: inside the gradient ascents, summed over the workers.
+        damaged: shards that the index leaves out, and why; anybody's, so not only this run's.
     """
 
     pictures: int = 0
@@ -33,6 +34,7 @@ class Report:
     failures: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
     ascent: float = 0.0
+    damaged: dict[str, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Take in a task's outcome."""
@@ -86,7 +88,7 @@ def run(
     if storage.local:
         from gallery.index import build
 
-        build(storage.folder)
+        report.damaged = build(storage.folder).damaged
     report.seconds = time.perf_counter() - started
     return report
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from gallery.queries import Entry
 from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT, RECIPES, Recipe
+from lsd.ui.feature_request import MAX_SEEDS
 
 
 def recipe_of(row: Mapping[str, Any]) -> Recipe | None:
@@ -67,10 +68,15 @@ def command(entry: Entry, recipe: Recipe) -> str:
 
 
 def live_address(entry: Entry, recipe: Recipe | None) -> str:
-    """The address at which the Features tab makes this unit live, at its own number of steps and pixels."""
+    """The address at which the Features tab makes this unit live, at its own number of steps and pixels.
+
+    The tab makes the seeds 0, 1, …, so it is asked for as many as it takes to come to the row's, if it makes so many.
+    """
     base, changes = settings(recipe) if recipe else (DEFAULT, {})
     pairs = [("tab", "features"), ("model", entry.model), ("unit", entry.unit), ("recipe", base)]
     pairs += [("set", f"{name}={value}") for name, value in changes.items() if name not in ("steps", "size")]
+    if 0 < entry.seed < MAX_SEEDS:
+        pairs.append(("seeds", str(entry.seed + 1)))
     return f"?{urlencode(pairs, safe='/:')}"
 
 

@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import gradio as gr
 import pytest
@@ -269,6 +270,9 @@ def test_the_live_tab_opens_with_the_same_unit_and_recipe(gallery):
     asked = read_address(QueryParams(gallery_again.live_address(entry, CUSTOM)[1:]))
     assert (asked.models, asked.of, asked.base) == ([RESNET], "207", "maco")
     assert asked.recipe.transforms.views == 2 and asked.recipe.squash == "clamp"
+    assert entry.seed == 3 and asked.seeds == 4  # 0 to 3
+    first, last = replace(entry, seed=0), replace(entry, seed=8)  # the tab makes eight at most
+    assert "seeds" not in gallery_again.live_address(first, CUSTOM) + gallery_again.live_address(last, CUSTOM)
 
 
 def test_the_saliency_tab_opens_with_the_model_and_class(gallery):

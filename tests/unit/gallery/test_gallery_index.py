@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import duckdb
@@ -83,6 +84,17 @@ def test_nothing_else_is_left_behind(tmp_path):
     make_gallery(tmp_path)
     build(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["data", "index.parquet"]
+
+
+def test_what_a_killed_build_left_is_swept_up_once_nobody_can_be_at_work_in_it(tmp_path):
+    make_gallery(tmp_path)
+    old, young = tmp_path / ".index-old", tmp_path / ".index-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "rows.duckdb").write_bytes(b"half")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    build(tmp_path)
+    assert not old.exists() and (young / "rows.duckdb").read_bytes() == b"half"
 
 
 def test_a_new_index_replaces_the_old_one_at_once(tmp_path):

@@ -52,6 +52,17 @@ def test_what_cannot_be_done_is_said_and_the_rest_is_done(tmp_path, capsys):
     assert main(["plan", *QUICK, "--units", "class:0", "class:99"]) == 1
 
 
+def test_a_damaged_shard_of_another_run_is_named(tmp_path, capsys):
+    assert make(tmp_path, "--recipe", "none") == 0
+    (shard,) = find_shards(tmp_path)
+    shard.write_bytes(shard.read_bytes()[:500])
+    capsys.readouterr()
+    assert make(tmp_path) == 1
+    told = capsys.readouterr()
+    assert "3 rows, 3 of them made" in told.out
+    assert f"left out of the index: {shard.relative_to(tmp_path).as_posix()}: " in told.err
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["--models", "demo:nosuch"], "There is nothing to do."),
     (["--models", "local-dir:/x"], "There is nothing to do."),
