@@ -246,7 +246,7 @@ WIDE = Recipe(
 )  # fmt: skip
 
 LSD = replace(
-    WIDE, name="lsd", steps=192, gradient=Softening(branch=0.7, leak=0.05),
+    WIDE, name="lsd", steps=128, gradient=Softening(branch=0.7, leak=0.05),
     transforms=replace(WIDE.transforms, zoom=(0.8, 2.0), noise=0.03),
     about=(
         "This project's own. Fourier space, seen whole and in crops, turned, mirrored and recoloured, towards the log-odds "

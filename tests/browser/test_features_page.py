@@ -51,12 +51,12 @@ def test_a_visitor_sees_a_picture_form_with_one_click(server, tab):
 
 def test_an_effort_sets_the_steps(server, tab):
     open_tab(server, tab)
-    for effort, steps in (("draft", "96"), ("fine", "768"), ("normal", "192")):
+    for effort, steps in (("draft", "64"), ("fine", "512"), ("normal", "128")):
         tab.locator(f"#effort-{effort}").click()
         tab.wait_for_function(
             "steps => [...document.querySelectorAll('input')].some(i => i.value === steps)", arg=steps
         )
-    assert tab.get_by_label("Steps", exact=True).input_value() == "192"
+    assert tab.get_by_label("Steps", exact=True).input_value() == "128"
 
 
 def test_an_address_makes_what_it_says(server, tab):
