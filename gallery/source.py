@@ -4,7 +4,6 @@ LSD_GALLERY=/data/gallery                   a folder with `index.parquet` and th
 LSD_GALLERY_REPO=user/name@REVISION         a data set on the Hub, pinned to a commit or a tag
 """
 
-import functools
 import os
 import threading
 from collections.abc import Callable
@@ -18,18 +17,33 @@ SAMPLE = Path(__file__).with_name("sample")
 
 _BRANCHES = ("main", "master")  # what moves is no revision to pin to
 _lock = threading.Lock()
+_current: tuple[tuple[int, ...], Gallery] | None = None  # with the stamp of its index
 
 
 def open_gallery() -> Gallery:
     """The first gallery that can be had: `LSD_GALLERY`, then `LSD_GALLERY_REPO`, then the sample; else an empty one.
 
-    Opened once in each process. Never fails: `Gallery.origin` tells where it is from, and why it is not from elsewhere.
+    Opened once in each process, and again when the folder has a new index: what a run adds is seen without a restart.
+    Never fails: `Gallery.origin` tells where it is from, and why it is not from elsewhere.
     """
+    global _current
     with _lock:  # two visitors who come first at the same moment share one
-        return _open()
+        stamp = _stamp()
+        if _current is None or _current[0] != stamp:
+            gallery = _open()
+            _current = stamp or _stamp(), gallery  # where there was no index, opening has made one
+        return _current[1]
 
 
-@functools.cache
+def _stamp() -> tuple[int, ...]:
+    """What differs between two indexes of the folder; () where there is none."""
+    try:
+        found = Path(os.environ["LSD_GALLERY"]).expanduser().joinpath(NAME).stat()
+    except (KeyError, OSError):
+        return ()
+    return found.st_mtime_ns, found.st_size
+
+
 def _open() -> Gallery:
     sources: list[Callable[[], Gallery]] = []
     if folder := os.environ.get("LSD_GALLERY"):

@@ -1,6 +1,6 @@
 import huggingface_hub
 import pytest
-from gallery_fixture import make_gallery, make_row
+from gallery_fixture import make_gallery, make_row, write_shard
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
 from gallery import index, source
@@ -16,9 +16,7 @@ def nothing_set(monkeypatch, tmp_path):
     for name in ("LSD_GALLERY", "LSD_GALLERY_REPO"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(source, "SAMPLE", tmp_path / "no sample")
-    source._open.cache_clear()
-    yield
-    source._open.cache_clear()
+    monkeypatch.setattr(source, "_current", None)
 
 
 @pytest.fixture
@@ -51,6 +49,18 @@ def test_without_anything_the_gallery_is_empty_and_says_so():
     gallery = source.open_gallery()
     assert gallery.rows == 0 and "is empty" in gallery.origin
     assert source.open_gallery() is gallery
+
+
+def test_a_new_index_is_noticed(folder, monkeypatch):
+    monkeypatch.setenv("LSD_GALLERY", str(folder))
+    before = source.open_gallery()
+    assert source.open_gallery() is before and before.rows == 1
+    write_shard(folder, "more", [make_row(unit="class/1"), make_row(unit="class/2")])
+    index.build(folder)
+    after = source.open_gallery()
+    assert after.rows == 3 and source.open_gallery() is after
+    (folder / index.NAME).unlink()  # and one that is gone is made again, rather than losing the gallery
+    assert source.open_gallery().rows == 3
 
 
 def test_the_folder_comes_first(folder, hub, monkeypatch):
