@@ -39,7 +39,7 @@ class Built:
         path: of the index.
         rows: in it.
         shards: that it was made from.
-        dropped: rows left out because a later one has their `unit_id`.
+        dropped: rows left out because another has their `unit_id`.
         damaged: shards left out, and why, by their path below the folder.
     """
 
@@ -59,7 +59,7 @@ def find_shards(folder: Path) -> list[Path]:
 def build(folder: str | Path) -> Built:
     """Make the gallery's `index.parquet`, sorted by `ORDER`, from its shards; an older one is replaced at once.
 
-    Of rows with the same `unit_id` the one `created` last is kept. A shard that cannot be read is left out. The rows
+    Of rows with the same `unit_id` the one `created` last is kept, and never a failure beside a picture. A shard that cannot be read is left out. The rows
     are sorted on disk, so there may be many more of them than memory holds.
 
     Raises:
@@ -99,7 +99,7 @@ def _build(folder: Path, scratch: Path) -> Built:
         ((total, rows),) = connection.execute("SELECT count(*), count(DISTINCT unit_id) FROM rows").fetchall()
         kept = connection.sql(
             f"SELECT * FROM rows QUALIFY row_number() OVER "
-            f"(PARTITION BY unit_id ORDER BY created DESC NULLS LAST, shard DESC, row_group DESC, row DESC) = 1 "
+            f"(PARTITION BY unit_id ORDER BY status = 'failed', created DESC NULLS LAST, shard DESC, row_group DESC, row DESC) = 1 "
             f"ORDER BY {_ORDER}, unit_id"
         )
         kept.write_parquet(str(scratch / NAME), compression="zstd", row_group_size=65536)

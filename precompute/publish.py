@@ -72,9 +72,10 @@ def _clear(output: Path) -> None:
 
 
 def _sorted(table: pa.Table) -> pa.Table:
-    """In browsing order, of rows with one `unit_id` the one that was created last."""
+    """In browsing order, of rows with one `unit_id` the one that `gallery.index` keeps."""
     order = table.select(["unit_id", "created"]).append_column("at", pa.array(range(len(table))))
-    latest = order.sort_by([("unit_id", "ascending"), ("created", "ascending")]).to_pydict()
+    order = order.append_column("made", pc.not_equal(table["status"], "failed"))
+    latest = order.sort_by([(name, "ascending") for name in ("unit_id", "made", "created")]).to_pydict()
     keep = sorted(dict(zip(latest["unit_id"], latest["at"], strict=True)).values())
     table = table.take(keep)
     return table.take(pc.sort_indices(table.select(ORDER), sort_keys=[(name, "ascending") for name in ORDER]))

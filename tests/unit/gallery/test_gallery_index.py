@@ -39,6 +39,17 @@ def test_the_last_made_of_the_same_row_counts(tmp_path):
     assert [row["score"] for row in _index(tmp_path) if row["unit"] == "class/1"] == [99.0]
 
 
+def test_a_later_failure_does_not_hide_a_picture(tmp_path):
+    def one(unit, day, status="ok", **more):
+        return make_row(unit=unit, created=f"2026-01-0{day}", status=status, **more)
+
+    write_shard(tmp_path, "a", [one("class/1", 1, score=1.0), one("class/2", 1, "failed")])
+    write_shard(tmp_path, "b", [one("class/1", 2, "failed"), one("class/2", 2, "failed", error="the last word")])
+    build(tmp_path)
+    first, second = _index(tmp_path)
+    assert first["status"] == "ok" and first["score"] == 1.0 and second["error"] == "the last word"
+
+
 def test_of_rows_made_at_the_same_time_one_is_kept(tmp_path):
     for name in ("a", "b"):
         write_shard(tmp_path, name, [make_row()])

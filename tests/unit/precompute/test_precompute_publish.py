@@ -3,10 +3,12 @@
 import io
 
 import httpx
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import load_dataset
+from gallery_fixture import make_row
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from PIL import Image
@@ -108,6 +110,12 @@ def test_rows_of_one_unit_are_published_once_the_last_ones(plan_of, tmp_path):
     assert assemble(folder, "user/name", tmp_path / "set") == 3
     (path,) = find_shards(tmp_path / "set")
     assert [row["title"] for row in shards.read_rows(path)] == ["new", rows[1]["title"], rows[2]["title"]]
+
+
+def test_a_later_failure_is_not_published_in_place_of_a_picture():
+    rows = [make_row(created="2026-01-01", score=1.0), make_row(created="2026-01-02", status="failed")]
+    kept = publishing._sorted(pa.Table.from_pylist(rows, schema=SCHEMA)).to_pylist()
+    assert [(row["status"], row["score"]) for row in kept] == [("ok", 1.0)]
 
 
 def test_large_models_are_cut_into_several_files(run_of_two, tmp_path, monkeypatch):
