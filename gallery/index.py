@@ -59,8 +59,8 @@ def find_shards(folder: Path) -> list[Path]:
 def build(folder: str | Path) -> Built:
     """Make the gallery's `index.parquet`, sorted by `ORDER`, from its shards; an older one is replaced at once.
 
-    Of rows with the same `unit_id` the one `created` last is kept, and never a failure beside a picture. A shard that cannot be read is left out. The rows
-    are sorted on disk, so there may be many more of them than memory holds.
+    Of rows with the same `unit_id` the one `created` last is kept, and a picture rather than a failure. A shard that
+    cannot be read is left out. The rows are sorted on disk, so there may be many more of them than memory holds.
 
     Raises:
         LSDError: there is no such folder, or it cannot be written to.

@@ -3,7 +3,6 @@
 import io
 
 import httpx
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -114,7 +113,7 @@ def test_rows_of_one_unit_are_published_once_the_last_ones(plan_of, tmp_path):
 
 def test_a_later_failure_is_not_published_in_place_of_a_picture():
     rows = [make_row(created="2026-01-01", score=1.0), make_row(created="2026-01-02", status="failed")]
-    kept = publishing._sorted(pa.Table.from_pylist(rows, schema=SCHEMA)).to_pylist()
+    kept = publishing._sorted(shards.to_table(rows)).to_pylist()
     assert [(row["status"], row["score"]) for row in kept] == [("ok", 1.0)]
 
 
