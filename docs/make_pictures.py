@@ -1,4 +1,4 @@
-"""Make the README's pictures again: python docs/make_pictures.py
+"""Make the README's pictures again: python docs/make_pictures.py [comparison gallery saliency mistakes features]
 
 Needs a Chromium, and three ImageNet models under LSD_MODEL_PATH (or a network). The pictures show scikit-image's
 photos and drawn pictures only.
@@ -41,39 +41,67 @@ def comparison() -> None:
         shutil.copy(Path(folder) / "comparison.png", OUTPUT / "comparison.png")
 
 
-def screenshots() -> None:
-    """All tabs, as a visitor sees them."""
+def gallery(tab, url: str) -> None:
+    """The front page."""
+    tab.goto(url, wait_until="domcontentloaded")
+    loaded = "[...document.images].filter(image => image.complete && image.naturalWidth > 40).length > 12"
+    tab.wait_for_function(loaded, timeout=60_000)
+    _settle(tab)
+    save(tab.screenshot(full_page=True), "gallery.png", 1300)
+
+
+def saliency(tab, url: str) -> None:
+    """Three networks and one photo."""
+    models = "&".join(f"model={name}" for name in default_models())
+    tab.goto(f"{url}?{models}&method=smoothgrad&example=Chelsea+the+cat", wait_until="domcontentloaded")
+    tab.wait_for_function("document.querySelector('#status')?.innerText.includes('Done in')", timeout=240_000)
+    _settle(tab)
+    save(tab.screenshot(full_page=True), "saliency.png", 1150)
+
+
+def mistakes(tab, url: str) -> None:
+    """A network that reads a corner tag."""
+    tab.goto(url, wait_until="domcontentloaded")
+    tab.get_by_role("tab", name="Mistakes").click()
+    tab.get_by_role("button", name="Find the mistakes").click()
+    tab.wait_for_function("document.body.innerText.includes('turns the answer from')", timeout=240_000)
+    _settle(tab)
+    save(tab.screenshot(full_page=True), "mistakes.png", 2400)
+
+
+def features(tab, url: str) -> None:
+    """One class by three networks, made on the spot."""
+    models = "&model=".join(default_models())
+    tab.goto(f"{url}?tab=features&model={models}&unit=class/257", wait_until="domcontentloaded")
+    tab.wait_for_function("document.querySelector('#features-status')?.innerText.includes('Done in')", timeout=400_000)
+    _settle(tab)
+    save(tab.screenshot(full_page=True), "features.png", 1500)
+
+
+def _settle(tab) -> None:
+    tab.wait_for_timeout(2500)
+
+
+TABS = {"gallery": gallery, "saliency": saliency, "mistakes": mistakes, "features": features}
+
+
+def screenshots(names: list[str]) -> None:
+    """Tabs as a visitor sees them."""
     page = build()
     _, url, _ = page.launch(**launch_settings(), server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        tab = browser.new_page(viewport={"width": 1400, "height": 1050})
-        models = "&".join(f"model={name}" for name in default_models())
-        tab.goto(f"{url}?{models}&method=smoothgrad&example=Chelsea+the+cat", wait_until="domcontentloaded")
-        done = "document.querySelector('#status')?.innerText.includes('Done in')"
-        tab.wait_for_function(done, timeout=240_000)
-        tab.wait_for_timeout(2500)
-        save(tab.screenshot(full_page=True), "saliency.png", 1150)
-        tab.get_by_role("tab", name="Mistakes").click()
-        tab.get_by_role("button", name="Find the mistakes").click()
-        tab.wait_for_function("document.body.innerText.includes('turns the answer from')", timeout=240_000)
-        tab.wait_for_timeout(2500)
-        save(tab.screenshot(full_page=True), "mistakes.png", 2400)
-        tab.goto(
-            f"{url}?tab=features&model={'&model='.join(default_models())}&unit=class/257", wait_until="domcontentloaded"
-        )
-        tab.wait_for_function(
-            "document.querySelector('#features-status')?.innerText.includes('Done in')", timeout=400_000
-        )
-        tab.wait_for_timeout(2500)
-        save(tab.screenshot(full_page=True), "features.png", 1500)
+        for name in names:
+            TABS[name](browser.new_page(viewport={"width": 1400, "height": 1050}), url)
         browser.close()
     page.close()
 
 
 if __name__ == "__main__":
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    comparison()
-    screenshots()
+    wanted = sys.argv[1:] or ["comparison", *TABS]
+    if "comparison" in wanted:
+        comparison()
+    screenshots([name for name in wanted if name in TABS])
