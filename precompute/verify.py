@@ -15,8 +15,9 @@ from skimage.metrics import structural_similarity
 from gallery import pictures, shards
 from gallery.index import find_shards
 from lsd.errors import LSDError
-from lsd.features.ascent import Job, ascend_jobs
+from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
+from lsd.features.pictures import Job
 from lsd.features.recipes import Recipe
 from lsd.features.units import other_models, parse
 from lsd.models import get_model

@@ -18,9 +18,10 @@ from gallery import pictures, shards
 from gallery.schema import TRACE_POINTS, recipe_id, unit_id
 from lsd import labels
 from lsd.errors import LSDError, UndefinedError
-from lsd.features.ascent import Job, Picture, ascend_jobs
+from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import fine_energy, flatness, probabilities, spreads, verdict
+from lsd.features.pictures import Job, Picture
 from lsd.features.units import Leaf, check, class_of, parse, title
 from lsd.layers import list_layers
 from lsd.models import ImageModel, get_model

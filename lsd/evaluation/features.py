@@ -23,9 +23,10 @@ from PIL import Image
 from lsd import render
 from lsd.errors import LSDError
 from lsd.evaluation.disturb import disturbed
-from lsd.features.ascent import Job, Picture, ascend
+from lsd.features.ascent import ascend
 from lsd.features.bundle import file_name
 from lsd.features.judge import fine_energy, flatness, probabilities, spreads
+from lsd.features.pictures import Job, Picture
 from lsd.features.recipes import DEFAULT, Recipe, find_recipe
 from lsd.features.units import Leaf, Unit, parse
 from lsd.labels import short

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from lsd import render
 from lsd.errors import LSDError
-from lsd.features.ascent import Job, Picture, Snapshot, to_pixels
 from lsd.features.judge import Verdict, fine_energy, flatness
+from lsd.features.pictures import Job, Picture, Snapshot, to_pixels
 from lsd.features.recipes import Recipe
 from lsd.features.units import Unit
 from lsd.models import ImageModel

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 
 from lsd.features import bundle
-from lsd.features.ascent import Picture, Snapshot, ascend, to_pixels
+from lsd.features.ascent import ascend
 from lsd.features.bundle import Request
 from lsd.features.judge import Verdict, classify, spreads, to_batch
+from lsd.features.pictures import Picture, Snapshot, to_pixels
 from lsd.features.recipes import Recipe, changed, find_recipe
 from lsd.features.units import class_of, parse
 from lsd.images import open_image

@@ -4,8 +4,8 @@ import base64
 import html
 from collections.abc import Sequence
 
-from lsd.features.ascent import Picture
 from lsd.features.judge import Verdict, fine_energy, flatness
+from lsd.features.pictures import Picture
 from lsd.features.units import class_of, parse
 from lsd.ui.feature_runs import Lane, Session
 

@@ -11,7 +11,7 @@ from PIL import Image
 from starlette.datastructures import QueryParams
 
 from lsd.cli import main
-from lsd.features import ascent
+from lsd.features import batch
 from lsd.features.recipes import RECIPES, find_recipe
 from lsd.models import get_model
 from lsd.ui import feature_units, features_tab
@@ -182,7 +182,7 @@ def test_the_three_outputs_share_noise_and_views(tab):
 
 def test_closing_ends_every_ascent(tab, monkeypatch):
     steps = []
-    monkeypatch.setattr(ascent, "report", lambda done, total: steps.append(done))
+    monkeypatch.setattr(batch, "report", lambda done, total: steps.append(done))
     job = tab._make("models", inputs(models=["demo:resnet", "demo:vit"], steps=1000))
     for update in job:
         if "step 1 of" in update.get(tab.columns[1].progress, ""):
@@ -270,9 +270,9 @@ def test_a_changed_knob_is_a_setting_of_the_command_line(tab):
 
 def test_every_knob_of_a_recipe_is_there():
     recipe = find_recipe("maco").to_dict()
-    there = {knob.path for knob in KNOBS} | {"name", "size", "steps", "transforms"}
+    there = {knob.path for knob in KNOBS} | {"name", "size", "steps", "transforms", "gradient"}
     assert set(recipe) <= there
-    assert {f"transforms.{key}" for key in recipe["transforms"]} <= there
+    assert {f"{table}.{key}" for table in ("transforms", "gradient") for key in recipe[table]} <= there
     assert all(knob.info.endswith(".") for knob in KNOBS)
 
 

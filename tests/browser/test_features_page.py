@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lsd.features import ascent
+from lsd.features import batch
 
 pytestmark = pytest.mark.browser
 
@@ -76,7 +76,7 @@ def test_an_address_makes_what_it_says(server, tab):
 
 def test_stop_ends_the_work_within_a_second(server, tab, monkeypatch):
     steps = []
-    monkeypatch.setattr(ascent, "report", lambda done, total: steps.append(time.monotonic()))
+    monkeypatch.setattr(batch, "report", lambda done, total: steps.append(time.monotonic()))
     open_tab(server, tab)
     set_steps(tab, 1000)
     tab.locator("#visualize").click()

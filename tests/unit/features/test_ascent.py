@@ -10,11 +10,13 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from lsd.errors import UndefinedError
-from lsd.features import ascent, judge, objectives, parameterizations
-from lsd.features.ascent import Job, ascend, generator
+from lsd.features import batch, judge, objectives, parameterizations, transforms
+from lsd.features.ascent import ascend
 from lsd.features.objectives import evaluate
+from lsd.features.pictures import Job, generator, to_pixels
 from lsd.features.prepare import prepare
 from lsd.features.recipes import RECIPES, Recipe
+from lsd.features.regularizers import BatchNormStatistics
 from lsd.features.soften import Softening
 from lsd.features.transforms import Transforms
 from lsd.features.units import parse
@@ -123,7 +125,7 @@ def test_a_few_steps_by_hand(precise):
         (-values.sum()).backward()
         optimizer.step()
         trace.append(values.detach())
-    expected = ascent.to_pixels(torch.sigmoid(numbers.detach()))
+    expected = to_pixels(torch.sigmoid(numbers.detach()))
     found = pictures(model, units, SMALL)
     for i in range(2):
         np.testing.assert_allclose(found[i].trace, [v[i].item() for v in trace], atol=1e-4)
@@ -137,9 +139,9 @@ def test_views_are_averaged(demo):
     (picture,) = pictures(model, [unit], recipe)
     p = parameterizations.make("pixels", (96, 96))
     image = p.decode(p.noise([generator(Job(unit, 0), "start")], recipe.sd))
-    drawn = ascent.transforms.draw(recipe.transforms, [generator(Job(unit, 0), "views")])
+    drawn = transforms.draw(recipe.transforms, [generator(Job(unit, 0), "views")])
     with torch.no_grad():
-        values = model(ascent.transforms.apply(recipe.transforms, drawn, image, (96, 96)))[:, 3]
+        values = model(transforms.apply(recipe.transforms, drawn, image, (96, 96)))[:, 3]
     assert values.std() > 1e-3 and picture.trace[0] == pytest.approx(values.mean().item(), abs=1e-5)
 
 
@@ -218,7 +220,7 @@ def test_snapshots_show_how_the_pictures_form(demo):
         assert s.images.shape == (len(s.jobs), 3, 96, 96) and s.images.min() >= 0 and s.images.max() <= 1
         assert s.total == 3 and s.steps == 10 and torch.isfinite(s.scores).all()
     assert not torch.equal(shots[0].images, shots[1].images)
-    assert np.array_equal(ascent.to_pixels(shots[3].images)[0], shots[3].finished[0].pixels)
+    assert np.array_equal(to_pixels(shots[3].images)[0], shots[3].finished[0].pixels)
     assert shots[3].scores.tolist() == pytest.approx([p.trace[-1] for p in shots[3].finished])
 
 
@@ -311,7 +313,7 @@ def test_too_large_a_batch_is_halved(demo, monkeypatch):
         sizes.append(len(images))
         return run_to(network, images, taps)
 
-    monkeypatch.setattr(ascent, "run_to", scarce)
+    monkeypatch.setattr(batch, "run_to", scarce)
     found = pictures(model, units, recipe)
     assert set(sizes) == {2}  # the fifth picture, left alone, is shown twice
     for a, b in zip(found, expected, strict=True):
@@ -328,7 +330,7 @@ def test_memory_that_gives_out_in_the_middle_costs_no_picture(demo, monkeypatch)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
         return run_to(network, images, taps)
 
-    monkeypatch.setattr(ascent, "run_to", scarce)
+    monkeypatch.setattr(batch, "run_to", scarce)
     found = pictures(model, units, recipe)
     assert [p.job for p in found] == [p.job for p in expected]
     for a, b in zip(found, expected, strict=True):
@@ -340,7 +342,7 @@ def test_what_cannot_be_halved_is_raised(demo, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(ascent, "run_to", fail)
+    monkeypatch.setattr(batch, "run_to", fail)
     with pytest.raises(type(error)):
         pictures(demo("resnet"), ["class/3"], replace(SMALL, steps=2))
 
@@ -419,7 +421,7 @@ def test_stages_go_from_coarse_to_fine(demo, monkeypatch):
     trace = shots[-1].finished[0].trace
     assert len(trace) == 20 and trace[-1] > trace[0] + 0.2
     for at in (5, 10):  # the picture goes on where it was
-        before, after = (ascent.to_pixels(shots[i].images)[0] for i in (at - 1, at))
+        before, after = (to_pixels(shots[i].images)[0] for i in (at - 1, at))
         assert structural_similarity(before, after, channel_axis=2) > 0.7
 
 
@@ -571,7 +573,7 @@ def test_batch_norm_statistics_come_nearer(demo):
     off = []
     for weight in (0.0, 30.0):
         (picture,) = pictures(model, ["class/3"], replace(QUICK, steps=30, batch_norm=weight))
-        with ascent.BatchNormStatistics(model, 1) as norms, torch.no_grad():
+        with BatchNormStatistics(model, 1) as norms, torch.no_grad():
             model(judge.to_batch([picture.pixels], model))
         off.append(norms.value.item())
     assert off[1] < 0.8 * off[0]

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from gallery import pictures, shards
 from gallery.schema import FEATURES, INCIDENTAL, SCHEMA, TRACE_POINTS
 from lsd.errors import UndefinedError
-from lsd.features.ascent import Job, ascend_jobs
+from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import to_batch
+from lsd.features.pictures import Job
 from lsd.features.recipes import LUCID, Recipe
 from lsd.features.units import parse
 from lsd.layers import Tap, curated_layers, list_layers, run_to
