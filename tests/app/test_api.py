@@ -12,7 +12,7 @@ from PIL import Image
 
 from lsd.demo import CLASS_NAMES, render
 from lsd.features.ascent import ascend
-from lsd.features.recipes import find_recipe
+from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.images import prepare
 from lsd.models import get_model
 from lsd.saliency.methods import attribute
@@ -83,7 +83,7 @@ def test_a_feature_is_the_picture_of_the_library(client):
     answer = client.predict(model="demo:resnet", unit="class/striped star", steps=6, seed=1, api_name="/feature")
     (picture,) = (
         s.finished[0]
-        for s in ascend(get_model("demo:resnet"), ["class/13"], replace(find_recipe("lucid"), steps=6), [1])
+        for s in ascend(get_model("demo:resnet"), ["class/13"], replace(find_recipe(DEFAULT), steps=6), [1])
         if s.finished
     )
     np.testing.assert_array_equal(

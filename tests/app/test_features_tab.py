@@ -12,7 +12,7 @@ from starlette.datastructures import QueryParams
 
 from lsd.cli import main
 from lsd.features import batch
-from lsd.features.recipes import RECIPES, find_recipe
+from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
 from lsd.ui import feature_units, features_tab
 from lsd.ui.examples import examples
@@ -327,9 +327,9 @@ def test_a_hostile_address_is_harmless():
     )
     assert updates[0]["selected"] == "features"
     assert updates[4] == "<script>"  # an expression that will be refused, in a text box
-    assert updates[5] == "lucid"
+    assert updates[5] == DEFAULT
     assert updates[8:13] == [gr.skip()] * 5
-    assert updates[13:] == knob_values(find_recipe("lucid"))
+    assert updates[13:] == knob_values(find_recipe(DEFAULT))
 
 
 def test_an_address_of_this_tab_does_not_run_the_other():
