@@ -13,9 +13,13 @@ import torch
 from lsd.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(20):
-    torch.ones(16 << 20)  # 64 MiB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+def faults(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        torch.ones(16 << 20)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(30)  # the first ones still find their places
+print(faults(10))
 """
 
 
@@ -28,4 +32,4 @@ def faults(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 def test_freed_memory_comes_back_without_page_faults():
     pages = (64 << 20) // 4096
-    assert faults("plain") - faults("keep") > 15 * pages
+    assert faults("plain") > 9 * pages and faults("keep") < 2 * pages
