@@ -360,7 +360,9 @@ def _pack(session: Session | None) -> list:
 
 
 def _steps_info(recipe: str) -> str:
-    return f"{DEFAULT_STEPS}, so that you see something soon; the recipe's own number is {find_recipe(recipe).steps}."
+    own = find_recipe(recipe).steps
+    soon = "" if own == DEFAULT_STEPS else f"{DEFAULT_STEPS}, so that you see something soon; "
+    return f"{soon}the recipe's own number is {own}.".capitalize()
 
 
 def _show_recipe(name: str) -> list:
