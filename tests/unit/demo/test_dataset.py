@@ -42,8 +42,9 @@ def test_same_arguments_give_same_sample(class_index, seed, size, tag):
 @given(classes, classes, seeds)
 def test_same_seed_gives_same_scene_around_the_objects(one, other, seed):
     first, second = render(one, seed), render(other, seed)
-    # One pixel further than the masks reach, the smoothed edge ends and nothing tells the classes apart.
-    around = ~binary_dilation(first.mask | second.mask, np.ones((3, 3)))
+    # Two pixels further than the masks reach (at a star's tip; elsewhere one), the smoothed edge ends and nothing tells the
+    # classes apart.
+    around = ~binary_dilation(first.mask | second.mask, np.ones((5, 5)))
     np.testing.assert_array_equal(first.image[around], second.image[around])
 
 
