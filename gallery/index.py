@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gallery.shards import ShardError
 from lsd.errors import LSDError
 
 NAME = "index.parquet"
-_SCRATCH = ".index-"
+SCRATCH = ".index-"  # how the folders begin in which an index is made
 LIGHT = tuple(name for name in SCHEMA.names if name not in HEAVY)
 # shard: its path below the gallery's folder; row_group: in the shard; row: in the row group.
 PLACE = (("shard", pa.string()), ("row_group", pa.int32()), ("row", pa.int32()))
@@ -68,11 +69,12 @@ def build(folder: str | Path) -> Built:
     folder = Path(folder)
     if not folder.is_dir():
         raise LSDError(f"There is no gallery at {folder}: no such folder.")
-    for left in folder.glob(f"{_SCRATCH}*"):  # by a build that was killed
-        if time.time() - left.stat().st_mtime > _STALE:
-            shutil.rmtree(left, ignore_errors=True)
+    for left in folder.glob(f"{SCRATCH}*"):  # by a build that was killed
+        with suppress(FileNotFoundError):  # or one that ends just now
+            if time.time() - left.stat().st_mtime > _STALE:
+                shutil.rmtree(left, ignore_errors=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
             return _build(folder, Path(scratch))
     except (OSError, duckdb.Error) as error:  # a full disk is an IOException here and a TransactionException there
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 import lsd
 from gallery import shards
-from gallery.index import ORDER, build, find_shards
+from gallery.index import ORDER, SCRATCH, build, find_shards
 from lsd.errors import LSDError
 from lsd.provenance import slug
 from precompute.card import TITLE, Source, card, front_matter
@@ -66,7 +66,7 @@ def _clear(output: Path) -> None:
         readme = output / "README.md"
         if not readme.is_file() or TITLE not in readme.read_text("utf-8", "replace") or (output / "plans").exists():
             raise LSDError(f"{output} holds something else; give an empty folder.")
-    for folder in (output / "data", *output.glob(".index-*")):
+    for folder in (output / "data", *output.glob(f"{SCRATCH}*")):
         shutil.rmtree(folder, ignore_errors=True)
     (output / "index.parquet").unlink(missing_ok=True)
 

@@ -23,7 +23,7 @@ from PIL import Image
 from lsd import render
 from lsd.errors import LSDError
 from lsd.evaluation.disturb import disturbed
-from lsd.features.ascent import ascend
+from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import file_name
 from lsd.features.judge import fine_energy, flatness, probabilities, spreads
 from lsd.features.pictures import Job, Picture
@@ -115,12 +115,10 @@ def make(source: Source, recipe: Recipe, classes: Sequence[int], seeds: int, fol
     made = _read(folder)
     first = source.models[0]
     wanted = [(c, k) for k in range(seeds) for c in classes if (c, k) not in made]
-    while wanted:
-        batch = [(c, k) for c, k in wanted[:_BATCH] if k == wanted[0][1]]
-        wanted = wanted[len(batch) :]
-        units, seed = [source.unit(c) for c, _ in batch], batch[0][1]
+    for start in range(0, len(wanted), _BATCH):
+        batch = wanted[start : start + _BATCH]
         began = time.perf_counter()
-        snapshots = ascend(first, units, recipe, (seed,), others=source.models)
+        snapshots = ascend_jobs(first, [Job(source.unit(c), k) for c, k in batch], recipe, others=source.models)
         pictures = [p for snapshot in snapshots for p in snapshot.finished]
         seconds = (time.perf_counter() - began) / len(batch)
         files = {_file(*key): png(Image.fromarray(p.pixels)) for key, p in zip(batch, pictures, strict=True)}
@@ -129,7 +127,7 @@ def make(source: Source, recipe: Recipe, classes: Sequence[int], seeds: int, fol
                   "weights": [model.identity.to_dict() for model in source.models],
                   "environment": environment(first.device), "pictures": list(made.values())}  # fmt: skip
         write_files(folder, files | {"pictures.json": json.dumps(record, indent=1).encode()})
-        done = len(classes) * seeds - len(wanted)
+        done = len(classes) * seeds - len(wanted) + start + len(batch)
         print(f"{source.name} {recipe.name}: {done} of {len(classes) * seeds}, {seconds:.1f} s a picture", flush=True)
 
 
@@ -154,7 +152,8 @@ def score(
     source: Source, recipe: Recipe, verifiers: Sequence[ImageModel], classes: Sequence[int], folder: Path
 ) -> Score:
     """What the source and the verifiers say of the pictures in `folder`, of these classes and all seeds."""
-    made = {key: entry for key, entry in _read(folder).items() if key[0] in set(classes)}
+    found = _read(folder)
+    made = {key: found[key] for index in classes for key in found if key[0] == index}
     pixels = [picture(folder, *key) for key in made]
     target = np.array([index for index, _ in made])
 
@@ -163,8 +162,10 @@ def score(
         own = p[np.arange(len(target)), target]
         return (p > own[:, None]).sum(1), own
 
-    def recognised(shown: Sequence[np.ndarray]) -> np.ndarray:
-        return np.all([ranks(model, shown)[0] < 1 for model in source.models], axis=0)
+    def recognised(shown: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+        """Whether all of the source's models put the class first, and the mean probability that they give it."""
+        rank, p = zip(*(ranks(model, shown) for model in source.models), strict=True)
+        return np.all(np.array(rank) < 1, axis=0), float(np.mean(p))
 
     flat = [entry["status"] != "ok" or bool(flatness(x)) for entry, x in zip(made.values(), pixels, strict=True)]
     apart = spreads(((source.unit(index), x) for (index, _), x in zip(made, pixels, strict=True)), source.models[0])
@@ -173,9 +174,8 @@ def score(
         theirs, _ = ranks(verifier, pixels)
         others[verifier.name] = (theirs < 1, theirs < 5)
     return Score(
-        source.name, recipe.name, len(made), recognised(pixels),
-        float(np.mean([ranks(model, pixels)[1].mean() for model in source.models])),
-        np.stack([recognised(shown) for shown in disturbed(pixels).values()], 1), others,
+        source.name, recipe.name, len(made), *recognised(pixels),
+        np.stack([recognised(shown)[0] for shown in disturbed(pixels).values()], 1), others,
         float(np.mean(list(apart.values()))) if apart else float("nan"), float(np.mean(flat)),
         float(np.mean([fine_energy(x) for x in pixels])), float(np.mean([entry["seconds"] for entry in made.values()])),
     )  # fmt: skip

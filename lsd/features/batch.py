@@ -192,15 +192,16 @@ class Batch:
             passes = self._passes(views, drawn, images, state)
             values, loss = self._loss(views, passes, state)
             cost = self._cost(images, norms)
-            if (
-                looking
-            ):  # whether the unit itself responds is seen before regularizers and gentler gradients have their say
+            if looking:
+                # Whether the unit itself responds is seen before regularizers and gentler gradients have their say.
                 flow = torch.autograd.grad(loss.sum(), images, retain_graph=True)[0]
                 self._note_flow(state, flow, redirect)
-            if self.recipe.gradient:
-                for shown, found in passes.values():
-                    soften(self.recipe.gradient, found.values(), shown)
-            gradient = torch.autograd.grad((loss if cost is None else loss + cost).sum(), state.numbers)[0]
+            if not looking or cost is not None or self.recipe.gradient:
+                if self.recipe.gradient:
+                    for shown, found in passes.values():
+                        soften(self.recipe.gradient, found.values(), shown)
+                flow = torch.autograd.grad((loss if cost is None else loss + cost).sum(), images)[0]
+            gradient = torch.autograd.grad(images, state.numbers, flow)[0]
         self._update(step, parameterization, state, gradient)
         return values.detach().float().cpu()
 
@@ -290,9 +291,8 @@ class Batch:
             while not self.reached[row] and self.restarts[row] < _FRESH_STARTS:
                 self.restarts[row] += 1
                 state.numbers[place] = self._start(parameterization, [row])[0]
-                (self.reached[row],) = self._responds(parameterization.decode(state.numbers[place : place + 1]), [row])[
-                    1
-                ]
+                images = parameterization.decode(state.numbers[place : place + 1])
+                _, (self.reached[row],) = self._responds(images, [row])
 
     def _responds(self, images: Tensor, rows: Sequence[int]) -> tuple[list[float], list[bool]]:
         """(the objectives of the pictures `rows`, whether any gradient of theirs arrives) for pixels (n, 3, h, w), seen whole."""

@@ -78,21 +78,21 @@ def test_a_recipe_at_a_given_cost_counts_views():
 def test_a_run_can_be_interrupted_and_goes_on(tmp_path, monkeypatch, capsys):
     command = ["features", "--models", "demo:resnet", "demo:convnext", "--recipes", "none", "lucid", "--classes", "1::2",
                "--image-steps", "4", "--output", str(tmp_path)]  # fmt: skip
-    made, original = [], features.ascend
+    made, original = [], features.ascend_jobs
 
-    def counting(model, units, recipe, seeds, **settings):
-        made.extend(units)
-        return original(model, units, recipe, seeds, **settings)
+    def counting(model, jobs, recipe, **settings):
+        made.extend(jobs)
+        return original(model, jobs, recipe, **settings)
 
     def once(*given, **settings):
         if made:
             raise KeyboardInterrupt
         return counting(*given, **settings)
 
-    monkeypatch.setattr(features, "ascend", once)
+    monkeypatch.setattr(features, "ascend_jobs", once)
     with pytest.raises(KeyboardInterrupt):
         main(command)
-    monkeypatch.setattr(features, "ascend", counting)
+    monkeypatch.setattr(features, "ascend_jobs", counting)
     assert main(command) == 0
     assert len(made) == 4 * 8  # two models, two recipes, eight classes: none was made twice
     assert main([*command, "--report"]) == 0 and len(made) == 4 * 8
@@ -143,5 +143,5 @@ def test_pictures_are_judged_as_they_are_kept(wrap, tmp_path):
     coloured(tmp_path / "p", [(0, 0, 1), (0, 1, 0)])
     assert features.picture(tmp_path / "p", 0).dtype == np.uint8
     score = features.score(features.Source((model,)), LUCID, [model], [1, 0], tmp_path / "p")
-    assert score.own.tolist() == [False, True]
+    assert score.own.tolist() == [True, False]
     assert torch.get_default_dtype() == torch.float32

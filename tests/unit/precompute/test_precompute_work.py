@@ -223,7 +223,7 @@ def break_at(monkeypatch, broken, error):
     (MemoryError(), "MemoryError: "),
 ])  # fmt: skip
 def test_a_unit_that_breaks_is_a_row_with_its_error_and_its_neighbours_are_made(plan_of, monkeypatch, error, words):
-    (task,) = plan_of("class:0-7", steps=4).tasks
+    (task,) = plan_of("class:0-7", steps=4, recipe=["lucid"]).tasks
     whole = {row["unit"]: row for row in make_rows(task)[0]}
     tries = break_at(monkeypatch, {"class/5"}, error)
     rows = {row["unit"]: row for row in make_rows(task)[0]}
@@ -232,7 +232,7 @@ def test_a_unit_that_breaks_is_a_row_with_its_error_and_its_neighbours_are_made(
     assert "picture" not in rows["class/5"] and rows["class/5"]["unit_id"] == whole["class/5"]["unit_id"]
     for unit in whole.keys() - {"class/5"}:
         one, other = (pictures.pixels(made[unit]["picture"]).astype(int) for made in (whole, rows))
-        assert rows[unit]["status"] == "ok" and abs(one - other).mean() < 1  # a batch of another shape rounds otherwise
+        assert rows[unit]["status"] == "ok" and abs(one - other).max() <= 8  # a batch of another shape rounds otherwise
     assert len({(row["batch"], row["batch_place"]) for row in rows.values() if "batch" in row}) == 7
 
 
