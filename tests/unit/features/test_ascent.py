@@ -17,7 +17,7 @@ from lsd.features.pictures import Job, generator, to_pixels
 from lsd.features.prepare import prepare
 from lsd.features.recipes import RECIPES, Recipe
 from lsd.features.regularizers import BatchNormStatistics
-from lsd.features.soften import Softening
+from lsd.features.soften import Softening, soften
 from lsd.features.transforms import Transforms
 from lsd.features.units import parse
 from lsd.layers import run_to
@@ -345,6 +345,22 @@ def test_what_cannot_be_halved_is_raised(demo, monkeypatch, error):
     monkeypatch.setattr(batch, "run_to", fail)
     with pytest.raises(type(error)):
         pictures(demo("resnet"), ["class/3"], replace(SMALL, steps=2))
+
+
+@pytest.mark.parametrize("gradient", [Softening(), Softening(0.5, 0.2)])
+def test_the_gradient_is_as_gentle_as_the_recipe_says_from_the_first_step(demo, gradient):
+    model, unit = demo("resnet"), parse("class/3")
+    recipe = replace(SMALL, steps=1, optimizer="sgd", learning_rate=0.5, gradient=gradient)
+    (picture,) = pictures(model, [unit], recipe)
+    start = parameterizations.make("pixels", (96, 96)).noise([generator(Job(unit, 0), "start")], recipe.sd)
+    numbers = start.requires_grad_(True)
+    images = torch.sigmoid(numbers)
+    outputs = prepare(model)(images)
+    soften(gradient, [outputs], images)
+    (flow,) = torch.autograd.grad(outputs[0, 3], numbers)
+    expected = to_pixels(torch.sigmoid(numbers + 0.5 * flow / flow.norm() * flow.numel() ** 0.5).detach())[0]
+    apart = abs(expected.astype(int) - picture.pixels)
+    assert apart.max() <= 1 and abs(expected.astype(int) - to_pixels(images.detach())[0]).max() > 20
 
 
 # Units that do not answer
