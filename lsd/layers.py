@@ -10,9 +10,11 @@ Networks lay out their activations in three ways, and mixing them up gives a map
 """
 
 import contextlib
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -327,6 +329,75 @@ def attention_heads(model: ImageModel, name: str) -> int:
         where = f"its attention layers are {', '.join(list(known)[:3])} …" if known else "it has no attention heads"
         raise UndefinedError(f"{name} of {model.name} is no attention layer whose heads can be told apart; {where}.")
     return known[name]
+
+
+def depth_layers(model: ImageModel, count: int = 4) -> list[Layer]:
+    """Layers at several depths, in the order in which they run, the last one being `deepest_grid`.
+
+    In a network that becomes coarser, the last stage or block of each size of grid; in one that keeps its grid (most
+    transformers), or has but two sizes, blocks at equal distances. Sizes within the same power of two are one: an
+    unpadded convolution takes off a border, which makes nothing coarser.
+
+    Args:
+        count: layers in a network that keeps its grid, the deepest included; fewer where it has fewer blocks.
+
+    Raises:
+        UndefinedError: the network has no layer whose places reach the output.
+    """
+    deepest = deepest_grid(model)
+    grids = [layer for layer in list_layers(model) if layer.height]
+    before = {layer.name: layer for layer in grids[: grids.index(deepest)]}
+    curated = [layer for layer in curated_layers(model) if layer.name in before and _is_trunk(model, layer, before)]
+    trunk = curated or list(before.values())
+
+    order = list(before)
+    last = {_octave(model, layer): _outermost(layer, before) for layer in trunk}
+    last.pop(_octave(model, deepest), None)
+    if len(last) > 1:
+        return [*sorted(last.values(), key=lambda layer: order.index(layer.name)), deepest]
+
+    blocks = [layer for layer in trunk if layer.name.rpartition(".")[2].isdecimal()]
+    # What ends a layer puts out the same as the layer does.
+    blocks = [one for one, after in pairwise([*blocks, deepest]) if not one.name.startswith(f"{after.name}.")]
+    if not blocks:  # those of TNT put out two tensors: the deepest layer's place in each
+        blocks = [layer for layer in before.values() if _numberless(layer.name) == _numberless(deepest.name)] or trunk
+    places = [(i * (len(blocks) + 1)) // count - 1 for i in range(1, count)]
+    return [*(blocks[i] for i in dict.fromkeys(places) if i >= 0), deepest]
+
+
+def _octave(model: ImageModel, layer: Layer) -> int:
+    """How often the grid has been halved."""
+    return round(math.log2(model.spec.height / layer.height))
+
+
+def _numberless(name: str) -> list[str]:
+    return [part for part in name.split(".") if not part.isdecimal()]
+
+
+def _holders(name: str) -> list[str]:
+    """The names of the modules around the one of that name, the outermost first."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _outermost(layer: Layer, before: dict[str, Layer]) -> Layer:
+    """The stage or block that ends on the layer's grid, or the layer itself where it stands alone."""
+    around = [before[name] for name in _holders(layer.name) if name in before]
+    same = (other for other in around if (other.height, other.width) == (layer.height, layer.width))
+    return next(same, layer)
+
+
+def _is_trunk(model: ImageModel, layer: Layer, before: dict[str, Layer]) -> bool:
+    """False in the stem of a transformer, and in one branch of a block that makes the grid coarser.
+
+    Such a branch is on the old grid still, and runs later than the last block that is.
+    """
+    parts = layer.name.split(".")
+    if "backbone" in parts or "patch_embed" in parts:  # a hybrid's backbone has stages of its own
+        return "backbone" in parts
+    coarser = [name for name in _holders(layer.name) if name in before and before[name].height != layer.height]
+    children = (model.net.get_submodule(name).named_children() for name in coarser)
+    return all(any(child.isdecimal() for child, _ in some) for some in children)  # mere sequences of blocks
 
 
 _deepest: "weakref.WeakKeyDictionary[ImageModel, str]" = weakref.WeakKeyDictionary()

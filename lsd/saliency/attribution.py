@@ -16,9 +16,9 @@ class Attribution:
     """Signed values for every pixel (or every place of a layer), with the numbers that are needed to trust them.
 
     Attributes:
-        values: (N, 3, H, W) over the pixels in [0, 1] that the model saw, or (N, 1, h, w) for methods that look at a
-            layer; in units of the target (logits, nats, …) per unit of the pixel for gradients, of the target itself
-            for methods that multiply by the input.
+        values: (N, 3, H, W) over the pixels in [0, 1] that the model saw, or (N, 1, h, w) for methods that look at
+            layers; in units of the target (logits, nats, …) per unit of the pixel for gradients, of the target itself
+            for methods that multiply by the input, and of nothing where maps of several layers are fused.
         method: the method's name.
         settings: what it ran with, every default included.
         target: what was differentiated.

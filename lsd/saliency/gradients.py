@@ -8,14 +8,16 @@ Each picture's result depends on that picture and the settings alone, not on wha
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.errors import UndefinedError
-from lsd.layers import capture, deepest_grid, find_layer, to_grid
+from lsd.layers import capture, deepest_grid, depth_layers, find_layer, to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
@@ -24,6 +26,7 @@ from lsd.saliency.targets import Target
 
 BASELINES = ("black", "white", "mean", "blur")
 QUADRATURES = ("gauss_legendre", "midpoint")
+DEPTH_FLOOR = 0.1  # of the deepest layer's mean
 
 
 def method(function: Callable) -> Callable:
@@ -230,6 +233,34 @@ vargrad.__doc__ = """Var[g(x + ε)] (Adebayo et al., 2018), over the samples; se
 standard error reported is that of E[g²]."""
 
 
+def noisy_statistics(
+    model: ImageModel, image: Tensor, targets: Sequence[Target], *, sigma: float, counts: Sequence[int], seed: int = 0
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """SmoothGrad, SmoothGrad² and VarGrad after several numbers of noisy copies, from one stream of passes.
+
+    The values are those of the three methods with as many samples, antithetic and without a tolerance, since the noise
+    of a seed begins alike however long it goes on. The caller holds the model's lock.
+
+    Args:
+        image: (3, H, W).
+        counts: ascending, even.
+
+    Yields:
+        (count, method's name → (K, 3, H, W)) for each count.
+    """
+    chunk = math.gcd(8, *counts)  # so that every count is the end of a chunk
+    total, squares, done = 0.0, 0.0, 0
+    for noise in _noise(image.shape, sigma, counts[-1], seed, True, chunk):
+        with torch.enable_grad():
+            gradients = differentiate(model, image + noise.to(image), targets)[0]
+        total, squares, done = total + gradients.sum(1), squares + gradients.square().sum(1), done + chunk
+        report(done, counts[-1])
+        if done in counts:
+            mean, square = total / done, squares / done
+            variance = (square - mean.square()).clamp(min=0)
+            yield done, {"smoothgrad": mean, "smoothgrad_squared": square, "vargrad": variance}
+
+
 def baseline(model: ImageModel, images: Tensor, kind: str) -> Tensor:
     """What "nothing there" means: (N, 3, H, W) in [0, 1].
 
@@ -301,7 +332,10 @@ def integrated_gradients(
         for at, weight in zip(positions.split(batch_size), weights.split(batch_size), strict=True):
             path = start + at.view(-1, 1, 1, 1) * (image - start)
             gradients = differentiate(model, path, own)[0]
-            total += torch.einsum("kn...,n->k...", gradients, weight)
+            for step, share in enumerate(
+                weight
+            ):  # one by one: a product of matrices rounds by how many targets there are
+                total += share * gradients[:, step]
             del path, gradients  # before the next pass, not after it
             done += len(at)
             report(done, len(images) * steps)
@@ -351,6 +385,68 @@ def grad_cam(model: ImageModel, images: Tensor, targets: Sequence[Target], *, la
         values = (slope.mean((2, 3), keepdim=True) * grid).sum(1, keepdim=True)
         attributions.append(Attribution(values, "grad_cam", {"layer": chosen.name}, target, scores.detach(), passes=1))
     return attributions
+
+
+@method
+def depth_fusion(model: ImageModel, images: Tensor, targets: Sequence[Target]) -> list[Attribution]:
+    """Our own: gradient × activation at several depths, fused: (N, 1, H, W) over the pixels, not negative; one pass.
+
+    With a_l = max(Σ_c A_c · ∂f/∂A_c, 0) of layer l, enlarged to the picture, and a_0 = max_c |∂f/∂x_c|, each divided by
+    its mean over the picture, and L the deepest layer that still has places (`lsd.layers.depth_layers`):
+
+        (a_0 + a_1 + … + a_L) · (a_L + DEPTH_FLOOR)
+
+    The deepest layer says where the class is, but coarsely; the shallower ones say what of it, but of every class. The
+    sum keeps what any of them points at; the product with the deepest keeps it to the class, and the floor keeps the
+    order of what the deepest does not see at all. docs/choices.md holds it against its neighbours.
+
+    Raises:
+        UndefinedError: the network has no layer whose places reach the output.
+    """
+    names, parts, scores = depth_parts(model, images, targets)
+    return [
+        Attribution(fuse(own), "depth_fusion", {"layers": names}, target, score, passes=1)
+        for own, target, score in zip(parts, targets, scores, strict=True)
+    ]
+
+
+def fuse(parts: Sequence[Tensor]) -> Tensor:
+    """(a_0 + … + a_L) · (a_L + DEPTH_FLOOR) of maps of one shape."""
+    return sum(parts) * (parts[-1] + DEPTH_FLOOR)
+
+
+def depth_parts(
+    model: ImageModel, images: Tensor, targets: Sequence[Target]
+) -> tuple[list[str], list[list[Tensor]], list[Tensor]]:
+    """What `depth_fusion` fuses: the layers' names; for each target a_0 … a_L, each (N, 1, H, W); and its scores (N,).
+
+    The caller holds the model's lock, and gradients are on.
+    """
+    layers = depth_layers(model)
+    with capture(model, [layer.name for layer in layers]) as captured:
+        logits = model(images.requires_grad_(True))
+    layers = [layer for layer in layers if captured[layer.name].requires_grad]
+    names = [layer.name for layer in layers]
+    grids = [to_grid(layer, captured[layer.name].detach()) for layer in layers]
+    parts, told = [], []
+    for k, target in enumerate(targets):
+        scores = target(logits)
+        slopes = torch.autograd.grad(
+            scores.sum(), [images, *(captured[name] for name in names)], retain_graph=k + 1 < len(targets),
+            allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+        maps = [slopes[0].abs().amax(1, keepdim=True)]
+        for layer, grid, slope in zip(layers, grids, slopes[1:], strict=True):
+            product = (grid * to_grid(layer, slope)).sum(1, keepdim=True).clamp(min=0)
+            maps.append(F.interpolate(product, size=images.shape[-2:], mode="bilinear", align_corners=False))
+        parts.append([_over_mean(one) for one in maps])
+        told.append(scores.detach())
+    return names, parts, told
+
+
+def _over_mean(values: Tensor) -> Tensor:
+    """Maps (N, 1, H, W), not negative, divided by their means; a map of zeros stays one."""
+    return values / values.mean((2, 3), keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def _check(condition: bool, message: str) -> None:

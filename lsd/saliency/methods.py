@@ -177,6 +177,12 @@ _ALL = (
         "The activations of a deep layer, weighted by their mean slope: coarse, but it follows the class.",
         "Selvaraju et al. 2017", (_LAYER,), "captum:grad_cam", "positive", True,
     ),
+    Method(
+        "depth_fusion", "Depth fusion", own.depth_fusion,
+        "Gradient × activation at several depths, added up, and kept to where the deepest layer sees the class: as fine "
+        "as a gradient, and about the class. One pass.",
+        "LSD, docs/choices.md", sign="positive",
+    ),
     Method("captum:saliency", "Captum Saliency", captum.saliency, "The gradient, by Captum.", "captum.attr.Saliency"),
     Method(
         "captum:input_x_gradient", "Captum InputXGradient", captum.input_x_gradient, "Gradient × input, by Captum.",

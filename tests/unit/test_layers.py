@@ -6,11 +6,12 @@ import weakref
 
 import pytest
 import torch
+from timm.models.convmixer import ConvMixer
 from torch import nn
 
 from benchmarks.families import CASES, Case
 from lsd.errors import UndefinedError
-from lsd.layers import Layer, capture, deepest_grid, describe, find_layer, list_layers, to_grid
+from lsd.layers import Layer, capture, deepest_grid, depth_layers, describe, find_layer, list_layers, to_grid
 
 BY_NAME = {case.name: case for case in CASES}
 
@@ -124,6 +125,126 @@ def test_the_deepest_grid_is_the_last_that_reaches_the_output(name, expected):
 def test_a_network_without_places_has_no_deepest_grid(wrap):
     with pytest.raises(UndefinedError, match="no layer whose places reach the output"):
         deepest_grid(wrap(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), 8))
+
+
+# Layers at several depths
+
+STEPS = {  # of networks that become coarser: the last layer on each grid
+    "test_resnet": ("conv1", "layer1", "layer2", "layer3", "layer4"),
+    "regnety_002": ("stem", "s1", "s2", "s3", "s4"),
+    "vgg11": ("features.1", "features.4", "features.7", "features.10", "features"),  # no blocks: what goes into a pool
+    "densenet121": (
+        "features.norm0", "features.denseblock1", "features.denseblock2", "features.denseblock3", "features"
+    ),
+    "dla46_c": ("level0", "level1", "level2", "level4", "level5"),  # not the projections that run beside them
+    "inception_v3": ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_7a.branch7x7x3_3"),  # unpadded convolutions
+    "mobilenetv2_050": ("blocks.0", "blocks.1", "blocks.2", "blocks.5.0.bn1"),
+    "resnet50_clip": ("stages.0", "stages.1", "stages.2", "stages"),
+    "test_convnext": ("stages.0", "stages.1", "stages.2", "stages"),
+    "swin_tiny_patch4_window7_224": ("layers.0", "layers.1", "layers.2", "norm"),
+    "hiera_tiny_224": ("blocks.0", "blocks.1", "blocks.2", "blocks.3"),
+    "nest_tiny": ("levels.0", "levels.1", "norm"),
+    "pit_ti_224": ("transformers.0.blocks", "transformers.1.blocks", "transformers.2.blocks.0.norm1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, expected", STEPS.items(), ids=STEPS)
+def test_a_network_that_becomes_coarser_gives_a_layer_for_each_grid(name, expected):
+    assert tuple(layer.name for layer in depth_layers(BY_NAME[name].build())) == expected
+
+
+@pytest.mark.parametrize("name, depth, expected", [
+    ("deit_tiny_patch16_224", 12, ("blocks.2", "blocks.5", "blocks.8", "blocks.11.norm1")),
+    ("deit_tiny_patch16_224", 24, ("blocks.5", "blocks.11", "blocks.17", "blocks.23.norm1")),
+    ("deit_tiny_patch16_224", 5, ("blocks.0", "blocks.1", "blocks.2", "blocks.4.norm1")),
+    ("deit_tiny_patch16_224", 2, ("blocks.0", "blocks.1.norm1")),
+    # The last block puts out what `blocks` does.
+    ("vit_base_patch16_reg4_gap_256", 12, ("blocks.2", "blocks.5", "blocks.8", "blocks")),
+    ("vit_base_patch16_siglip_224", 12, ("blocks.2", "blocks.5", "blocks.8", "norm")),
+    # Its stem is made of convolutions on finer and finer grids, but they are no stages.
+    ("xcit_nano_12_p16_224", 9, ("blocks.1", "blocks.4", "blocks.7", "cls_attn_blocks.1.norm1")),
+    # Its blocks put out two tensors each.
+    ("tnt_s_legacy_patch16_224", 8,
+     ("blocks.1.norm_out", "blocks.3.norm_out", "blocks.5.norm_out", "blocks.7.norm_out")),
+])  # fmt: skip
+def test_a_network_that_keeps_its_grid_gives_blocks_at_equal_distances(name, depth, expected):
+    model = Case(name, {"img_size": 32, "depth": depth, "embed_dim": 24}, 32).build()
+    assert tuple(layer.name for layer in depth_layers(model)) == expected
+
+
+@pytest.mark.parametrize("count, expected", [
+    (1, []), (2, [5]), (3, [3, 7]), (6, [1, 3, 5, 7, 9]), (12, [*range(11)]), (50, [*range(11)]),
+])  # fmt: skip
+def test_as_many_layers_as_asked_for_where_there_are_as_many_blocks(count, expected):
+    model = Case("deit_tiny_patch16_224", {"img_size": 32, "depth": 12, "embed_dim": 24}, 32).build()
+    assert [layer.name for layer in depth_layers(model, count)] == [
+        *(f"blocks.{i}" for i in expected),
+        "blocks.11.norm1",
+    ]
+
+
+def test_a_block_is_not_counted_twice_for_the_branch_inside_it():
+    """ConvMixer's blocks begin with a numbered branch of their own."""
+    model = Case("convmixer_768_32", size=56, make=lambda: ConvMixer(8, 8, num_classes=10)).build()
+    assert [layer.name for layer in depth_layers(model)] == ["blocks.1", "blocks.3", "blocks.5", "blocks"]
+
+
+def test_a_hybrids_backbone_has_its_own_stages():
+    small = {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 3}
+    model = Case("vit_small_r26_s32_224", small).build()
+    names = [f"patch_embed.backbone.stages.{i}" for i in range(3)] + ["blocks.1.norm1"]
+    assert [layer.name for layer in depth_layers(model)] == names
+
+
+def test_layers_of_a_network_that_returns_to_a_grid_come_in_the_order_in_which_they_run(wrap):
+    class There(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.d = (nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1)) for _ in range(3))
+            self.c = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 3, 1, 1))
+            self.e = nn.Sequential(nn.AvgPool2d(4))
+
+        def forward(self, x):  # on grids of 8, 4, 8 again, 4 again, 2
+            return self.e(self.c(self.b(self.a(x)))).mean((2, 3))
+
+    assert [layer.name for layer in depth_layers(wrap(There(), 16))] == ["b", "c", "e"]
+
+
+def test_a_network_of_one_layer_gives_that_layer(wrap):
+    class One(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.only = nn.Conv2d(3, 3, 3, 2, 1)
+
+        def forward(self, x):
+            return self.only(x).mean((2, 3))
+
+    assert [layer.name for layer in depth_layers(wrap(One(), 8))] == ["only"]
+
+
+def test_a_network_without_places_has_no_layers_at_depths(wrap):
+    with pytest.raises(UndefinedError, match="no layer whose places reach the output"):
+        depth_layers(wrap(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), 8))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_layers_at_depths_are_different_ones_that_reach_the_output_in_every_family(case):
+    model = case.build(torch.float64)
+    layers, deepest = depth_layers(model), deepest_grid(model)
+    order = [layer.name for layer in list_layers(model)]
+    places = [order.index(layer.name) for layer in layers]
+    assert layers[-1] == deepest and places == sorted(set(places)) and len(layers) >= 2
+    assert not any(deepest.name.startswith(f"{layer.name}.") for layer in layers)
+    sizes = {layer.height for layer in layers}
+    assert len(sizes) in (1, 2, len(layers)), "a layer for each grid, or one grid or two"
+
+    x = torch.rand(1, 3, case.size, case.size, generator=torch.Generator().manual_seed(0)).double().requires_grad_(True)
+    with capture(model, [layer.name for layer in layers]) as captured:
+        logits = model(x)
+    slopes = torch.autograd.grad(logits[0, 3], [captured[layer.name] for layer in layers])
+    assert all(to_grid(layer, slope).any() for layer, slope in zip(layers, slopes, strict=True))
+    values = [captured[layer.name].flatten() for layer in layers]
+    assert not any(a.shape == b.shape and torch.equal(a, b) for i, a in enumerate(values) for b in values[:i])
 
 
 def test_a_forgotten_model_is_not_kept_alive():

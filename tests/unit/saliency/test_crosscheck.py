@@ -93,8 +93,9 @@ def test_a_wrong_handwritten_method_is_found_out(image_model, pictures, method, 
     assert crosscheck(image_model("test_resnet"), pictures(), Target(3), method).agrees is False
 
 
-def test_methods_of_captum_alone_have_nothing_to_compare_with(image_model, pictures):
-    check = crosscheck(image_model("test_resnet"), pictures(), Target(3), "captum:occlusion")
+@pytest.mark.parametrize("method", ["captum:occlusion", "depth_fusion"])
+def test_methods_of_one_side_alone_have_nothing_to_compare_with(image_model, pictures, method):
+    check = crosscheck(image_model("test_resnet"), pictures(), Target(3), method)
     assert check.difference is None and check.agrees is None and "no such method" in check.reason
 
 

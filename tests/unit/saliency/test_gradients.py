@@ -10,6 +10,7 @@ from torch import nn
 from lsd.errors import UndefinedError
 from lsd.layers import capture
 from lsd.saliency import gradients as own
+from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
 
 INPUT_METHODS = {
@@ -22,6 +23,7 @@ INPUT_METHODS = {
     "guided_backprop": (own.guided_backprop, {}),
     "deconvnet": (own.deconvnet, {}),
     "grad_cam": (own.grad_cam, {}),
+    "depth_fusion": (own.depth_fusion, {}),
 }
 SAMPLED = {"smoothgrad": own.smoothgrad, "smoothgrad_squared": own.smoothgrad_squared, "vargrad": own.vargrad}
 ARCHITECTURES = [
@@ -204,6 +206,30 @@ def test_the_squared_gradient_of_a_quadratic_has_its_closed_form(wrap, pictures)
     ratio = (variance / (curvature**2 * 0.1**2)).flatten()
     assert ratio.mean().item() == pytest.approx(1, abs=0.01)
     assert (ratio - 1).abs().max().item() < 0.2
+
+
+@pytest.mark.parametrize("counts", [(2,), (8, 16), (2, 6, 20), (12,), (10, 12, 24)], ids=str)
+@pytest.mark.parametrize("size", [32, 31])
+def test_statistics_at_several_counts_are_those_of_the_three_methods(image_model, pictures, counts, size):
+    model, x, targets = image_model("test_resnet", size), pictures(1, size), [Target(3), Target(7, "logit")]
+    found = dict(own.noisy_statistics(model, x[0], targets, sigma=0.2, counts=counts, seed=5))
+    assert tuple(found) == counts
+    for count, statistics in found.items():
+        assert statistics.keys() == SAMPLED.keys()
+        for name, values in statistics.items():
+            expected = attribute(name, model, x, targets, samples=count, sigma=0.2, seed=5)
+            expected = torch.cat([attribution.values for attribution in expected])
+            scale = expected.abs().max().item()
+            assert scale > 0
+            torch.testing.assert_close(values, expected, rtol=1e-9, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("counts", [(16, 32), (6, 20), (12,)], ids=str)
+def test_several_counts_take_no_more_passes_than_the_last(image_model, pictures, counts):
+    model = image_model("test_resnet")
+    with Passes(model) as batches:
+        list(own.noisy_statistics(model, pictures()[0], [Target(3), Target(1)], sigma=0.2, counts=counts))
+    assert sum(batches) == counts[-1] and max(batches) <= 8
 
 
 @each_sampled
@@ -434,13 +460,13 @@ def test_a_pictures_result_does_not_depend_on_the_batch(image_model, pictures, n
 
 @pytest.mark.parametrize("name, expected", [
     ("gradient", [1]), ("gradient_x_input", [1]), ("guided_backprop", [1]), ("deconvnet", [1]), ("grad_cam", [1]),
-    ("smoothgrad", [4, 1]), ("integrated_gradients", [4, 1, 1]),
+    ("depth_fusion", [1]), ("smoothgrad", [4, 1]), ("integrated_gradients", [4, 1, 1]),
 ])  # fmt: skip
 def test_targets_share_the_forward_passes(image_model, pictures, name, expected):
     """However many targets: one pass for the gradients (or each chunk of them), one for the scores at each end."""
     function, settings = INPUT_METHODS[name]
     model, targets = image_model("test_resnet"), [Target(k) for k in range(5)]
-    function(model, pictures(), targets, **settings)  # Grad-CAM looks for its layer the first time
+    function(model, pictures(), targets, **settings)  # Grad-CAM and its kin look for their layers the first time
     with Passes(model) as batches:
         results = function(model, pictures(), targets, **settings)
     assert batches == expected and len(results) == 5
@@ -469,6 +495,7 @@ def test_nothing_is_left_behind(image_model, pictures, name):
     function(model, x, Target(3), **settings)
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
     assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+    assert not any(m.training for m in model.net.modules())
     assert not x.requires_grad and x.grad is None
 
 
@@ -485,6 +512,8 @@ def test_hooks_go_when_the_network_fails(image_model, pictures, name, monkeypatc
     with pytest.raises(RuntimeError, match="out of memory"):
         function(model, pictures(), Target(3), **settings)
     assert not any(m._forward_hooks for m in model.modules())
+    assert not any(m.training for m in model.net.modules())
+    assert not any(p.requires_grad for p in model.parameters())
     assert model.lock.acquire(blocking=False), "the lock is still held"
     model.lock.release()
 
@@ -505,7 +534,8 @@ def test_an_attribution_says_how_it_was_made(image_model, pictures, name):
     result = function(image_model("test_resnet"), pictures(2), Target(3), **settings)
     assert result.method == name and settings.items() <= result.settings.items()
     assert result.passes == settings.get("samples", settings.get("steps", 1))
-    assert result.values.shape == ((2, 1, 2, 2) if name == "grad_cam" else (2, 3, 32, 32))
+    shapes = {"grad_cam": (2, 1, 2, 2), "depth_fusion": (2, 1, 32, 32)}
+    assert result.values.shape == shapes.get(name, (2, 3, 32, 32))
     assert (result.standard_error is not None) == (name in SAMPLED)
     assert (result.completeness_gap is not None) == (name == "integrated_gradients")
 

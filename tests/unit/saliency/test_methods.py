@@ -45,7 +45,9 @@ def test_every_method_runs_by_its_name(image_model, pictures, method):
     model = image_model("resnet18", layers=(1, 1, 1, 1))
     result = attribute(method.name, model, pictures(), Target(3, "logit"), **settings)
     assert result.method == method.name and settings.items() <= result.settings.items()
-    assert result.values.shape[1] == (1 if method.layer else 3)
+    _, channels, height, _ = result.values.shape
+    assert channels == (1 if method.layer or method.name == "depth_fusion" else 3)
+    assert (height < 32) == method.layer
 
 
 @pytest.mark.parametrize("name", ["gradient", "captum:saliency"])
