@@ -7,7 +7,7 @@ Everything is pure: what is drawn at random depends on the seed alone.
 scipy and scikit-image are imported where they are used, since importing them takes up to a second.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -259,17 +259,34 @@ def max_sensitivity(
     Raises:
         UndefinedError: φ(x) is zero, an explanation is not finite, or a setting out of range.
     """
+    before = explain(image)
+    return max(relative_change(before, explain(x)) for x in perturbed(image, radius, samples, seed))
+
+
+def perturbed(image: Tensor, radius: float, samples: int, seed: int) -> Iterator[Tensor]:
+    """The pictures x + δ of `max_sensitivity`.
+
+    Raises:
+        UndefinedError: a setting out of range.
+    """
     _check(radius > 0, f"radius must be above 0, not {radius}.")
     _check(samples >= 1, f"samples must be at least 1, not {samples}.")
-    before = _finite(explain(image))
-    norm = np.linalg.norm(before)
-    _check(norm > 0, "The explanation is zero everywhere, so no change can be measured against it.")
     generator = torch.Generator().manual_seed(seed)
-    changes = []
     for _ in range(samples):
         noise = (2 * torch.rand(image.shape, generator=generator) - 1) * radius
-        changes.append(np.linalg.norm(_finite(explain((image + noise.to(image)).clamp(0, 1))) - before))
-    return float(max(changes) / norm)
+        yield (image + noise.to(image)).clamp(0, 1)
+
+
+def relative_change(before: np.ndarray, after: np.ndarray) -> float:
+    """‖after − before‖ / ‖before‖.
+
+    Raises:
+        UndefinedError: `before` is zero, or values are not finite.
+    """
+    before, after = _pair(before, after)
+    norm = np.linalg.norm(before)
+    _check(norm > 0, "The explanation is zero everywhere, so no change can be measured against it.")
+    return float(np.linalg.norm(after - before) / norm)
 
 
 def completeness_error(gap: float, change: float) -> float:

@@ -1,0 +1,51 @@
+"""The rows of the saliency study as parquet: one value of one metric, of one variant's map of one picture by one model."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lsd.errors import LSDError
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+SCHEMA = pa.schema(
+    [("part", _TEXT), ("model", _TEXT), ("item", _TEXT), ("variant", _TEXT), ("metric", _TEXT), ("value", pa.float32())]
+)
+
+
+def rows_bytes(part: str, model: str, rows: Sequence[tuple[str, str, str, float]]) -> bytes:
+    """(item, variant, metric, value) rows of one part and model as the bytes of a parquet file."""
+    items, names, metrics, values = zip(*rows, strict=True)
+    columns = [[part] * len(rows), [model] * len(rows), items, names, metrics]
+    arrays = [pa.array(column, pa.string()).dictionary_encode() for column in columns]
+    table = pa.table([*arrays, pa.array(values, pa.float32())], schema=SCHEMA)
+    return table_bytes(table)
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A table of `SCHEMA` as a parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+def read_rows(source: Path) -> pa.Table:
+    """All rows of a study: of one parquet file, or of every one in a folder.
+
+    Raises:
+        LSDError: nothing there, or a damaged file, by its name.
+    """
+    files = [source] if source.is_file() else sorted(source.glob("*.parquet"))
+    if not files:
+        raise LSDError(f"There are no results in {source}: run the study without --report first.")
+    tables = []
+    for file in files:
+        try:
+            tables.append(pq.read_table(file, schema=SCHEMA, page_checksum_verification=True))
+        except (pa.ArrowException, OSError) as error:
+            raise LSDError(
+                f"{file.name} is damaged; delete it and run the study again, it makes what is missing."
+            ) from error
+    return pa.concat_tables(tables).unify_dictionaries()
