@@ -1,7 +1,8 @@
-"""Make the README's pictures again: python docs/make_pictures.py [comparison gallery saliency mistakes features]
+"""Make the README's pictures again: python docs/make_pictures.py [comparison gallery saliency mistakes choices features]
 
 Needs a Chromium, and three ImageNet models under LSD_MODEL_PATH (or a network). The pictures show scikit-image's
-photos and drawn pictures only.
+photos and drawn pictures only. `mistake_cases`, which is made only when it is named, writes the worked cases of
+mistakes.md, strips and sentences.
 """
 
 import shutil
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lsd.cli import main  # noqa: E402  (the path must be set first)
+from lsd.evaluation import flip_cases  # noqa: E402
 from lsd.ui.controls import default_models  # noqa: E402
 from lsd.ui.examples import examples  # noqa: E402
 from lsd.ui.page import build, launch_settings  # noqa: E402
@@ -39,6 +41,19 @@ def comparison() -> None:
         arguments = ["saliency", str(cat), "--method", "smoothgrad", "--scale", "rank", "--output", folder]
         main(arguments + [a for model in default_models() for a in ("--model", model)])
         shutil.copy(Path(folder) / "comparison.png", OUTPUT / "comparison.png")
+
+
+def mistake_cases() -> None:
+    """A strip for each worked case, and the text between the marks in mistakes.md."""
+    begin, end = "<!-- cases: written by make_pictures.py -->\n", "<!-- end of cases -->"
+    page = ROOT / "docs" / "mistakes.md"
+    before, _, rest = page.read_text("utf-8").partition(begin)
+    worked = [flip_cases.work_out(case) for case in flip_cases.cases()]
+    for one in worked:
+        path = OUTPUT / flip_cases.file_name(one.case)
+        flip_cases.strip(one).save(path, quality=88, optimize=True, subsampling=0)
+    text = flip_cases.markdown(worked, OUTPUT.name)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def gallery(tab, url: str) -> None:
@@ -69,6 +84,14 @@ def mistakes(tab, url: str) -> None:
     save(tab.screenshot(full_page=True), "mistakes.png", 2400)
 
 
+def choices(tab, url: str) -> None:
+    """How the methods compare."""
+    tab.goto(f"{url}?tab=choices&factor=method", wait_until="domcontentloaded")
+    tab.wait_for_selector("[data-factor=method]", timeout=60_000)
+    _settle(tab)
+    save(tab.screenshot(full_page=True), "choices.png", 1700)
+
+
 def features(tab, url: str) -> None:
     """One class by three networks, made on the spot."""
     models = "&model=".join(default_models())
@@ -82,7 +105,7 @@ def _settle(tab) -> None:
     tab.wait_for_timeout(2500)
 
 
-TABS = {"gallery": gallery, "saliency": saliency, "mistakes": mistakes, "features": features}
+TABS = {"gallery": gallery, "saliency": saliency, "mistakes": mistakes, "choices": choices, "features": features}
 
 
 def screenshots(names: list[str]) -> None:
@@ -104,4 +127,7 @@ if __name__ == "__main__":
     wanted = sys.argv[1:] or ["comparison", *TABS]
     if "comparison" in wanted:
         comparison()
-    screenshots([name for name in wanted if name in TABS])
+    if "mistake_cases" in wanted:
+        mistake_cases()
+    if tabs := [name for name in wanted if name in TABS]:
+        screenshots(tabs)

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lsd.errors import LSDError
-from lsd.evaluation import channels, features
+from lsd.evaluation import channels, features, flips, saliency
 from lsd.memory import keep_freed_memory
 
 
@@ -15,6 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name, module, help in (
         ("features", features, "do other networks recognise feature visualizations?"),
         ("channels", channels, "do pictures of hidden channels excite them more than photos do?"),
+        ("saliency", saliency, "which choices make a saliency map better, and by which measure?"),
+        ("mistakes", flips, "which map of a mistake changes the decision with the fewest pixels removed?"),
     ):
         study = studies.add_parser(name, help=help, description=module.__doc__.partition("\n")[0])
         module.add_arguments(study)

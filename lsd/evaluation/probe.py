@@ -115,7 +115,7 @@ def probe(
     removals = [(ranked[0], 0)] + [(rank, count) for rank in ranked for count in counts]
 
     top1, probability = [], []
-    for batch in _pictures(image, baseline(model, image, fill), removals, batch_size):
+    for batch in without(image, baseline(model, image, fill), removals, batch_size):
         answers = model.probabilities(batch).double().cpu().numpy()
         top1.append(answers.argmax(axis=1))
         probability.append(answers[:, list(classes)])
@@ -154,7 +154,7 @@ def removed(
     """
     image, saliency = _checked(model, image, saliency, fill)
     removal = (ranks(saliency), _count(fraction, saliency.size))
-    return next(_pictures(image, baseline(model, image, fill), [removal], 1))
+    return next(without(image, baseline(model, image, fill), [removal], 1))
 
 
 def ranks(saliency: np.ndarray) -> np.ndarray:
@@ -188,10 +188,16 @@ def random_blobs(saliency: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 CONTROLS = {"random pixels": random_pixels, "random blobs": random_blobs}
 
 
-def _pictures(
+def without(
     image: Tensor, filling: Tensor, removals: Sequence[tuple[np.ndarray, int]], batch_size: int
 ) -> Iterator[Tensor]:
-    """Batches (N, 3, H, W) of `image` with the `count` first pixels of each (ranks, count) taken from `filling`."""
+    """Batches (N, 3, H, W) of `image` with the `count` first pixels of each (ranks, count) taken from `filling`.
+
+    Args:
+        image, filling: (1, 3, H, W).
+        removals: `ranks` of a map (H, W), and how many pixels to take.
+        batch_size: N at most.
+    """
     for start in range(0, len(removals), batch_size):
         gone = np.stack([rank < count for rank, count in removals[start : start + batch_size]])
         yield torch.where(torch.from_numpy(gone)[:, None].to(image.device), filling, image)

@@ -1,0 +1,120 @@
+"""How `depth_fusion` came about: its neighbours, on photos that the study's tables are not made of.
+
+    python -m benchmarks.depth_fusion --images DIR [--models A B] [--photos 40]
+
+Photos whose class is a multiple of five, of which the models are all sure. Printed for each model: the grid pointing game on
+2 × 2 grids, and μ-fidelity, deletion and insertion on the photos, by the protocol of the study.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsd.evaluation import metrics
+from lsd.evaluation.labelled import LabelledSet, open_set, true_indices
+from lsd.evaluation.mistakes import scan
+from lsd.evaluation.saliency import CHOSEN_ON, SURE
+from lsd.evaluation.saliency_scores import REGION_GRID, REGION_SHARE, mosaic, region_fidelity, removal
+from lsd.features.prepare import prepare as twin_of
+from lsd.images import prepare
+from lsd.models import ImageModel, get_model
+from lsd.saliency.gradients import DEPTH_FLOOR, depth_parts, fuse
+from lsd.saliency.methods import attribute
+from lsd.saliency.targets import Target
+
+REGIONS = 32
+
+
+def neighbours(parts: Sequence[Tensor], grad_cam: Tensor) -> dict[str, Tensor]:
+    """Name → map, of the parts a_0 … a_L and Grad-CAM's positive part, each over its mean."""
+    total, deepest = sum(parts), parts[-1]
+    product = torch.stack(list(parts[1:])).log().sum(0).exp()
+    return {
+        "gradient (a_0)": parts[0],
+        "Grad-CAM": grad_cam,
+        "gradient × activation, deepest (a_L)": deepest,
+        "product of all layers": product,
+        "their geometric mean": product ** (1 / len(parts[1:])),
+        "sum": total,
+        "sum · a_L": total * deepest,
+        "sum · √a_L": total * deepest.sqrt(),
+        "sum · (Grad-CAM + .1)": total * (grad_cam + DEPTH_FLOOR),
+        "sum · (a_L + .3)": total * (deepest + 0.3),
+        "sum · (a_L + .1), shipped": fuse(parts),
+    }
+
+
+def maps(model: ImageModel, image: np.ndarray, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """For each class, name → map (H, W) of a picture (3, H, W)."""
+    batch = torch.from_numpy(image)[None]
+    targets = [Target(index) for index in indices]
+    with model.lock, torch.enable_grad():
+        _, parts, _ = depth_parts(model, batch.clone(), targets)
+    cams = attribute("grad_cam", model, batch, targets)
+    found = []
+    for own, cam in zip(parts, cams, strict=True):
+        size = tuple(image.shape[1:])
+        cam = torch.nn.functional.interpolate(cam.values.clamp(min=0), size=size, mode="bilinear", align_corners=False)
+        cam = cam / cam.mean().clamp(min=1e-30)
+        found.append({name: one[0, 0].double().numpy() for name, one in neighbours(own, cam).items()})
+    return found
+
+
+def figures(model: ImageModel, photos: LabelledSet) -> dict[str, dict[str, float]]:
+    """Name → metric → mean."""
+    inputs = [prepare(item.picture(), model.spec) for item in photos]
+    indices = true_indices(photos, model).tolist()
+    values: dict[str, dict[str, list[float]]] = {}
+
+    def note(name: str, metric: str, value: float) -> None:
+        values.setdefault(name, {}).setdefault(metric, []).append(value)
+
+    for start in range(0, len(inputs) - 3, 4):
+        image = mosaic(np.stack(inputs[start : start + 4]), 2)
+        for cell, own in enumerate(maps(model, image, indices[start : start + 4])):
+            for name, saliency in own.items():
+                note(name, "grid 2 × 2", metrics.cell_share(saliency, 2, cell) if saliency.any() else 0.25)
+    twin = twin_of(model)
+    for position, (image, index) in enumerate(zip(inputs, indices, strict=True)):
+        (own,) = maps(model, image, [index])
+        batch = torch.from_numpy(image)[None]
+        regions = metrics.random_regions(REGION_GRID, REGION_SHARE, REGIONS, position)
+        for name, metric, value in [
+            *region_fidelity(twin, batch, index, own, regions),
+            *removal(twin, batch, index, own),
+        ]:
+            note(name, metric, value)
+    return {name: {metric: float(np.mean(v)) for metric, v in own.items()} for name, own in values.items()}
+
+
+def main() -> None:
+    """Print a table for each model."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", required=True, help="labelled photos, numbered as ImageNet")
+    parser.add_argument(
+        "--models", nargs="+",
+        default=["mobilenetv2_100.tflite_qat_in1k", "vit_tiny_patch16_224.augreg_in1k", "resnet50.tf_uint8_in1k"],
+    )  # fmt: skip
+    parser.add_argument("--photos", type=int, default=40)
+    options = parser.parse_args()
+    whole = open_set(options.images)
+    *_, last = scan(options.models, whole)
+    found = last.result
+    sure = ((found.true_probability >= SURE) & ~found.wrong).all(0) & (found.true[0] % CHOSEN_ON == 0)
+    items = [item for item, chosen in zip(found.items, sure, strict=True) if chosen][: options.photos]
+    photos = LabelledSet(whole.name, tuple(items))
+    for name in options.models:
+        told = figures(get_model(name), photos)
+        print(
+            f"\n{name}, {len(photos)} photos\n\n| | grid 2 × 2 ↑ | μ-fidelity ↑ | deletion ↓ | insertion ↑ |\n|---|---|---|---|---|"
+        )
+        for neighbour, own in told.items():
+            shown = " | ".join(f"{own[m]:.3f}" for m in ("grid 2 × 2", "mu_fidelity", "deletion", "insertion"))
+            print(f"| {neighbour} | {shown} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Whether a method can be believed at all: what becomes of its maps where the answer is known beforehand.
+
+- randomization: with the parameters drawn anew, from the logits down, a map of what was learned must change. Told after
+  each stage, as likeness to the map of the trained network: "rank_signed" (Spearman of the signed sums), "rank_abs"
+  (Spearman of the maps as drawn) and "ssim". 0 is what one wants.
+- impossible: in a network whose logit hangs on one cell of four by construction, the share of the map in that cell: 1.
+- sensitivity: how far noise of ± .02 moves a map, relative to it (max-sensitivity). Low is stable.
+- completeness: the part of the output's change that integrated gradients miss, at several numbers of steps.
+- edges: Spearman of the map with the picture's edges, which no network drew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from lsd.evaluation import metrics
+from lsd.evaluation.attributions import attributions
+from lsd.evaluation.controls import edges
+from lsd.evaluation.impossible import disconnected
+from lsd.evaluation.randomize import cascade
+from lsd.evaluation.variants import SMOOTH_SIGMA, Drawing, Source, draw
+from lsd.models import ImageModel
+from lsd.saliency.gradients import integrated_gradients
+from lsd.saliency.methods import METHODS
+from lsd.saliency.targets import Target
+
+STEPS = (4, 8, 16, 32)
+CELLS = 2
+RADIUS, NOISES = 0.02, 3  # of `metrics.max_sensitivity`
+
+Row = tuple[str, str, str, float]  # item, variant, metric, value
+
+
+def tried(samples: int) -> list[Source]:
+    """The methods that are tried; those of many passes take `samples`, and share them where they can."""
+    once = ("gradient", "gradient_x_input", "guided_backprop", "deconvnet", "grad_cam", "depth_fusion")
+    noisy = ("smoothgrad", "smoothgrad_squared", "vargrad")
+    return [
+        *(Source(name) for name in (*once, "captum:guided_grad_cam")),
+        *(Source(name, settings=(("samples", samples), ("sigma", SMOOTH_SIGMA))) for name in noisy),
+        Source("integrated_gradients", settings=(("steps", samples),)),
+    ]
+
+
+def trust_rows(model: ImageModel, images: Sequence[np.ndarray], indices: Sequence[int], samples: int) -> list[Row]:
+    """All of the above for a few pictures (3, H, W) of these classes."""
+    batch = torch.from_numpy(np.stack(images))
+    sources = tried(samples)
+    rows = []
+    rows += _randomization(model, batch, indices, sources)
+    rows += _impossible(model, batch, indices, sources)
+    rows += _sensitivity(model, batch, indices, sources)
+    rows += _completeness(model, batch, indices)
+    return rows
+
+
+def _values(
+    model: ImageModel, image: torch.Tensor, index: int, sources: Sequence[Source], kind: str = "log_odds"
+) -> dict[str, np.ndarray]:
+    """Method → (C, h, w) for a picture (3, H, W), of the methods that are defined for the model."""
+    asked = [replace(source, kind=kind) for source in sources]
+    other = (index + 1) % model.num_classes  # of a contrast, which nobody asks for
+    (found,) = attributions(model, image[None], asked, [(index, other)])
+    return {source.method: values for source, values in found.items()}
+
+
+def _drawn(values: np.ndarray, name: str, image: torch.Tensor) -> np.ndarray:
+    return draw(values, Drawing(sign=METHODS[name].sign), image.numpy())
+
+
+def _randomization(
+    model: ImageModel, batch: torch.Tensor, indices: Sequence[int], sources: Sequence[Source]
+) -> list[Row]:
+    rows = []
+    before = [_values(model, image, index, sources) for image, index in zip(batch, indices, strict=True)]
+    for i, found in enumerate(before):
+        outline = edges(batch[i].numpy(), 0)
+        for name, values in found.items():
+            likeness = metrics.rank_correlation(_drawn(values, name, batch[i]), outline)
+            rows.append((f"{i}", f"method/{name}", "edges", likeness))
+    for number, (_, random) in enumerate(cascade(model, _enough(batch))):
+        for i, found in enumerate(before):
+            for name, after in _values(random, batch[i], indices[i], sources).items():
+                if name not in found:  # Grad-CAM's slopes can be zero in one of the two networks
+                    continue
+                values = found[name]
+                pair = [_drawn(v, name, batch[i]) for v in (values, after)]
+                told = {"rank_abs": metrics.rank_correlation(*pair), "ssim": metrics.similarity(*pair)}
+                if _alike(values, after):
+                    told["rank_signed"] = metrics.rank_correlation(values.sum(0), after.sum(0))
+                rows += [(f"{i}", f"method/{name}", f"{key}/{number}", value) for key, value in told.items()]
+    return rows
+
+
+def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+    """Grad-CAM chooses its layer anew for each network, so the grids can differ."""
+    return a.shape == b.shape
+
+
+def _enough(batch: torch.Tensor) -> torch.Tensor:
+    """Batch norms are measured again on these: at least eight pictures, mirrored ones among them."""
+    return torch.cat([batch, batch.flip(3)])
+
+
+def _impossible(model: ImageModel, batch: torch.Tensor, indices: Sequence[int], sources: Sequence[Source]) -> list[Row]:
+    count = CELLS * CELLS
+    network = disconnected(model, CELLS, [indices[i % len(indices)] for i in range(count)])
+    rows = []
+    for i, image in enumerate(batch):
+        cell = i % count
+        mask = metrics.cell_mask(tuple(image.shape[1:]), CELLS, cell)
+        # The logit, since log-odds join all cells by their sum.
+        for name, values in _values(network, image, cell, sources, "logit").items():
+            saliency = _drawn(values, name, image)
+            share = metrics.share_inside(saliency, mask) if saliency.any() else 1 / count
+            rows.append((f"{i}", f"method/{name}", "impossible", share))
+    return rows
+
+
+def _sensitivity(
+    model: ImageModel, batch: torch.Tensor, indices: Sequence[int], sources: Sequence[Source]
+) -> list[Row]:
+    """`metrics.max_sensitivity` of all methods together, under the same noise."""
+    rows = []
+    for i, (image, index) in enumerate(zip(batch, indices, strict=True)):
+        before = {n: _drawn(v, n, image) for n, v in _values(model, image, index, sources).items()}
+        worst = dict.fromkeys((name for name, saliency in before.items() if saliency.any()), 0.0)
+        for near in metrics.perturbed(image[None], RADIUS, NOISES, seed=0):
+            for name, values in _values(model, near[0], index, sources).items():
+                if name in worst:
+                    change = metrics.relative_change(before[name], _drawn(values, name, near[0]))
+                    worst[name] = max(worst[name], change)
+        rows += [(f"{i}", f"method/{name}", "sensitivity", value) for name, value in worst.items()]
+    return rows
+
+
+def _completeness(model: ImageModel, batch: torch.Tensor, indices: Sequence[int]) -> list[Row]:
+    rows = []
+    for i, (image, index) in enumerate(zip(batch, indices, strict=True)):
+        for steps in STEPS:
+            result = integrated_gradients(model, image[None], Target(index), steps=steps)
+            gap = result.completeness_gap.item()
+            change = result.values.sum().item() - gap
+            rows.append(
+                (
+                    f"{i}",
+                    "method/integrated_gradients",
+                    f"completeness/{steps}",
+                    metrics.completeness_error(gap, change),
+                )
+            )
+    return rows
