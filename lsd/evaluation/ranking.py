@@ -196,7 +196,8 @@ def verdict(found: Sequence[Cell], factor: Factor) -> dict:
             shares.setdefault(cell.metric, []).append((cell, compared(cell, factor, variant, default)))
         total = pooled(shares, level)
         by_metric = {m.name: f.as_list() for m, parts in shares.items() if (f := figure(parts))}
-        everywhere = all(not np.isnan(values).all() for parts in shares.values() for _, values in parts)
+        scored = {cell.model for parts in shares.values() for cell, values in parts if not np.isnan(values).all()}
+        everywhere = scored == {cell.model for cell in found}
         dear = variant.source.dear and not default.source.dear
         told[variant.level] = {
             "pooled": total and total.as_list(), "everywhere": everywhere, "dear": dear, "metrics": by_metric

@@ -12,6 +12,7 @@ from lsd.render import STYLES
 from lsd.saliency.maps import CHANNELS, SCALES, MapSettings
 from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.saliency.views import Look
+from lsd.ui.choices_address import why
 from lsd.ui.examples import examples
 from lsd.weights import locate, read_config, ready_models
 
@@ -114,7 +115,10 @@ def class_picker(label: str, info: str, models: Sequence[str], *, visible: bool)
 def method_picker(value: str = "gradient", *, captum: bool = True) -> gr.Dropdown:
     """Choose a method; its description is shown by `describe_method`."""
     choices = [(m.title, m.name) for m in METHODS.values() if captum or not m.name.startswith("captum:")]
-    return gr.Dropdown(choices, value=value, label="Method", filterable=True)
+    info = (
+        f"All were scored against the default ({why('method')}), and so was averaging over noise ({why('smoothing')})."
+    )
+    return gr.Dropdown(choices, value=value, label="Method", info=info, filterable=True)
 
 
 def describe_method(method: Method) -> str:
@@ -131,6 +135,7 @@ def _all_settings() -> dict[str, Setting]:
     return known
 
 
+_STUDIED = ("samples", "sigma")  # the settings whose defaults were compared
 SETTINGS = _all_settings()  # one control a name; methods that share a name share the control
 
 
@@ -140,7 +145,8 @@ def setting_controls(method: Method) -> list[gr.components.Component]:
 
 
 def _control(setting: Setting, *, visible: bool) -> gr.components.Component:
-    shared = {"label": setting.name.replace("_", " "), "info": setting.why, "visible": visible, "interactive": True}
+    info = f"{setting.why} {why(setting.name)}" if setting.name in _STUDIED else setting.why
+    shared = {"label": setting.name.replace("_", " "), "info": info, "visible": visible, "interactive": True}
     if setting.choices:
         return gr.Radio(list(setting.choices), value=setting.default, **shared)
     if isinstance(setting.default, bool):
@@ -185,12 +191,12 @@ class MapControls:
                 [("strength (abs)", "abs"), ("for", "positive"), ("against", "negative"), ("both (signed)", "signed")],
                 value=default.sign, label="Sign",
                 info="In photos, dark-on-light and light-on-dark are the same thing to a network, so strength is the "
-                "default for gradients; Grad-CAM shows what speaks for the class.",
+                f"default for gradients; Grad-CAM shows what speaks for the class. {why('sign')}",
             )  # fmt: skip
             self.channels = gr.Radio(
                 list(CHANNELS), value=default.channels, label="Colour channels become one by",
                 info="max: the strongest of red, green and blue (Simonyan); l2 and sum_abs look nearly the same; sum "
-                "lets channels cancel. Signed maps have max or sum.",
+                f"lets channels cancel. Signed maps have max or sum. {why('channels')}",
             )  # fmt: skip
             self.scale = gr.Radio(
                 list(SCALES), value=default.scale, label="Scale",
@@ -200,11 +206,13 @@ class MapControls:
         with gr.Row():
             self.clip = gr.Slider(
                 90, 100, default.clip, step=0.1, label="Clip at percentile",
-                info="What lies above is shown at full strength; a few extreme pixels would darken all others.",
+                info="What lies above is shown at full strength; a few extreme pixels would darken all others. "
+                f"{why('clip')}",
             )  # fmt: skip
             self.blur = gr.Slider(
                 0, 10, default.blur, step=0.5, label="Smooth, pixels",
-                info="Gaussian over the finished map. Off: it looks better than it is, blurred noise looks good too.",
+                info="Gaussian over the finished map. Off: it looks better than it is, blurred noise looks good too. "
+                f"{why('blur')}",
             )  # fmt: skip
             self.style = gr.Radio(
                 [("heat map", "heatmap"), ("mask", "mask"), ("contours", "contours"), ("map alone", "map")],

@@ -4,7 +4,8 @@ from importlib.util import find_spec
 
 import gradio as gr
 
-from lsd.ui import api, blocks, feature_texts, gallery_style
+from lsd.ui import api, blocks, choices_style, feature_texts, gallery_style
+from lsd.ui.choices_tab import ChoicesTab
 from lsd.ui.features_tab import FeaturesTab
 from lsd.ui.gallery_tab import GalleryTab
 from lsd.ui.mistakes_tab import MistakesTab
@@ -33,10 +34,13 @@ def build() -> gr.Blocks:
                 saliency = SaliencyTab()
             with gr.Tab("Mistakes", id="mistakes"):
                 MistakesTab()
+            with gr.Tab("Choices", id="choices") as choices_place:
+                choices = ChoicesTab()
             with gr.Tab("Features", id="features"):
                 features = FeaturesTab()
         gallery.restore(page)
         saliency.restore(page, tabs)
+        choices.restore(page, tabs, choices_place)
         features.restore(page, tabs)
         api.register()
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4)
@@ -46,7 +50,7 @@ def launch_settings() -> dict:
     """What `launch` is given beside the address."""
     return {
         "theme": gr.themes.Soft(primary_hue="orange", secondary_hue="slate", neutral_hue="slate", font=_FONT),
-        "css": blocks.CSS + feature_texts.CSS + gallery_style.CSS,
+        "css": blocks.CSS + feature_texts.CSS + gallery_style.CSS + choices_style.CSS,
         "max_file_size": MAX_UPLOAD,
         "footer_links": ["api", "settings"],
         "mcp_server": find_spec("mcp") is not None,  # pip install "gradio[mcp]" adds the tools for MCP clients

@@ -22,6 +22,7 @@ from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui import blocks, controls
+from lsd.ui.choices_address import why
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, MapControls
 from lsd.ui.examples import examples
 from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, sentence
@@ -100,7 +101,7 @@ class SaliencyTab:
                 [("log-odds", "log_odds"), ("logit", "logit"), ("probability", "probability")], value="log_odds",
                 label="Output",
                 info="Log-odds say what the probability says, and stay exact when the network is sure; the gradient of "
-                "the probability fades to nothing there. A logit alone can rise without the class gaining.",
+                f"the probability fades to nothing there. A logit alone can rise without the class gaining. {why('output')}",
             )  # fmt: skip
             self.check = gr.Checkbox(
                 True, label="Hold against Captum", info="Runs Captum's version too, and shows the largest difference."

@@ -1,0 +1,76 @@
+"""The Choices tab as a visitor meets it."""
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+PLOT = ".lsd-c-plot"
+
+
+@pytest.fixture
+def console(tab):
+    """What the page's console calls an error fails the test."""
+    errors = []
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield errors
+    assert not errors, errors
+
+
+def wait_for_choice(tab, factor):
+    tab.wait_for_function("f => document.querySelector('.lsd-c-head')?.dataset.factor === f", arg=factor)
+    tab.locator(PLOT).first.wait_for(state="attached")
+
+
+def open_address(server, tab, factor):
+    tab.goto(f"{server}?tab=choices&factor={factor}", wait_until="domcontentloaded")
+    wait_for_choice(tab, factor)
+
+
+def test_a_link_beside_a_control_opens_its_choice_without_a_reload(server, tab, console):
+    tab.goto(server, wait_until="domcontentloaded")
+    tab.get_by_role("tab", name="Saliency").click()
+    tab.locator("#explain").wait_for()
+    tab.evaluate("window.same = true")
+    for factor in ("sign", "method", "blur"):
+        tab.get_by_role("tab", name="Saliency").click()
+        tab.locator(f"a[href='?tab=choices&factor={factor}']").first.click()
+        wait_for_choice(tab, factor)
+        assert tab.url.endswith(f"?tab=choices&factor={factor}")
+        assert tab.locator(f"#choices-factor input[value={factor}]").is_checked()
+        assert tab.locator(".lsd-c-head").is_visible()
+    assert tab.evaluate("window.same"), "the page was loaded again"
+
+
+def test_choosing_writes_the_address_and_the_address_opens_the_choice(server, tab, console):
+    tab.goto(server, wait_until="domcontentloaded")
+    tab.get_by_role("tab", name="Choices").click()
+    wait_for_choice(tab, "method")
+    tab.get_by_text("Colour channels: ", exact=False).first.click()
+    wait_for_choice(tab, "channels")
+    assert tab.url.endswith("?tab=choices&factor=channels")
+    tab.reload(wait_until="domcontentloaded")
+    wait_for_choice(tab, "channels")
+    assert tab.locator(".lsd-c-wide img").first.evaluate("image => image.complete && image.naturalWidth > 1000")
+
+
+def test_the_levels_side_by_side_on_a_picture(server, tab, console):
+    open_address(server, tab, "sign")
+    tab.locator("#choices-run").click()
+    tab.wait_for_function("document.querySelector('#choices-status')?.innerText.includes(' says ')")
+    pictures = "[...document.querySelectorAll('.lsd-c-gallery .thumbnail-item img')]"
+    tab.wait_for_function(f"{pictures}.filter(i => i.complete && i.naturalWidth).length === 3")
+    assert tab.locator(".lsd-c-gallery .caption-label").all_inner_texts() == ["strength (default)", "for", "against"]
+    tab.locator("#choices-factor input[value=clip]").check(force=True)  # other levels: the pictures go
+    wait_for_choice(tab, "clip")
+    tab.locator(".lsd-c-gallery .thumbnail-item").first.wait_for(state="detached")
+
+
+def test_a_phone_has_everything_in_its_width(server, tab, console):
+    tab.set_viewport_size({"width": 390, "height": 844})
+    for factor in ("method", "blur"):
+        open_address(server, tab, factor)
+        tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390, factor
+        assert tab.locator(".lsd-c-narrow img").first.is_visible() and not tab.locator(".lsd-c-wide").first.is_visible()
+        table = tab.locator(".lsd-c-part .lsd-c-scroll").first
+        assert table.evaluate("box => box.scrollWidth > box.clientWidth"), "a table that fits needs no test"

@@ -1,0 +1,48 @@
+"""The figures that ship: made of the rows that ship, in the pages that ship."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from docs import make_choices
+from lsd.evaluation.choices import CHOICES, summary
+from lsd.evaluation.ranking import summarise
+from lsd.evaluation.saliency_rows import read_rows
+from lsd.evaluation.variants import FACTORS
+
+ROWS = Path(__file__).parents[3] / "docs" / "saliency_study.parquet"
+
+
+def test_every_level_has_a_name():
+    for name, factor in FACTORS.items():
+        assert set(CHOICES[name].levels) == {variant.level for variant in factor.levels}
+
+
+def test_the_figures_are_those_of_the_rows():
+    made = json.loads(json.dumps(summarise(read_rows(ROWS)), ensure_ascii=False))
+    shipped = summary()
+    assert made.keys() == shipped.keys()
+    for name, told in made["factors"].items():
+        assert told["beaten_by"] == shipped["factors"][name]["beaten_by"], name
+        for level, own in told["against"].items():
+            assert own["pooled"] == pytest.approx(shipped["factors"][name]["against"][level]["pooled"], abs=1e-3)
+    assert made["trust"] == shipped["trust"] and made["pictures"] == shipped["pictures"]
+
+
+def test_the_page_is_made_of_the_figures():
+    assert make_choices.PAGE.read_text("utf-8") == make_choices.page(summary())
+
+
+def test_depth_fusion_is_what_its_description_says():
+    """Beats blurred noise wherever that can be told, reaches Grad-CAM's grids on every network, forgets with the network."""
+    figures = summary()
+    for metric, models in figures["against_blurred"]["depth_fusion"].items():
+        for model, (mean, low, _, _) in models.items():
+            assert mean > 0.5 and low >= 0.35, (metric, model)
+    methods = figures["factors"]["method"]["levels"]
+    for grid in ("grid2/grid2", "grid3/grid3"):
+        fused, cam = (methods[name][grid]["models"] for name in ("depth_fusion", "grad_cam"))
+        assert all(fused[model][0] >= cam[model][0] for model in cam)
+    assert all(abs(value) < 0.3 for value in figures["trust"]["depth_fusion"]["rank_abs/5"].values())
+    assert all(value > 0.9 for value in figures["trust"]["depth_fusion"]["impossible"].values())
