@@ -98,7 +98,7 @@ def test_every_kind_of_unit_rises(demo, name, unit):
 def test_every_recipe_rises(demo, name):
     recipe = RECIPES[name]
     few = {"views": min(recipe.transforms.views, 2)}
-    recipe = replace(recipe, steps=60 if recipe.gradient else 30, transforms=replace(recipe.transforms, **few),
+    recipe = replace(recipe, steps=60, transforms=replace(recipe.transforms, **few),
                      transforms_end=recipe.transforms_end and replace(recipe.transforms_end, **few))  # fmt: skip
     (picture,) = pictures(demo("resnet"), ["class/3"], recipe)
     (still,) = pictures(demo("resnet"), ["class/3"], replace(recipe, learning_rate=1e-8))  # the same chance, no ascent
