@@ -398,7 +398,7 @@ def depth_fusion(model: ImageModel, images: Tensor, targets: Sequence[Target]) -
 
     The deepest layer says where the class is, but coarsely; the shallower ones say what of it, but of every class. The
     sum keeps what any of them points at; the product with the deepest keeps it to the class, and the floor keeps the
-    order of what the deepest does not see at all. docs/choices.md holds it against its neighbours.
+    order of what the deepest does not see at all. benchmarks/depth_fusion.py holds it against its neighbours.
 
     Raises:
         UndefinedError: the network has no layer whose places reach the output.
