@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.evaluation.contrast_maps import share_inside
-from lsd.evaluation.probe import ranks
+from lsd.evaluation.probe import ranks, without
 
 POINTING_TOLERANCE = 15 / 224
 
@@ -123,10 +123,7 @@ def removal_curves(
     steps = [(rank, count) for rank in ranked for count in counts]
     # Insertion is deletion from the filling, with the picture as what comes in its place.
     shown, replacement = (filling, image) if insert else (image, filling)
-    values = []
-    for start in range(0, len(steps), batch_size):
-        gone = np.stack([rank < count for rank, count in steps[start : start + batch_size]])
-        values.append(_numpy(predict(_replaced(shown, replacement, gone))))
+    values = [_numpy(predict(batch)) for batch in without(shown, replacement, steps, batch_size)]
     return np.concatenate(values).reshape(len(maps), len(counts))
 
 

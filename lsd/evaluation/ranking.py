@@ -18,7 +18,7 @@ first answer has to come at once, for every network.
 
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,18 +145,9 @@ class Figure:
 Values = tuple["Cell", np.ndarray]  # one number a picture of the cell, nan where there is none
 
 
-def _there(parts: Sequence[Values]) -> list[Values]:
-    return [(cell, values) for cell, values in parts if not np.isnan(values).all()]
-
-
 def figure(parts: Sequence[Values], level: float = 0.95) -> Figure | None:
     """The mean over parts of their means, with its interval; None where nothing is there."""
-    parts = _there(parts)
-    if not parts:
-        return None
-    draws = np.mean([_resampled(*part) for part in parts], axis=0)
-    mean = float(np.mean([np.nanmean(values) for _, values in parts]))
-    return Figure(mean, *interval(draws, level), sum(int((~np.isnan(values)).sum()) for _, values in parts))
+    return pooled([parts], level)
 
 
 def wins(cell: Cell, level: np.ndarray, default: np.ndarray) -> np.ndarray:
@@ -173,14 +164,15 @@ def compared(cell: Cell, factor: Factor, level: Variant, default: Variant) -> np
     return wins(cell, *scores)
 
 
-def pooled(shares: dict[Metric, list[Values]], level: float) -> Figure | None:
+def pooled(metrics: Iterable[Sequence[Values]], level: float) -> Figure | None:
     """The mean over metrics of the mean over models, with its interval; None where nothing is there."""
-    shares = {metric: there for metric, parts in shares.items() if (there := _there(parts))}
-    if not shares:
+    there = [[(cell, values) for cell, values in parts if not np.isnan(values).all()] for parts in metrics]
+    there = [parts for parts in there if parts]
+    if not there:
         return None
-    draws = [np.mean([_resampled(*part) for part in parts], axis=0) for parts in shares.values()]
-    means = [np.mean([np.nanmean(values) for _, values in parts]) for parts in shares.values()]
-    count = max(sum(int((~np.isnan(values)).sum()) for _, values in parts) for parts in shares.values())
+    draws = [np.mean([_resampled(*part) for part in parts], axis=0) for parts in there]
+    means = [np.mean([np.nanmean(values) for _, values in parts]) for parts in there]
+    count = max(sum(int((~np.isnan(values)).sum()) for _, values in parts) for parts in there)
     return Figure(float(np.mean(means)), *interval(np.mean(draws, axis=0), level), count)
 
 
@@ -194,7 +186,7 @@ def verdict(found: Sequence[Cell], factor: Factor) -> dict:
         shares: dict[Metric, list[Values]] = {}
         for cell in found:
             shares.setdefault(cell.metric, []).append((cell, compared(cell, factor, variant, default)))
-        total = pooled(shares, level)
+        total = pooled(shares.values(), level)
         by_metric = {m.name: f.as_list() for m, parts in shares.items() if (f := figure(parts))}
         scored = {cell.model for parts in shares.values() for cell, values in parts if not np.isnan(values).all()}
         everywhere = scored == {cell.model for cell in found}

@@ -48,7 +48,7 @@ TRUST_SAMPLES = 8  # of noisy copies and steps where every map is made many time
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work: some items of one part with one model. `items` are positions in `Selection`'s list."""
+    """One piece of work: some items of one part with one model. `items` are positions in `_pictures`."""
 
     part: str
     model: str
@@ -89,31 +89,33 @@ def run_task(study: Study, task: Task) -> bytes:
     began = time.perf_counter()
     model = get_model(task.model)
     rows: list[tuple[str, str, str, float]] = []  # item, variant, metric, value
+    pictures = _pictures(study, task)
     if task.part == "trust":
-        pictures = _demo(study) if task.model in DEMO_MODELS else _photos(study, study.chosen)
         inputs = [_input(pictures, i, model) for i in range(min(study.size.trust, len(pictures)))]
         rows += trust_rows(model, [x for x, *_ in inputs], [c for _, c, *_ in inputs], TRUST_SAMPLES)
     for place, members in enumerate(task.items if task.part != "trust" else ()):
         position = task.start + place
+        inputs = [_input(pictures, i, model) for i in members]
         if task.part.startswith("grid"):
-            pictures = _photos(study, study.sure)
-            inputs = [_input(pictures, i, model) for i in members]
             scored = score_grid(
                 model, np.stack([x for x, *_ in inputs]), [c for _, c, *_ in inputs], position, study.size
             )
             for (_, _, item, _), own in zip(inputs, scored, strict=True):
                 rows += [(item, *row) for row in own]
         else:
-            pictures = _demo(study) if task.part == "demo" else _photos(study, study.chosen)
-            x, index, item, mask = _input(pictures, members[0], model)
+            ((x, index, item, mask),) = inputs
             rows += [(item, *row) for row in score_picture(model, x, index, position, study.size, mask)]
     rows.append(("", "", "seconds", time.perf_counter() - began))
     return rows_bytes(task.part, task.model, rows)
 
 
-def _photos(study: Study, positions: Sequence[int]) -> LabelledSet:
-    pictures = open_set(study.images)
-    return LabelledSet(pictures.name, tuple(pictures[i] for i in positions))
+def _pictures(study: Study, task: Task) -> LabelledSet:
+    """What a task's positions count in."""
+    if task.part == "demo" or (task.part == "trust" and task.model in DEMO_MODELS):
+        return _demo(study)
+    whole = open_set(study.images)
+    positions = study.sure if task.part.startswith("grid") else study.chosen
+    return LabelledSet(whole.name, tuple(whole[i] for i in positions))
 
 
 def _demo(study: Study) -> LabelledSet:

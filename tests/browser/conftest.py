@@ -49,3 +49,12 @@ def tab(browser):
     yield page
     page.close()
     assert not errors, errors
+
+
+@pytest.fixture
+def console(tab):
+    """What the page's console calls an error fails the test, too."""
+    errors = []
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    yield
+    assert not errors, errors

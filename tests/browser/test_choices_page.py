@@ -2,18 +2,9 @@
 
 import pytest
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("console")]
 
 PLOT = ".lsd-c-plot"
-
-
-@pytest.fixture
-def console(tab):
-    """What the page's console calls an error fails the test."""
-    errors = []
-    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield errors
-    assert not errors, errors
 
 
 def wait_for_choice(tab, factor):
@@ -26,7 +17,7 @@ def open_address(server, tab, factor):
     wait_for_choice(tab, factor)
 
 
-def test_a_link_beside_a_control_opens_its_choice_without_a_reload(server, tab, console):
+def test_a_link_beside_a_control_opens_its_choice_without_a_reload(server, tab):
     tab.goto(server, wait_until="domcontentloaded")
     tab.get_by_role("tab", name="Saliency").click()
     tab.locator("#explain").wait_for()
@@ -41,7 +32,7 @@ def test_a_link_beside_a_control_opens_its_choice_without_a_reload(server, tab, 
     assert tab.evaluate("window.same"), "the page was loaded again"
 
 
-def test_choosing_writes_the_address_and_the_address_opens_the_choice(server, tab, console):
+def test_choosing_writes_the_address_and_the_address_opens_the_choice(server, tab):
     tab.goto(server, wait_until="domcontentloaded")
     tab.get_by_role("tab", name="Choices").click()
     wait_for_choice(tab, "method")
@@ -53,7 +44,7 @@ def test_choosing_writes_the_address_and_the_address_opens_the_choice(server, ta
     assert tab.locator(".lsd-c-wide img").first.evaluate("image => image.complete && image.naturalWidth > 1000")
 
 
-def test_the_levels_side_by_side_on_a_picture(server, tab, console):
+def test_the_levels_side_by_side_on_a_picture(server, tab):
     open_address(server, tab, "sign")
     tab.locator("#choices-run").click()
     tab.wait_for_function("document.querySelector('#choices-status')?.innerText.includes(' says ')")
@@ -65,7 +56,7 @@ def test_the_levels_side_by_side_on_a_picture(server, tab, console):
     tab.locator(".lsd-c-gallery .thumbnail-item").first.wait_for(state="detached")
 
 
-def test_a_phone_has_everything_in_its_width(server, tab, console):
+def test_a_phone_has_everything_in_its_width(server, tab):
     tab.set_viewport_size({"width": 390, "height": 844})
     for factor in ("method", "blur"):
         open_address(server, tab, factor)

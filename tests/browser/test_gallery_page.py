@@ -6,7 +6,7 @@ from gallery_fixture import MODELS, make_gallery, make_row, make_rows
 from gallery.index import build
 from gallery.queries import Gallery
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("console")]
 
 RESNET, VIT, CONVNEXT = (model for model, *_ in MODELS)
 CARD = "#lsd-g-main .lsd-g-card"
@@ -25,15 +25,6 @@ def gallery(tmp_path_factory):
         opened = Gallery(folder)
         patch.setattr("gallery.source.open_gallery", lambda: opened)
         yield opened
-
-
-@pytest.fixture
-def tab(tab):
-    """A page whose console must stay free of errors too."""
-    errors = []
-    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield tab
-    assert not errors, errors
 
 
 def open_page(server, tab, query=""):

@@ -1,7 +1,17 @@
 import pytest
+import torch
 from torch import nn
 
 from lsd.models import ImageModel
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """The models are so small that threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Linear(nn.Module):

@@ -16,20 +16,13 @@ from lsd.evaluation.labelled import open_set
 from lsd.evaluation.probe import probe
 from lsd.saliency.explain import to_input
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIDE = 16
 A, B = np.zeros((2, SIDE, SIDE))
 A[4:8, 10:14] = 1  # 16 of 256 pixels each
 B[9:13, 2:6] = 1
 EACH = tuple(n / SIDE**2 for n in range(1, SIDE**2 // 2 + 1))  # one pixel more at a time, up to half
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The models are so small that threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_an_interval_is_a_bootstrap_over_pictures(level):
     assert (result.low, result.high) == pytest.approx(np.percentile(means, [50 - 50 * level, 50 + 50 * level]))
     assert result.mean == pytest.approx(np.mean([np.nanmean(v) for _, v in parts])) and result.count == 11 + 7
     assert result.as_list() == [round(v, 4) for v in (result.mean, result.low, result.high)] + [18]
-    assert pooled({found[0].metric: parts}, level) == result
+    assert pooled([parts], level) == result
 
 
 def test_bootstrap_samples_hold_as_many_pictures_as_there_are():
@@ -295,7 +295,7 @@ def test_missing_values_are_no_losses():
     assert result.mean == 0.5 and result.count == 3
     assert figure([(cell, np.full(4, nan))]) is None and figure([]) is None
     assert figure([(cell, np.full(4, nan)), (cell, found)]) == result
-    assert pooled({cell.metric: [(cell, np.full(4, nan))]}, 0.95) is None
+    assert pooled([[(cell, np.full(4, nan))]], 0.95) is None
     single = figure([(cell, np.array([nan, nan, nan, 0.25]))])  # in a third of the samples it is not drawn
     assert (single.mean, single.low, single.high, single.count) == (0.25, 0.25, 0.25, 1)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from lsd.demo import demo_models
 from lsd.evaluation.contrast_maps import mistake_maps, share_inside, strength
@@ -12,20 +11,14 @@ from lsd.evaluation.probe import probe
 from lsd.models import load_model
 from lsd.saliency.explain import to_input
 
-pytestmark = pytest.mark.skipif("shortcut" not in demo_models(), reason="the demo model “shortcut” is not trained yet")
+pytestmark = [
+    pytest.mark.skipif("shortcut" not in demo_models(), reason="the demo model “shortcut” is not trained yet"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 FRACTIONS = (0.02, 0.04)
 METHODS = {"gradient": {}, "smoothgrad": {"samples": 8}}
 COUNT = 8  # mistakes looked at
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The model is so small that threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
