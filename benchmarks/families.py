@@ -28,6 +28,7 @@ METHODS = {
     "guided_backprop": {},
     "deconvnet": {},
     "grad_cam": {},
+    "depth_fusion": {},
 }
 """What is compared, and with which settings: small, as agreement does not depend on them."""
 

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
 
+CANCELLED = 1e-3  # of Σ_c |A_c · ∂f/∂A_c|: an epsilon in the normalisation leaves less, and nothing else as little
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -336,7 +338,8 @@ def depth_layers(model: ImageModel, count: int = 4) -> list[Layer]:
 
     In a network that becomes coarser, the last stage or block of each size of grid; in one that keeps its grid (most
     transformers), or has but two sizes, blocks at equal distances. Sizes within the same power of two are one: an
-    unpadded convolution takes off a border, which makes nothing coarser.
+    unpadded convolution takes off a border, which makes nothing coarser. Layers on which gradient × activation cancels
+    (`_cancelling`) are passed over, as the last of a stage that is followed by a layer normalisation.
 
     Args:
         count: layers in a network that keeps its grid, the deepest included; fewer where it has fewer blocks.
@@ -349,11 +352,12 @@ def depth_layers(model: ImageModel, count: int = 4) -> list[Layer]:
     before = {layer.name: layer for layer in grids[: grids.index(deepest)]}
     curated = [layer for layer in curated_layers(model) if layer.name in before and _is_trunk(model, layer, before)]
     trunk = curated or list(before.values())
+    kept = {name: layer for name, layer in before.items() if name not in _cancelling(model)}
 
     order = list(before)
-    last = {_octave(model, layer): _outermost(layer, before) for layer in trunk}
-    last.pop(_octave(model, deepest), None)
-    if len(last) > 1:
+    if len({_octave(model, layer) for layer in trunk} - {_octave(model, deepest)}) > 1:
+        last = {_octave(model, layer): _outermost(layer, kept) for layer in trunk if layer.name in kept}
+        last.pop(_octave(model, deepest), None)
         return [*sorted(last.values(), key=lambda layer: order.index(layer.name)), deepest]
 
     blocks = [layer for layer in trunk if layer.name.rpartition(".")[2].isdecimal()]
@@ -362,7 +366,39 @@ def depth_layers(model: ImageModel, count: int = 4) -> list[Layer]:
     if not blocks:  # those of TNT put out two tensors: the deepest layer's place in each
         blocks = [layer for layer in before.values() if _numberless(layer.name) == _numberless(deepest.name)] or trunk
     places = [(i * (len(blocks) + 1)) // count - 1 for i in range(1, count)]
-    return [*(blocks[i] for i in dict.fromkeys(places) if i >= 0), deepest]
+    shallower = [next((b for b in reversed(blocks[: i + 1]) if b.name in kept), None) for i in places if i >= 0]
+    return [*dict.fromkeys(filter(None, shallower)), deepest]
+
+
+_cancels: "weakref.WeakKeyDictionary[ImageModel, frozenset[str]]" = weakref.WeakKeyDictionary()
+
+
+def _cancelling(model: ImageModel) -> frozenset[str]:
+    """Layers whose Σ_c A_c · ∂f/∂A_c is zero at every place but for rounding, whatever the picture and f; found once a model.
+
+    Where all that follows a layer normalises each place by itself (a layer normalisation and nothing beside it), f stays
+    the same when a place's activations are scaled, so by Euler's theorem on homogeneous functions the sum vanishes.
+    """
+    if model not in _cancels:
+        _cancels[model] = frozenset(_find_cancelling(model))
+    return _cancels[model]
+
+
+def _find_cancelling(model: ImageModel) -> Iterator[str]:
+    grids = {layer.name: layer for layer in list_layers(model) if layer.height}
+    noise = torch.rand(_blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
+    with torch.enable_grad(), capture(model, list(grids)) as captured:
+        logits = model(noise.requires_grad_(True))
+        direction = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype, device=logits.device)
+        there = [name for name, value in captured.items() if value.requires_grad]
+        slopes = torch.autograd.grad(
+            (logits.flatten() * direction).sum(), [captured[name] for name in there], allow_unused=True
+        )
+    for name, slope in zip(there, slopes, strict=True):
+        if slope is not None:
+            products = to_grid(grids[name], captured[name].detach() * slope)
+            if products.sum(1).abs().sum() < CANCELLED * products.abs().sum():
+                yield name
 
 
 def _octave(model: ImageModel, layer: Layer) -> int:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from lsd.errors import UndefinedError
-from lsd.layers import Layer, deepest_grid, find_layer
+from lsd.layers import Layer, deepest_grid, depth_layers, find_layer, to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
-from lsd.saliency.gradients import baseline
+from lsd.saliency.gradients import DEPTH_FLOOR, baseline
 from lsd.saliency.relu_rules import ReluRule, check_rectified, refusal
 from lsd.saliency.targets import Target
 
@@ -209,6 +209,21 @@ def guided_grad_cam(scalar: _Scalar, image: Tensor, *, layer: str = "") -> Tenso
     module = _cam_layer(scalar.model, layer)[1]
     _check_modules_rectify(scalar, image, "guided")
     return GuidedGradCam(scalar, module).attribute(image, interpolate_mode="bilinear")
+
+
+@_captum("captum:depth_fusion", lambda model, _: 1 + len(depth_layers(model)))
+def depth_fusion(scalar: _Scalar, image: Tensor) -> Tensor:
+    """`gradients.depth_fusion` put together from Captum's `Saliency` and `LayerGradientXActivation`, a layer a pass."""
+    from captum.attr import LayerAttribution, LayerGradientXActivation, Saliency
+
+    maps = [Saliency(scalar).attribute(image).amax(1, keepdim=True)]
+    for layer in depth_layers(scalar.model):
+        module = scalar.model.net.get_submodule(layer.name)
+        product = to_grid(layer, LayerGradientXActivation(scalar, module).attribute(image))
+        positive = product.sum(1, keepdim=True).clamp(min=0)
+        maps.append(LayerAttribution.interpolate(positive, tuple(image.shape[-2:]), "bilinear"))
+    relative = [one / one.mean() if one.any() else one for one in maps]
+    return sum(relative) * (relative[-1] + DEPTH_FLOOR)
 
 
 def _windows(model: ImageModel, settings: dict) -> int:

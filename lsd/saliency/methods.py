@@ -181,7 +181,7 @@ _ALL = (
         "depth_fusion", "Depth fusion", own.depth_fusion,
         "Gradient × activation at several depths, added up, and kept to where the deepest layer sees the class: as fine "
         "as a gradient, and about the class. One pass.",
-        "LSD, docs/choices.md", sign="positive",
+        "LSD, docs/choices.md", (), "captum:depth_fusion", "positive",
     ),
     Method("captum:saliency", "Captum Saliency", captum.saliency, "The gradient, by Captum.", "captum.attr.Saliency"),
     Method(
@@ -215,6 +215,11 @@ _ALL = (
     Method(
         "captum:grad_cam", "Captum LayerGradCam", captum.grad_cam, "Grad-CAM, by Captum; convolutional layouts only.",
         "captum.attr.LayerGradCam", (_LAYER,), sign="positive", layer=True,
+    ),
+    Method(
+        "captum:depth_fusion", "Depth fusion by Captum", captum.depth_fusion,
+        "Depth fusion, put together from Captum's pieces: a pass for the pixels and one for each layer.",
+        "captum.attr.Saliency, captum.attr.LayerGradientXActivation", sign="positive",
     ),
     Method(
         "captum:guided_grad_cam", "Captum GuidedGradCam", captum.guided_grad_cam,

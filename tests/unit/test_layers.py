@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmarks.families import CASES, Case
 from lsd.errors import UndefinedError
-from lsd.layers import Layer, capture, deepest_grid, depth_layers, describe, find_layer, list_layers, to_grid
+from lsd.layers import CANCELLED, Layer, capture, deepest_grid, depth_layers, describe, find_layer, list_layers, to_grid
 
 BY_NAME = {case.name: case for case in CASES}
 
@@ -140,9 +140,9 @@ STEPS = {  # of networks that become coarser: the last layer on each grid
     "inception_v3": ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_7a.branch7x7x3_3"),  # unpadded convolutions
     "mobilenetv2_050": ("blocks.0", "blocks.1", "blocks.2", "blocks.5.0.bn1"),
     "resnet50_clip": ("stages.0", "stages.1", "stages.2", "stages"),
-    "test_convnext": ("stages.0", "stages.1", "stages.2", "stages"),
+    "test_convnext": ("stem", "stages.1.blocks.0", "stages.2.blocks.2", "stages"),  # a normalisation ends each stage
     "swin_tiny_patch4_window7_224": ("layers.0", "layers.1", "layers.2", "norm"),
-    "hiera_tiny_224": ("blocks.0", "blocks.1", "blocks.2", "blocks.3"),
+    "hiera_tiny_224": ("blocks.3",),  # each on a grid of its own, and a normalisation behind each
     "nest_tiny": ("levels.0", "levels.1", "norm"),
     "pit_ti_224": ("transformers.0.blocks", "transformers.1.blocks", "transformers.2.blocks.0.norm1"),
 }  # fmt: skip
@@ -157,7 +157,8 @@ def test_a_network_that_becomes_coarser_gives_a_layer_for_each_grid(name, expect
     ("deit_tiny_patch16_224", 12, ("blocks.2", "blocks.5", "blocks.8", "blocks.11.norm1")),
     ("deit_tiny_patch16_224", 24, ("blocks.5", "blocks.11", "blocks.17", "blocks.23.norm1")),
     ("deit_tiny_patch16_224", 5, ("blocks.0", "blocks.1", "blocks.2", "blocks.4.norm1")),
-    ("deit_tiny_patch16_224", 2, ("blocks.0", "blocks.1.norm1")),
+    ("deit_tiny_patch16_224", 3, ("blocks.0", "blocks.2.norm1")),
+    ("deit_tiny_patch16_224", 2, ("blocks.1.norm1",)),  # of the first block's patches only normalised ones are read
     # The last block puts out what `blocks` does.
     ("vit_base_patch16_reg4_gap_256", 12, ("blocks.2", "blocks.5", "blocks.8", "blocks")),
     ("vit_base_patch16_siglip_224", 12, ("blocks.2", "blocks.5", "blocks.8", "norm")),
@@ -173,7 +174,7 @@ def test_a_network_that_keeps_its_grid_gives_blocks_at_equal_distances(name, dep
 
 
 @pytest.mark.parametrize("count, expected", [
-    (1, []), (2, [5]), (3, [3, 7]), (6, [1, 3, 5, 7, 9]), (12, [*range(11)]), (50, [*range(11)]),
+    (1, []), (2, [5]), (3, [3, 7]), (6, [1, 3, 5, 7, 9]), (12, [*range(10)]), (50, [*range(10)]),
 ])  # fmt: skip
 def test_as_many_layers_as_asked_for_where_there_are_as_many_blocks(count, expected):
     model = Case("deit_tiny_patch16_224", {"img_size": 32, "depth": 12, "embed_dim": 24}, 32).build()
@@ -222,9 +223,38 @@ def test_a_network_of_one_layer_gives_that_layer(wrap):
     assert [layer.name for layer in depth_layers(wrap(One(), 8))] == ["only"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("line, passed_over", [(0, True), (1, False)])
+def test_a_layer_of_which_only_the_normalised_is_read_is_passed_over(wrap, dtype, line, passed_over):
+    """There Σ_c A_c · ∂f/∂A_c is zero at each place, and what is left is rounding."""
+
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.d = (nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1)) for _ in range(3))
+            self.c = nn.LayerNorm(3, eps=1e-9)
+
+        def forward(self, x):
+            b = self.b(self.a(x))
+            normalised = self.c(b.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return self.d(normalised + line * b).mean((2, 3))
+
+    model = wrap(Normalised(), 16).to(dtype)
+    assert [layer.name for layer in depth_layers(model)] == ["a", *([] if passed_over else ["b"]), "d"]
+    with capture(model, ["b"]) as captured:
+        logits = model(torch.rand(1, 3, 16, 16, dtype=dtype, requires_grad=True))
+    (slope,) = torch.autograd.grad(logits[0, 0], captured["b"])
+    products = captured["b"] * slope
+    assert (products.sum(1).abs().max() < 1e-3 * products.abs().max()) == passed_over
+
+
 def test_a_network_without_places_has_no_layers_at_depths(wrap):
     with pytest.raises(UndefinedError, match="no layer whose places reach the output"):
         depth_layers(wrap(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), 8))
+
+
+# Cut down to one block a stage, with a normalisation behind it: no layer but the deepest has a sum that means something.
+ONE_DEPTH = {"metaformer", "davit", "hiera", "deit", "convit", "crossvit"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -233,7 +263,8 @@ def test_layers_at_depths_are_different_ones_that_reach_the_output_in_every_fami
     layers, deepest = depth_layers(model), deepest_grid(model)
     order = [layer.name for layer in list_layers(model)]
     places = [order.index(layer.name) for layer in layers]
-    assert layers[-1] == deepest and places == sorted(set(places)) and len(layers) >= 2
+    assert layers[-1] == deepest and places == sorted(set(places))
+    assert len(layers) >= 2 or case.family in ONE_DEPTH
     assert not any(deepest.name.startswith(f"{layer.name}.") for layer in layers)
     sizes = {layer.height for layer in layers}
     assert len(sizes) in (1, 2, len(layers)), "a layer for each grid, or one grid or two"
@@ -242,7 +273,10 @@ def test_layers_at_depths_are_different_ones_that_reach_the_output_in_every_fami
     with capture(model, [layer.name for layer in layers]) as captured:
         logits = model(x)
     slopes = torch.autograd.grad(logits[0, 3], [captured[layer.name] for layer in layers])
-    assert all(to_grid(layer, slope).any() for layer, slope in zip(layers, slopes, strict=True))
+    for layer, slope in zip(layers, slopes, strict=True):
+        products = to_grid(layer, captured[layer.name] * slope)
+        share = products.sum(1).abs().sum() / products.abs().sum()
+        assert share > CANCELLED / 2, f"{layer.name}: only rounding is left"  # on other noise than it was chosen by
     values = [captured[layer.name].flatten() for layer in layers]
     assert not any(a.shape == b.shape and torch.equal(a, b) for i, a in enumerate(values) for b in values[:i])
 

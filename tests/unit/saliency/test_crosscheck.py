@@ -93,9 +93,13 @@ def test_a_wrong_handwritten_method_is_found_out(image_model, pictures, method, 
     assert crosscheck(image_model("test_resnet"), pictures(), Target(3), method).agrees is False
 
 
-@pytest.mark.parametrize("method", ["captum:occlusion", "depth_fusion"])
-def test_methods_of_one_side_alone_have_nothing_to_compare_with(image_model, pictures, method):
-    check = crosscheck(image_model("test_resnet"), pictures(), Target(3), method)
+def test_a_wrong_fusion_is_found_out(image_model, pictures, monkeypatch):
+    monkeypatch.setattr(own, "fuse", lambda parts, f=own.fuse: f([parts[0], *(1.001 * part for part in parts[1:])]))
+    assert crosscheck(image_model("test_resnet"), pictures(), Target(3), "depth_fusion").agrees is False
+
+
+def test_a_method_of_one_side_alone_has_nothing_to_compare_with(image_model, pictures):
+    check = crosscheck(image_model("test_resnet"), pictures(), Target(3), "captum:occlusion")
     assert check.difference is None and check.agrees is None and "no such method" in check.reason
 
 

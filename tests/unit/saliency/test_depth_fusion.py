@@ -174,21 +174,21 @@ def pyramid(*names, layout="nchw", finest=16):
 @pytest.mark.parametrize("name, settings, taps", [
     ("test_resnet", {}, pyramid("conv1", "layer1", "layer2", "layer3", "layer4", finest=32)),
     ("mobilenetv2_050", {}, pyramid("blocks.0", "blocks.1", "blocks.2", "blocks.4", "bn2", finest=32)),
-    ("test_convnext", {}, pyramid("stages.0", "stages.1", "stages.2", "stages")),
-    ("test_mambaout", {}, pyramid("stages.0", "stages.1", "stages.2", "stages", layout="nhwc")),
+    ("test_convnext", {}, pyramid("stem", "stages.1.blocks.0", "stages.2.blocks.2", "stages")),
+    ("test_mambaout", {}, pyramid("stages.2.blocks.1", "stages", layout="nhwc", finest=4)),
     ("swin_tiny_patch4_window7_224", BY_NAME["swin_tiny_patch4_window7_224"].settings,
      pyramid("layers.0", "layers.1", "layers.2", "norm", layout="nhwc")),
     ("hiera_tiny_224", BY_NAME["hiera_tiny_224"].settings,
-     pyramid("blocks.0", "blocks.1", "blocks.2", "blocks.3", layout="tokens")),
+     pyramid("blocks.3", layout="tokens", finest=2)),
     ("test_vit", {"img_size": 64},  # a class token
      [(name, "tokens", 1, 4) for name in ("blocks.0", "blocks.2", "blocks.3", "blocks.5.norm1")]),
     ("vit_base_patch16_reg4_gap_256", TINY | {"img_size": 64}, [(n, "tokens", 4, 4) for n in ("blocks.0", "blocks")]),
     ("vit_base_patch16_siglip_224", TINY | {"img_size": 64},
-     [(name, "tokens", 0, 4) for name in ("blocks.0", "blocks.1", "norm")]),
-    ("deit_tiny_distilled_patch16_224", {"depth": 2, "embed_dim": 48, "img_size": 64},
-     [("blocks.0", "tokens", 2, 4), ("blocks.1.norm1", "tokens", 2, 4)]),
+     [(name, "tokens", 0, 4) for name in ("blocks.0", "norm")]),
+    ("deit_tiny_distilled_patch16_224", {"depth": 3, "embed_dim": 48, "img_size": 64},
+     [("blocks.0", "tokens", 2, 4), ("blocks.2.norm1", "tokens", 2, 4)]),
     ("cait_xxs24_224", TINY | {"img_size": 64},  # its class token comes late
-     [("blocks.0", "tokens", 0, 4), ("blocks.1", "tokens", 0, 4), ("blocks_token_only.1.norm1", "tokens", 1, 4)]),
+     [("blocks.0", "tokens", 0, 4), ("blocks_token_only.1.norm1", "tokens", 1, 4)]),
 ])  # fmt: skip
 def test_it_is_the_formula_in_every_layout(image_model, pictures, name, settings, taps):
     model, x = image_model(name, 64, **settings), pictures(1, 64)
