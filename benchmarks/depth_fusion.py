@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsd import markdown
 from lsd.evaluation import metrics
 from lsd.evaluation.labelled import LabelledSet, open_set, true_indices
 from lsd.evaluation.mistakes import scan
@@ -26,6 +27,9 @@ from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
 
 REGIONS = 32
+METRICS = {
+    "grid": "grid 2 × 2 ↑", "mu_fidelity": "μ-fidelity ↑", "deletion": "deletion ↓", "insertion": "insertion ↑"
+}  # fmt: skip
 
 
 def neighbours(parts: Sequence[Tensor], grad_cam: Tensor) -> dict[str, Tensor]:
@@ -76,7 +80,7 @@ def figures(model: ImageModel, photos: LabelledSet) -> dict[str, dict[str, float
         image = mosaic(np.stack(inputs[start : start + 4]), 2)
         for cell, own in enumerate(maps(model, image, indices[start : start + 4])):
             for name, saliency in own.items():
-                note(name, "grid 2 × 2", metrics.cell_share(saliency, 2, cell) if saliency.any() else 0.25)
+                note(name, "grid", metrics.cell_share(saliency, 2, cell) if saliency.any() else 0.25)
     twin = twin_of(model)
     for position, (image, index) in enumerate(zip(inputs, indices, strict=True)):
         (own,) = maps(model, image, [index])
@@ -108,12 +112,9 @@ def main() -> None:
     photos = LabelledSet(whole.name, tuple(items))
     for name in options.models:
         told = figures(get_model(name), photos)
-        print(
-            f"\n{name}, {len(photos)} photos\n\n| | grid 2 × 2 ↑ | μ-fidelity ↑ | deletion ↓ | insertion ↑ |\n|---|---|---|---|---|"
-        )
-        for neighbour, own in told.items():
-            shown = " | ".join(f"{own[m]:.3f}" for m in ("grid 2 × 2", "mu_fidelity", "deletion", "insertion"))
-            print(f"| {neighbour} | {shown} |", flush=True)
+        print(f"\n{name}, {len(photos)} photos\n")
+        rows = ([neighbour, *(f"{own[metric]:.3f}" for metric in METRICS)] for neighbour, own in told.items())
+        print("\n".join(markdown.table(["", *METRICS.values()], rows)), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import torch
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from torch import Tensor, nn
 
+from lsd import markdown
 from lsd.evaluation import controls, metrics
 from lsd.evaluation.labelled import open_set, true_indices
 from lsd.evaluation.randomize import cascade
@@ -252,18 +253,16 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # the networks are too small to share out
     compared = compare(*packages)  # Quantus prints advice of its own
-    print("| ours | theirs | largest difference | mean of ours | of theirs | the same |\n|---|---|---|---|---|---|")
+    rows = []
     for names, found in compared.items():
         ours, theirs = np.array([[np.ravel(side) for side in pair] for pair in found], dtype=float).transpose(1, 0, 2)
         worst = np.abs(ours - theirs).max()
-        told = (
-            *names,
-            f"{worst:.0e}" if worst else "0",
-            f"{ours.mean():.3g}",
-            f"{theirs.mean():.3g}",
+        rows.append([
+            *names, f"{worst:.0e}" if worst else "0", f"{ours.mean():.3g}", f"{theirs.mean():.3g}",
             "yes" if worst < ALIKE else "no",
-        )
-        print(f"| {' | '.join(told)} |")
+        ])  # fmt: skip
+    heads = ["ours", "theirs", "largest difference", "mean of ours", "of theirs", "the same"]
+    print("\n".join(markdown.table(heads, rows)))
 
 
 if __name__ == "__main__":

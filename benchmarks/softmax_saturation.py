@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from lsd import markdown
 from lsd.evaluation.labelled import open_set, true_indices
 from lsd.images import prepare
 from lsd.models import load_model
@@ -50,12 +51,11 @@ def table() -> Iterator[str]:
     """Lines of Markdown: bins of 1 − p, and the mean cosine of each of `KINDS`."""
     rows = [row for name in MODELS for row in cosines(name)]
     rest, told = np.array([r for r, _ in rows]), np.array([t for _, t in rows])
-    yield "| 1 − p | pictures | log-odds | probability |"
-    yield "|---|---|---|---|"
-    for low, high in itertools.pairwise(EDGES):
-        here = (rest >= low) & (rest < high)
-        if here.any():
-            yield f"| {low:g} to {high:g} | {here.sum()} | {' | '.join(f'{v:.3f}' for v in told[here].mean(0))} |"
+    bins = [(f"{low:g} to {high:g}", (rest >= low) & (rest < high)) for low, high in itertools.pairwise(EDGES)]
+    yield from markdown.table(
+        ["1 − p", "pictures", "log-odds", "probability"],
+        ([name, f"{here.sum()}", *(f"{v:.3f}" for v in told[here].mean(0))] for name, here in bins if here.any()),
+    )
 
 
 if __name__ == "__main__":

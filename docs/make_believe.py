@@ -1,8 +1,9 @@
 """Write docs/believe.md from the figures of the saliency study that ship: `python -m docs.make_believe`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from lsd import markdown
 from lsd.evaluation.choices import summary
 from lsd.ui import choices_texts
 
@@ -29,14 +30,6 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value + 0:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield "|---" * len(heads) + "|"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-    yield ""
-
-
 def _forgetting(trust: Mapping) -> Iterator[str]:
     stages = range(6)
     guided, plain, squared = trust["guided_backprop"], trust["gradient"], trust["smoothgrad_squared"]
@@ -53,7 +46,7 @@ def _forgetting(trust: Mapping) -> Iterator[str]:
         for name in SHOWN
         if name in trust
     ]
-    yield from _table(["method", *(str(i) for i in stages)], rows)
+    yield from markdown.table(["method", *(str(i) for i in stages)], rows)
     yield (
         f"**Guided backpropagation** hardly notices that its network has no classifier any more "
         f"({_number(_mean(guided, 'rank_abs/0'))}), and is still like itself "
@@ -78,12 +71,13 @@ def _forgetting(trust: Mapping) -> Iterator[str]:
 
 
 def _impossible(trust: Mapping) -> Iterator[str]:
-    cam, fused = _mean(trust["grad_cam"], "impossible"), _mean(trust["depth_fusion"], "impossible")
+    cam, fused, plain = (_mean(trust[name], "impossible") for name in ("grad_cam", "depth_fusion", "gradient"))
     yield "## Grad-CAM points where nothing can come from\n"
     yield (
         "In a network that is built so that a logit hangs on one quarter of the picture and on nothing else, the "
         "share of the map in "
-        f"that quarter should be 1. Gradients have 1.00, depth fusion {_number(fused)}, Grad-CAM {_number(cam)}: "
+        f"that quarter should be 1. Gradients have {_number(plain)} and depth fusion {_number(fused)} (the smoothing by a pixel "
+        f"reaches over the border), Grad-CAM {_number(cam)}: "
         f"chance would be .25. "
         "Its weights are means over all places, so they light up whatever excites the same channels elsewhere. In "
         "ordinary networks "
@@ -104,13 +98,13 @@ def _completeness(trust: Mapping) -> Iterator[str]:
     )
     models = list(own[f"completeness/{steps[0]}"])
     rows = [[f"`{model}`", *(f"{own[f'completeness/{n}'][model]:.0%}" for n in steps)] for model in models]
-    yield from _table(["network", *(f"{n} steps" for n in steps)], rows)
+    yield from markdown.table(["network", *(f"{n} steps" for n in steps)], rows)
     yield "The gap is told beside each map. Where it is large, take more steps, or do not read the numbers as shares.\n"
 
 
 def _blur(figures: Mapping) -> Iterator[str]:
     noise = figures["noise"]["blur"]
-    levels = [level for level in ("0", "2", "8") if level in noise]
+    levels = [level for level in ("0", "1", "8") if level in noise]
     yield "## Blurring is worth something, even for noise\n"
     yield "Random noise that has never seen a network, under a Gaussian of so many pixels:\n"
     rows = []
@@ -119,7 +113,7 @@ def _blur(figures: Mapping) -> Iterator[str]:
         if all(values):
             arrow = "↑" if metric["better"] == "higher" else "↓"
             rows.append([f"{metric['title']} {arrow}", *(f"{value['pooled'][0]:.3f}" for value in values)])
-    yield from _table(["", *(f"{level} px" for level in levels)], rows)
+    yield from markdown.table(["", *(f"{level} px" for level in levels)], rows)
     yield (
         "Whatever a smoothed map gains must be held against this. The study takes it off before a smoothing may "
         "count as better.\n"

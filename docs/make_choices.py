@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from lsd import markdown
 from lsd.evaluation.choices import CHOICES, summary
+from lsd.evaluation.variants import FACTORS
 from lsd.ui import choices_texts
 
 PAGE = Path(__file__).parent / "choices.md"
@@ -23,17 +25,19 @@ three demo networks. It can be interrupted and goes on where it was; more pictur
 
 ## How it was judged
 
-- **One choice at a time**, all others at their defaults, for the plain gradient (for Grad-CAM where maps are enlarged).
+- **One choice at a time**, all others at their defaults. What concerns every method was tried on the default method and on
+  the plain gradient, and both count alike; colour channels and signs on the gradient, which has them.
 - **Wins.** A level is held against the default on the same pictures: in which share of them does it score better? Ties count
-  half. Shares are averaged over networks, then over metrics. Intervals are 95 % bootstraps over pictures.
+  half. Shares are averaged over networks and methods, then over metrics. Intervals are 95 % bootstraps over pictures, all
+  networks, methods and metrics of a picture drawn together, and all cells of a grid.
 - **Noise drawn alike.** Blurring raises some scores of pure noise. Where levels differ in how the map is drawn, the score of
   noise, drawn in the same way, is taken off first.
 - **The rule.** A default stays unless another level, which all networks can have at the cost of a few passes, wins more than half
   of the time with the whole interval above 50 %, widened for the number of levels (Bonferroni). Otherwise it changes.
 - **Controls.** A Gaussian in the middle, the picture's edges, noise, and blurred noise are scored with everything else.
 
-The plain gradient was the default method while all this was measured, and still is. Where a default is beaten below, it is to
-change; as the method itself is beaten, and the other choices may depend on it, they will be measured again on top of it first.
+**Chosen and judged on different photos.** Methods and defaults were chosen on photos whose class is a multiple of 5
+(`--choosing`); everything below is measured on the others.
 
 [metrics.md](metrics.md) says how each score is computed, and where other libraries compute it differently;
 [believe.md](believe.md) what all this means for somebody who looks at a map.
@@ -44,35 +48,35 @@ def _figure(value: Sequence[float] | None) -> str:
     return "–" if value is None else f"{value[0]:.3f} ± {(value[2] - value[1]) / 2:.3f}"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _scores(told: Mapping, metrics: Sequence[Mapping], factor: str, figures: Mapping) -> Iterator[str]:
     """A table of levels × metrics, the default in bold, controls in italics."""
     heads = [f"{m['title']} {'↑' if m['better'] == 'higher' else '↓'}" for m in metrics]
-    yield _row(["", "wins against the default", *heads])
-    yield "|---" * (len(metrics) + 2) + "|"
+    bases = FACTORS[factor].bases if len(FACTORS[factor].bases) > 1 else ()
+    own_wins = [f"on {choices_texts.name('method', base)}" for base in bases]
+
+    def shown(own: Mapping) -> list[str]:
+        return [_figure(own[m["name"]]["pooled"] if m["name"] in own else None) for m in metrics]
+
+    rows = []
     for level, own in told["levels"].items():
         name = choices_texts.name(factor, level)
-        wins = told["against"].get(level, {}).get("pooled")
+        against = told["against"].get(level, {"pooled": None, "bases": {}})
+        wins = [against["pooled"], *(against["bases"].get(base) for base in bases)]
         mark = f"**{name}**" if level == told["default"] else name
-        shown = [_figure(own[m["name"]]["pooled"] if m["name"] in own else None) for m in metrics]
-        yield _row([mark, choices_texts.share(wins) if wins else "", *shown])
+        rows.append([mark, *(choices_texts.share(one) if one else "" for one in wins), *shown(own)])
     if factor == "method":
-        for control, own in figures["controls"].items():
-            shown = [_figure(own[m["name"]]["pooled"] if m["name"] in own else None) for m in metrics]
-            yield _row([f"*{control}*", "", *shown])
+        rows += [[f"*{control}*", "", *shown(own)] for control, own in figures["controls"].items()]
+    yield from markdown.table(["", "wins against the default", *own_wins, *heads], rows)
+    if bases:
+        yield f"\nScores are those of {choices_texts.name('method', bases[0])}."
 
 
 def _blurred(figures: Mapping) -> Iterator[str]:
     """In how many (metric, network) pairs each method beats blurred noise, is not told apart from it, or loses."""
     yield "### Against blurred noise\n"
-    yield "Of all pairs of metric and network, how many a method wins against noise in blobs, with the whole interval."
-    yield ""
-    yield _row(["", "wins", "undecided", "loses", "where it does not win"])
-    yield "|---|---|---|---|---|"
+    yield "Of all pairs of metric and network, how many a method wins against noise in blobs, with the whole interval.\n"
     titles = {m["name"]: m["title"] for m in figures["metrics"]}
+    rows = []
     for method, by_metric in figures["against_blurred"].items():
         pairs = [
             (titles[m], model, choices_texts.side(f)) for m, models in by_metric.items() for model, f in models.items()
@@ -80,7 +84,8 @@ def _blurred(figures: Mapping) -> Iterator[str]:
         counts = [str(sum(side == wanted for *_, side in pairs)) for wanted in (1, 0, -1)]
         failed = sorted({f"{title} ({model.partition('.')[0]})" for title, model, side in pairs if side < 1})
         shown = "; ".join(failed) if len(failed) <= 4 else f"{len(failed)} pairs"
-        yield _row([choices_texts.name("method", method), *counts, shown])
+        rows.append([choices_texts.name("method", method), *counts, shown])
+    yield from markdown.table(["", "wins", "undecided", "loses", "where it does not win"], rows)
     yield ""
 
 
@@ -88,15 +93,18 @@ def _grid(figures: Mapping, metrics: Sequence[Mapping]) -> Iterator[str]:
     shown = [m for m in metrics if any(m["name"] in own for own in figures["grid_wins"].values())]
     yield "## How often each default wins\n"
     yield (
-        "Output, sign, channels, times the picture and smoothing, all varied together: the share of networks and settings of "
-        "the others in which the default has the best mean score of its levels. Here smoothing is not held against noise."
+        "Output, sign, channels, times the picture and smoothing, all varied together on the plain gradient, which has all of "
+        "them: the share of networks and settings of the others in which the default has the best mean score of its levels. "
+        "Here smoothing is not held against noise.\n"
     )
-    yield ""
-    yield _row(["", "chance", *(m["title"] for m in shown)])
-    yield "|---" * (len(shown) + 2) + "|"
-    for factor, own in figures["grid_wins"].items():
-        cells = [f"{own[m['name']]:.0%}" if m["name"] in own else "–" for m in shown]
-        yield _row([CHOICES[factor].title, f"{own['chance']:.0%}", *cells])
+    rows = (
+        [
+            CHOICES[factor].title, f"{own['chance']:.0%}",
+            *(f"{own[m['name']]:.0%}" if m["name"] in own else "–" for m in shown),
+        ]
+        for factor, own in figures["grid_wins"].items()
+    )  # fmt: skip
+    yield from markdown.table(["", "chance", *(m["title"] for m in shown)], rows)
     yield ""
 
 
@@ -114,13 +122,16 @@ def _seconds(figures: Mapping) -> str:
 def page(figures: Mapping) -> str:
     """docs/choices.md as Markdown."""
     metrics = figures["metrics"]
-    lines = [INTRO, f"Here: {choices_texts.extent(figures)} {choices_texts.standing(figures)}.\n"]
+    lines = [
+        INTRO,
+        f"Here: {choices_texts.extent(figures)} {choices_texts.standing(figures)}. {choices_texts.moved()}\n",
+    ]
     for factor, choice in CHOICES.items():
         told = figures["factors"][factor]
         lines += [
             f"## {choice.title}\n",
             f"*{choice.question}* {choice.meaning}\n",
-            f"**{choices_texts.headline(factor, told)}** {choices_texts.verdict(factor, told)}\n",
+            f"**{choices_texts.headline(factor, told)}** {choices_texts.verdict(factor, told)} {choices_texts.tried(factor)}\n",
             *_scores(told, metrics, factor, figures),
             "",
         ]

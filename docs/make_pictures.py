@@ -68,7 +68,7 @@ def gallery(tab, url: str) -> None:
 def saliency(tab, url: str) -> None:
     """Three networks and one photo."""
     models = "&".join(f"model={name}" for name in default_models())
-    tab.goto(f"{url}?{models}&method=smoothgrad&example=Chelsea+the+cat", wait_until="domcontentloaded")
+    tab.goto(f"{url}?{models}&method=depth_fusion&example=Chelsea+the+cat", wait_until="domcontentloaded")
     tab.wait_for_function("document.querySelector('#status')?.innerText.includes('Done in')", timeout=240_000)
     _settle(tab)
     save(tab.screenshot(full_page=True), "saliency.png", 1150)

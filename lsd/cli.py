@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lsd import cli_features
 from lsd.errors import LSDError
+from lsd.saliency import defaults
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     saliency = commands.add_parser("saliency", help="which pixels moved the output?")
     saliency.add_argument("image", nargs="?", type=Path, help="the picture (with --from: where it lies now)")
     saliency.add_argument("--model", action="append", default=[], metavar="NAME", help="may be given several times")
-    saliency.add_argument("--method", default="gradient", help="see --list-methods (default: %(default)s)")
+    saliency.add_argument("--method", default=defaults.METHOD, help="see --list-methods (default: %(default)s)")
     saliency.add_argument("--list-methods", action="store_true", help="describe the methods and their settings")
     saliency.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the method, such as samples=64"
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     saliency.add_argument("--against", help="explain why --target rather than this class (index, name, top1 or top2)")
     saliency.add_argument(
-        "--output-of", dest="kind", choices=("log_odds", "logit", "probability"), default="log_odds",
+        "--output-of", dest="kind", choices=("log_odds", "logit", "probability"), default=defaults.KIND,
         help="what is differentiated; --against makes it a contrast of logits (default: %(default)s)",
     )  # fmt: skip
     saliency.add_argument("--sign", help="abs, positive, negative or signed (default: what suits the method)")
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     saliency.add_argument("--clip", type=float, help="percentile shown at full strength")
     saliency.add_argument("--blur", type=float, help="standard deviation of a Gaussian, in pixels of the model's input")
     saliency.add_argument("--scale", help="image, shared (one for all models) or rank")
+    saliency.add_argument("--upsampling", help="how coarse maps are enlarged: bilinear, nearest or bicubic")
     saliency.add_argument("--style", default="heatmap", help="heatmap, mask, contours or map (default: %(default)s)")
     saliency.add_argument("--opacity", type=float, default=0.7, help="of the overlay, 0 to 1 (default: %(default)s)")
     saliency.add_argument("--check", action="store_true", help="hold the values against Captum's")
@@ -122,7 +124,7 @@ def _explain(options: argparse.Namespace) -> int:
     method = find_method(options.method)
     settings = method.parse(dict(_pair(text) for text in options.set))
     spec = TargetSpec(options.target, "contrast" if options.against else options.kind, options.against)
-    chosen = {k: getattr(options, k) for k in ("sign", "channels", "clip", "blur", "scale")}
+    chosen = {k: getattr(options, k) for k in ("sign", "channels", "clip", "blur", "scale", "upsampling")}
     maps = replace(MapSettings(sign=method.sign), **{k: v for k, v in chosen.items() if v is not None})
     look = Look(options.style, options.opacity)
     run = _run(options.image, options.model, spec, method.name, settings, check=options.check)

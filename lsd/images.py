@@ -303,12 +303,39 @@ def lay_on(map2d: np.ndarray, box: tuple[float, float, float, float], size: tupl
     return rows @ map2d.astype(np.float32) @ columns.T
 
 
-def resample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize maps (N, h, w) to (N, height, width), `size` being (height, width), as `lay_on` does."""
-    height, width = size
-    rows = _axis_weights(maps.shape[1], 0, height, height)
-    columns = _axis_weights(maps.shape[2], 0, width, width)
+ENLARGING = ("bilinear", "nearest", "bicubic")
+
+
+def resample(maps: np.ndarray, size: tuple[int, int], how: str = "bilinear") -> np.ndarray:
+    """Resize maps (N, h, w) to (N, height, width), `size` being (height, width).
+
+    `how`, one of `ENLARGING`, says how an axis is enlarged; samples lie at the middles of equal parts, and the outermost
+    go on beyond themselves, as in torch's `interpolate`. What is shrunk is averaged, as `lay_on` does it.
+    """
+    rows, columns = (_resizing(before, after, how) for before, after in zip(maps.shape[1:], size, strict=True))
     return rows @ maps @ columns.T
+
+
+def _resizing(samples: int, length: int, how: str) -> np.ndarray:
+    """Weights, float32 (length, samples)."""
+    if how == "bilinear" or length <= samples:
+        return _axis_weights(samples, 0, length, length)
+    position = (np.arange(length) + 0.5) * samples / length - 0.5
+    if how == "nearest":
+        taps = [(np.floor(position + 0.5), np.ones(length))]
+    else:
+        first = np.floor(position)
+        taps = [(first + k, _cubic(np.abs(position - first - k))) for k in (-1, 0, 1, 2)]
+    weights = np.zeros((length, samples), dtype=np.float32)
+    for place, weight in taps:
+        np.add.at(weights, (np.arange(length), place.clip(0, samples - 1).astype(int)), weight)
+    return weights
+
+
+def _cubic(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    """Cubic convolution (Keys 1981) at distances in [0, 2] from a sample; `a` is torch's and OpenCV's."""
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    return np.where(distance <= 1, near, a * (distance**3 - 5 * distance**2 + 8 * distance - 4))
 
 
 def _axis_weights(samples: int, start: float, stop: float, length: int) -> np.ndarray:

@@ -490,4 +490,6 @@ def _find_deepest(model: ImageModel) -> str:
         for layer, gradient in reversed(list(zip(kept, gradients, strict=True))):
             if gradient is not None and to_grid(layer, gradient).abs().amax() > 0:
                 return layer.name
-    raise UndefinedError(f"{model.name} has no layer whose places reach the output, so Grad-CAM is not defined for it.")
+    raise UndefinedError(
+        f"{model.name} has no layer whose places reach the output, so neither Grad-CAM nor depth fusion is defined for it."
+    )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lsd.errors import UndefinedError
-from lsd.evaluation.controls import CONTROLS
+from lsd.evaluation.controls import CONTROLS, NOISE
 from lsd.evaluation.variants import Source
 from lsd.models import ImageModel
 from lsd.saliency.gradients import noisy_statistics
@@ -47,7 +47,7 @@ def attributions(
     groups: dict[tuple, list[Source]] = {}
     for source in wanted:
         if source.control:
-            drawn = CONTROLS[source.control](image[0].cpu().numpy(), seed)[None]
+            drawn = (CONTROLS | NOISE)[source.control](image[0].cpu().numpy(), seed)[None]
             for one in found:
                 one[source] = drawn
         elif source.method in _SMOOTHED:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsd import markdown
 from lsd.features.ascent import ascend
 from lsd.features.judge import answers
 from lsd.features.photos import photo_batches
@@ -58,16 +59,18 @@ def ranks(model: ImageModel, recipe: Recipe, units: Sequence[Unit], photos: np.n
 
 def table(found: Sequence[Ranks]) -> str:
     """Markdown: a row for each model and recipe."""
-    lines = [
-        "| model | recipe | live channels | dead | above 95 % of photos | above all photos | median of picture / best photo |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for r in found:
-        lines.append(
-            f"| {r.model} | {r.recipe} | {len(r.units)} | {r.dead} | {(r.rank >= 0.95).mean():.1%} | "
-            f"{(r.rank == 1).mean():.1%} | {np.nanmedian(r.ratio):.1f} |"
-        )
-    return "\n".join(lines)
+    heads = [
+        "model", "recipe", "live channels", "dead", "above 95 % of photos", "above all photos",
+        "median of picture / best photo",
+    ]  # fmt: skip
+    rows = (
+        [
+            r.model, r.recipe, f"{len(r.units)}", f"{r.dead}", f"{(r.rank >= 0.95).mean():.1%}",
+            f"{(r.rank == 1).mean():.1%}", f"{np.nanmedian(r.ratio):.1f}",
+        ]
+        for r in found
+    )  # fmt: skip
+    return "\n".join(markdown.table(heads, rows))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from lsd.evaluation.variants import FACTORS
 
 SUMMARY = Path(__file__).parent / "choices.json"
+MOVED = {"clip": "99", "channels": "max", "upsampling": "bilinear"}
+"""Choices whose defaults the shipped figures have moved → what they were while the figures were made."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ CHOICES: dict[str, Choice] = {
             "clip", "Clip", "From which percentile on is a pixel shown at full strength?",
             "A few extreme pixels would darken all the others. Clipping keeps the order of all but those.",
             {"95": "95", "99": "99", "99.9": "99.9", "100": "no clipping"},
-            "What clipping is for is being seen, and no score sees.",
+            "By the scores of faithfulness alone, no clipping at all is best, and then hardly anything can be seen. Clipping is "
+            "there to be seen, so how much is shown is among the scores here.",
         ),
         Choice(
             "blur", "Smoothing of the map", "Is the finished map blurred?",
@@ -96,7 +99,8 @@ CHOICES: dict[str, Choice] = {
         ),
         Choice(
             "upsampling", "Enlarging coarse maps", "How does a 7 × 7 map of Grad-CAM come to the size of the picture?",
-            "Bilinear, with half-pixel centres; nearest, which shows the places as they are; or bicubic, which overshoots.",
+            "Bilinear, with half-pixel centres; nearest, which shows the places as they are; or bicubic, which overshoots, "
+            "and is cut off where it falls below 0.",
             {"bilinear": "bilinear", "nearest": "nearest", "bicubic": "bicubic"},
         ),
         Choice(

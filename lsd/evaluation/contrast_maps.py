@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
+from lsd.saliency import defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.maps import MapSettings, to_map
 from lsd.saliency.methods import attribute, find_method
@@ -12,7 +13,7 @@ from lsd.saliency.targets import Target
 
 
 def mistake_maps(
-    model: ImageModel, image: Tensor, true_index: int, predicted_index: int, method: str = "gradient", **settings
+    model: ImageModel, image: Tensor, true_index: int, predicted_index: int, method: str = defaults.METHOD, **settings
 ) -> dict[str, Attribution]:
     """What speaks for the predicted class, what for the true one, and what decided between them.
 
@@ -42,11 +43,11 @@ def mistake_maps(
 def strength(attribution: Attribution, size: tuple[int, int]) -> np.ndarray:
     """How salient each pixel of the first picture is, for `probe`: float32 (height, width) = `size`, in [0, 1].
 
-    The part of the values that suits the method (`Method.sign`), the strongest channel. Nothing is cut off at the top,
-    so that the most salient pixels keep their order.
+    The part of the values that suits the method (`Method.sign`), the channels made one as in maps. Nothing is cut off at the
+    top, and nothing smoothed, so that the most salient pixels keep their order.
     """
     sign = find_method(attribution.method).sign
-    return to_map(attribution.values[:1].detach().cpu().numpy(), MapSettings(sign=sign, clip=100), size)[0]
+    return to_map(attribution.values[:1].detach().cpu().numpy(), MapSettings(sign=sign, clip=100, blur=0), size)[0]
 
 
 def share_inside(saliency: np.ndarray, mask: np.ndarray) -> float:

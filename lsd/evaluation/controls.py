@@ -42,7 +42,16 @@ def random_blurred(image: np.ndarray, seed: int) -> np.ndarray:
     return (noise - noise.min()) / np.ptp(noise)
 
 
+def random_coarse(image: np.ndarray, seed: int) -> np.ndarray:
+    """`random`, at one number for 32 × 32 pixels: a deep layer's grid, to be enlarged as its maps are."""
+    height, width = (max(2, side // 32) for side in image.shape[1:])
+    return np.random.default_rng(seed).random((height, width))
+
+
 # Picture (3, H, W), [0, 1], and seed → map (H, W). "centre" and "edges" are the same for every seed.
 CONTROLS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "centre": centre, "edges": edges, "random": random, "random blurred": random_blurred,
 }  # fmt: skip
+
+# What is there to be drawn as an attribution is, and stands in no table.
+NOISE = {"random": random, "random coarse": random_coarse}

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lsd import render
+from lsd import markdown, render
 from lsd.errors import LSDError
 from lsd.evaluation.disturb import disturbed
 from lsd.features.ascent import ascend_jobs
@@ -196,24 +196,24 @@ def interval(hits: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float,
 
 def table(scores: Sequence[Score], image_steps: int | None) -> str:
     """Markdown: a row for each source and recipe."""
-    lines = [
-        "| source | recipe | pictures | own top-1 | own p | robust own | others top-1 | 95 % | others top-5 | "
-        "seeds apart | flat | fine energy | s a picture |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = [
+        "source", "recipe", "pictures", "own top-1", "own p", "robust own", "others top-1", "95 %", "others top-5",
+        "seeds apart", "flat", "fine energy", "s a picture",
+    ]  # fmt: skip
+    rows = []
     for s in scores:
         first = np.mean([hits for hits, _ in s.others.values()], axis=0)
         fifth = np.mean([hits for _, hits in s.others.values()], axis=0)
         low, high = interval(first)
         each = ", ".join(f"{slug(name).partition('_')[0]} {hits.mean():.0%}" for name, (hits, _) in s.others.items())
         apart = "–" if np.isnan(s.apart) else f"{s.apart:.2f}"
-        lines.append(
-            f"| {s.source} | {s.recipe} | {s.count} | {s.own.mean():.0%} | {s.own_probability:.2f} | "
-            f"{s.robust.mean():.0%} | {first.mean():.0%} ({each}) | {low:.0%}–{high:.0%} | {fifth.mean():.0%} | "
-            f"{apart} | {s.flat:.0%} | {s.fine:.3f} | {s.seconds:.1f} |"
-        )
+        rows.append([
+            s.source, s.recipe, f"{s.count}", f"{s.own.mean():.0%}", f"{s.own_probability:.2f}", f"{s.robust.mean():.0%}",
+            f"{first.mean():.0%} ({each})", f"{low:.0%}–{high:.0%}", f"{fifth.mean():.0%}", apart, f"{s.flat:.0%}",
+            f"{s.fine:.3f}", f"{s.seconds:.1f}",
+        ])  # fmt: skip
     cost = "as in each recipe" if image_steps is None else f"{image_steps} image-steps a picture and network"
-    return "\n".join([*lines, "", f"Cost: {cost}."])
+    return "\n".join([*markdown.table(heads, rows), "", f"Cost: {cost}."])
 
 
 def sheet(source: Source, recipes: Sequence[Recipe], folders: Sequence[Path], classes: Sequence[int]) -> Image.Image:

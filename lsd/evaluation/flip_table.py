@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from lsd import markdown
 from lsd.evaluation.flips import LADDER, MAPS, Flip, Row
 from lsd.evaluation.probe import CONTROLS
 
@@ -103,8 +104,10 @@ def table(methods: dict[str, Group]) -> Iterator[str]:
         "method", "map", "removed until another answer", f"none by {top}", "fewest of the three", "beats random blobs",
         "first other answer is right", "removed until right", f"right by {top}", "fewest of the three",
     ]  # fmt: skip
-    yield f"| {' | '.join(head)} |"
-    yield "|---" * len(head) + "|"
+    yield from markdown.table(head, _rows(methods))
+
+
+def _rows(methods: dict[str, Group]) -> Iterator[list[str]]:
     for method, group in methods.items():
         least, least_right = (
             fewest(np.stack([group.values(told, name) for name in MAPS], axis=1)) for told in (flipped, mended)
@@ -118,28 +121,31 @@ def table(methods: dict[str, Group]) -> Iterator[str]:
         yield _line("", f"*{PIXELS}*", next(iter(methods.values())), PIXELS)
 
 
-def _line(method: str, name: str, group: Group, by: str, won: Sequence[str] = ("", "", "")) -> str:
+def _line(method: str, name: str, group: Group, by: str, won: Sequence[str] = ("", "", "")) -> list[str]:
     """One row of `table`; `won` are its cells on the other maps and on chance."""
     of = name if name in MAPS else MAPS[0]  # a control is the same for a method's three maps
     until, right = (group.values(told, of, by) for told in (flipped, mended))
-    cells = [
+    return [
         method, name, percent(median(until)), f"{np.isinf(until).mean():.0%}", *won[:2],
         share(mean(group.values(right_away, of, by), group.pictures)), percent(median(right)),
         share(mean(np.isfinite(right).astype(float), group.pictures)), won[2],
     ]  # fmt: skip
-    return f"| {' | '.join(cells)} |"
 
 
 def pairs(methods: dict[str, Group]) -> Iterator[str]:
     """Markdown: how often one map needs fewer pixels than another, ties counting half."""
-    yield "| method | map against map | until another answer | until right |\n|---|---|---|---|"
-    for method, group in methods.items():
-        for one, other in (("contrast", "predicted"), ("contrast", "true"), ("predicted", "true")):
-            cells = [
+    rows = (
+        [
+            method, f"{one} against {other}",
+            *(
                 share(mean(wins(group.values(told, one), group.values(told, other)), group.pictures))
                 for told in (flipped, mended)
-            ]
-            yield f"| {method} | {one} against {other} | {' | '.join(cells)} |"
+            ),
+        ]
+        for method, group in methods.items()
+        for one, other in (("contrast", "predicted"), ("contrast", "true"), ("predicted", "true"))
+    )  # fmt: skip
+    yield from markdown.table(["method", "map against map", "until another answer", "until right"], rows)
 
 
 def _shown(title: str, rows: Sequence[Row]) -> Iterator[str]:

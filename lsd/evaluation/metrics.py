@@ -286,6 +286,19 @@ def relative_change(before: np.ndarray, after: np.ndarray) -> float:
     return float(np.linalg.norm(after - before) / norm)
 
 
+def shown_bits(saliency: np.ndarray, levels: int = 16) -> float:
+    """The entropy, in bits, of a map's strengths in `levels` equal steps: how much of its order can be seen.
+
+    0 where all pixels look alike, log₂ `levels` where every step is used alike (histogram equalization would do that).
+
+    Args:
+        saliency: any shape, in [0, 1].
+    """
+    counts = np.bincount(np.minimum((saliency * levels).astype(int), levels - 1).ravel(), minlength=levels)
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log2(share)).sum() + 0.0)
+
+
 def completeness_error(gap: float, change: float) -> float:
     """|gap| / |change|, at least 0: the part of the output's change that the sum of an attribution misses.
 

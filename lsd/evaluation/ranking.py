@@ -2,8 +2,9 @@
 
 **How levels are compared.** Always on the same pictures, and by *wins*: the share of pictures on which a level scores better
 than the default (ties count half). That needs no common scale between metrics, and no picture weighs more than another.
-Wins are averaged over models, then over metrics, all alike; their 95 % interval is a bootstrap over pictures, drawn anew
-within each part and model, the same draw for all metrics of a picture.
+Wins are averaged over models and bases, then over metrics, all alike; their 95 % interval is a bootstrap over pictures. The
+same pictures are drawn for all models, metrics and bases of a part, since a picture that is easy is so for all of them;
+the maps of one grid are drawn together, since they explain one and the same picture.
 
 **What smoothing brings by itself.** Where levels differ in the drawing alone (blur, resolution, …), each score has the
 score of random noise, drawn in the same way, taken off first. Blurring noise raises some scores; only what a level gains
@@ -25,6 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lsd import markdown
+from lsd.evaluation.saliency_rows import picture_of
 from lsd.evaluation.variants import CONTROL_VARIANTS, FACTORS, GRID, Factor, Variant, random_twin
 
 DRAWS = 2000
@@ -53,11 +56,15 @@ METRICS = (
            "rank correlation between the map summed over random regions and what removing them takes off the log-odds", chance=0),
     Metric("photos", "deletion", "deletion, photos", "area under the probability while the most salient pixels go first", -1),
     Metric("photos", "insertion", "insertion, photos", "area under the probability while they come first"),
+    Metric("photos", "shown", "levels shown, photos",
+           "entropy of the map's strengths in 16 steps, in bits: how much of its order can be seen; of clipping alone, which "
+           "is there to be seen"),
     Metric("grid2", "grid2", "grid 2 × 2", "share of the map in the right one of 4 cells", chance=1 / 4),
     Metric("grid3", "grid3", "grid 3 × 3", "share of the map in the right one of 9 cells", chance=1 / 9),
     Metric("demo", "mu_fidelity", "μ-fidelity, drawn", "the same on drawn pictures, by the demo networks", chance=0),
     Metric("demo", "deletion", "deletion, drawn", "the same on drawn pictures, by the demo networks", -1),
     Metric("demo", "insertion", "insertion, drawn", "the same on drawn pictures, by the demo networks"),
+    Metric("demo", "shown", "levels shown, drawn", "the same on drawn pictures, by the demo networks"),
     Metric("demo", "energy", "energy inside, drawn", "share of the map on the object's own pixels"),
     Metric("demo", "pointing", "pointing game, drawn", "whether the strongest pixel lies on the object"),
 )  # fmt: skip
@@ -65,11 +72,15 @@ METRICS = (
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One metric on one model: values (variants, items), nan where there is none, and its bootstrap (DRAWS, items)."""
+    """One metric on one model: values (variants, items), nan where there is none, and its bootstrap (DRAWS, items).
+
+    `pictures` (items,) is alike for the cells of one grid, which are maps of one picture.
+    """
 
     metric: Metric
     model: str
     items: tuple[str, ...]
+    pictures: np.ndarray
     index: dict[str, int]
     values: np.ndarray
     draws: np.ndarray
@@ -93,6 +104,9 @@ def cells(table: pa.Table) -> list[Cell]:
             continue
         part = codes["part"] == words["part"].index(metric.part)
         here = part & (codes["metric"] == words["metric"].index(metric.key))
+        if not here.any():
+            continue
+        group, draws = _drawn(metric.part, words["item"], np.unique(codes["item"][part]))
         for model in np.unique(codes["model"][here]):
             rows = here & (codes["model"] == model)
             items, item = np.unique(codes["item"][rows], return_inverse=True)
@@ -100,11 +114,9 @@ def cells(table: pa.Table) -> list[Cell]:
             values = np.full((len(names), len(items)), np.nan)
             values[name, item] = value[rows]
             index = {words["variant"][n]: i for i, n in enumerate(names)}
-            # From all pictures of the part, so that a picture is drawn alike for metrics that only some of them have.
-            pictures = np.unique(codes["item"][part & (codes["model"] == model)])
-            draws = _draws(metric.part, words["model"][model], len(pictures))[:, np.searchsorted(pictures, items)]
             shown = tuple(words["item"][i] for i in items)
-            found.append(Cell(metric, words["model"][model], shown, index, values, draws))
+            own = group[items]
+            found.append(Cell(metric, words["model"][model], shown, own, index, values, draws[:, own]))
     return found
 
 
@@ -114,10 +126,22 @@ def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _draws(part: str, model: str, count: int) -> np.ndarray:
-    """How often each of `count` pictures is in each bootstrap sample: (DRAWS, count). One and the same for all metrics."""
-    seed = zlib.crc32(f"{part}/{model}".encode())
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
+def _drawn(part: str, words: Sequence[str], items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How often each picture of a part is in each bootstrap sample, for all models and metrics alike.
+
+    Args:
+        words: all items' names.
+        items: the positions of the part's own among them.
+
+    Returns:
+        (len(words),): position → its picture, meaningless for items of other parts; and (DRAWS, pictures). The cells of
+        a grid are one picture.
+    """
+    names, pictures = np.unique([picture_of(words[i]) for i in items], return_inverse=True)
+    group = np.zeros(len(words), dtype=int)
+    group[items] = pictures
+    seed = zlib.crc32(part.encode())
+    return group, np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
 
 
 def _resampled(cell: "Cell", values: np.ndarray) -> np.ndarray:
@@ -156,17 +180,24 @@ def wins(cell: Cell, level: np.ndarray, default: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(difference), np.nan, 0.5 + 0.5 * np.sign(difference))
 
 
-def compared(cell: Cell, factor: Factor, level: Variant, default: Variant) -> np.ndarray:
-    """`wins` of one level of a factor, after what the drawing alone brings."""
-    scores = [cell.of(level.name), cell.of(default.name)]
+def compared(cell: Cell, factor: Factor, level: str, base: str = "") -> np.ndarray:
+    """`wins` of one level of a factor over the default on one of its bases, after what the drawing alone brings."""
+    pair = factor.on(base, level), factor.on(base, factor.default)
+    scores = [cell.of(variant.name) for variant in pair]
     if factor.drawn:
-        scores = [s - cell.of(random_twin(v).name) for s, v in zip(scores, (level, default), strict=True)]
+        scores = [s - cell.of(random_twin(v).name) for s, v in zip(scores, pair, strict=True)]
     return wins(cell, *scores)
 
 
 def pooled(metrics: Iterable[Sequence[Values]], level: float) -> Figure | None:
-    """The mean over metrics of the mean over models, with its interval; None where nothing is there."""
-    there = [[(cell, values) for cell, values in parts if not np.isnan(values).all()] for parts in metrics]
+    """The mean over metrics of the mean over models, with its interval; None where nothing is there.
+
+    What is there of one picture only is left out: nobody knows how far that varies.
+    """
+    there = [
+        [(cell, values) for cell, values in parts if len(np.unique(cell.pictures[~np.isnan(values)])) > 1]
+        for parts in metrics
+    ]
     there = [parts for parts in there if parts]
     if not there:
         return None
@@ -177,22 +208,30 @@ def pooled(metrics: Iterable[Sequence[Values]], level: float) -> Figure | None:
 
 
 def verdict(found: Sequence[Cell], factor: Factor) -> dict:
-    """Every level against the default, by metric and pooled, and whether the default stays."""
-    default = next(v for v in factor.levels if v.level == factor.default)
+    """Every level against the default, by metric, by base and pooled, and whether the default stays."""
+    default = factor.on("", factor.default)
     others = [v for v in factor.levels if v.level != factor.default]
     level = 1 - 0.05 / len(others)
     told, beaten = {}, {}
     for variant in others:
+        by_base: dict[str, dict[Metric, list[Values]]] = {}
+        for base, mark in zip(factor.bases or ("",), ("", *factor.bases[1:]), strict=True):
+            own = by_base.setdefault(base, {})
+            for cell in found:
+                own.setdefault(cell.metric, []).append((cell, compared(cell, factor, variant.level, mark)))
         shares: dict[Metric, list[Values]] = {}
-        for cell in found:
-            shares.setdefault(cell.metric, []).append((cell, compared(cell, factor, variant, default)))
+        for own in by_base.values():
+            for metric, parts in own.items():
+                shares.setdefault(metric, []).extend(parts)
         total = pooled(shares.values(), level)
         by_metric = {m.name: f.as_list() for m, parts in shares.items() if (f := figure(parts))}
+        bases = {base: f.as_list() for base, own in by_base.items() if base and (f := pooled(own.values(), level))}
         scored = {cell.model for parts in shares.values() for cell, values in parts if not np.isnan(values).all()}
         everywhere = scored == {cell.model for cell in found}
         dear = variant.source.dear and not default.source.dear
         told[variant.level] = {
-            "pooled": total and total.as_list(), "everywhere": everywhere, "dear": dear, "metrics": by_metric
+            "pooled": total and total.as_list(), "everywhere": everywhere, "dear": dear, "metrics": by_metric,
+            "bases": bases,
         }  # fmt: skip
         if total and everywhere and not dear and total.low > 0.5:
             beaten[variant.level] = total.low
@@ -318,14 +357,6 @@ def summarise(table: pa.Table) -> dict:
     }
 
 
-def _row(*shown: str) -> str:
-    return f"| {' | '.join(shown)} |"
-
-
-def _rule(count: int) -> str:
-    return "|---" * count + "|"
-
-
 def _cell(value: Sequence[float] | None, percent: bool = False) -> str:
     if value is None:
         return "–"
@@ -336,33 +367,42 @@ def _cell(value: Sequence[float] | None, percent: bool = False) -> str:
 def tables(summary: dict) -> Iterator[str]:
     """Markdown: a table of scores and a verdict for each factor, then controls, wins, trust."""
     names = [m["name"] for m in summary["metrics"]]
-    titles = {m["name"]: m["title"] + (" ↓" if m["better"] == "lower" else "") for m in summary["metrics"]}
+    titles = [m["title"] + (" ↓" if m["better"] == "lower" else "") for m in summary["metrics"]]
+
+    def shown(own: dict) -> list[str]:
+        return [_cell(own[n]["pooled"]) if n in own else "–" for n in names]
+
     for factor, told in summary["factors"].items():
-        yield f"### {factor}\n"
-        yield _row("", "wins against the default", *(titles[n] for n in names))
-        yield _rule(len(names) + 2)
+        bases = FACTORS[factor].bases if len(FACTORS[factor].bases) > 1 else ()
+        rows = []
         for level, own in told["levels"].items():
             mark = f"**{level}**" if level == told["default"] else level
-            against_default = told["against"].get(level, {}).get("pooled")
-            shown = [_cell(own[n]["pooled"]) if n in own else "–" for n in names]
-            yield _row(mark, _cell(against_default, True), *shown)
+            won = told["against"].get(level, {"pooled": None, "bases": {}})
+            wins_ = [won["pooled"], *(won["bases"].get(base) for base in bases)]
+            rows.append([mark, *(_cell(one, True) for one in wins_), *shown(own)])
         if factor == "method":
-            for level, own in summary["controls"].items():
-                shown = [_cell(own[n]["pooled"]) if n in own else "–" for n in names]
-                yield _row(f"*{level}*", "", *shown)
+            rows += [[f"*{level}*", "", *shown(own)] for level, own in summary["controls"].items()]
+        yield f"### {factor}\n"
+        yield from markdown.table(["", "wins against the default", *(f"on {base}" for base in bases), *titles], rows)
         beaten = told["beaten_by"]
         yield f"\n{'Beaten by ' + beaten if beaten else 'Not beaten'}.\n"
     yield "### How often the default is the best level of the full grid\n"
-    yield _row("", "chance", *(titles[n] for n in names))
-    yield _rule(len(names) + 2)
-    for factor, own in summary["grid_wins"].items():
-        yield _row(factor, f"{own['chance']:.0%}", *(f"{own[n]:.0%}" if n in own else "–" for n in names))
+    yield from markdown.table(
+        ["", "chance", *titles],
+        (
+            [factor, f"{own['chance']:.0%}", *(f"{own[n]:.0%}" if n in own else "–" for n in names)]
+            for factor, own in summary["grid_wins"].items()
+        ),
+    )
     yield "\n### Trust\n"
     measures = sorted({m for own in summary["trust"].values() for m in own})
-    yield _row("", *measures)
-    yield _rule(len(measures) + 1)
-    for method, own in summary["trust"].items():
-        yield _row(method, *(f"{np.mean(list(own[m].values())):.2f}" if m in own else "–" for m in measures))
+    yield from markdown.table(
+        ["", *measures],
+        (
+            [method, *(f"{np.mean(list(own[m].values())):.2f}" if m in own else "–" for m in measures)]
+            for method, own in summary["trust"].items()
+        ),
+    )
 
 
 def report(table: pa.Table) -> tuple[str, dict]:

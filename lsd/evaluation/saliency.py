@@ -14,6 +14,7 @@ Four parts, each a row of tasks that are run side by side, kept as one parquet f
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -32,8 +33,8 @@ from lsd.evaluation.classes import Label
 from lsd.evaluation.labelled import LabelledSet, open_set, true_indices
 from lsd.evaluation.mistakes import scan
 from lsd.evaluation.ranking import report
-from lsd.evaluation.saliency_rows import read_rows, rows_bytes
-from lsd.evaluation.saliency_scores import DEMO_TIMES, FRACTIONS, Size, score_grid, score_picture
+from lsd.evaluation.saliency_rows import cell_item, read_rows, rows_bytes
+from lsd.evaluation.saliency_scores import DEMO_TIMES, FRACTIONS, SIZES, Size, score_grid, score_picture
 from lsd.evaluation.trust import trust_rows
 from lsd.evaluation.variants import grid, variants
 from lsd.images import prepare
@@ -42,7 +43,7 @@ from lsd.provenance import environment, slug, write_files
 
 DEMO_MODELS = ("demo:resnet", "demo:vit", "demo:convnext")
 SURE = 0.9
-CHOSEN_ON = 5  # photos whose class is a multiple are left out: methods are chosen on them (benchmarks/depth_fusion.py)
+CHOSEN_ON = 5  # methods and defaults are chosen on photos whose class is a multiple; all others judge what was chosen
 TRUST_SAMPLES = 8  # of noisy copies and steps where every map is made many times over
 
 
@@ -101,7 +102,7 @@ def run_task(study: Study, task: Task) -> bytes:
                 model, np.stack([x for x, *_ in inputs]), [c for _, c, *_ in inputs], position, study.size
             )
             for (_, _, item, _), own in zip(inputs, scored, strict=True):
-                rows += [(item, *row) for row in own]
+                rows += [(cell_item(position, item), *row) for row in own]
         else:
             ((x, index, item, mask),) = inputs
             rows += [(item, *row) for row in score_picture(model, x, index, position, study.size, mask)]
@@ -132,10 +133,15 @@ def _input(pictures: LabelledSet, position: int, model: ImageModel) -> tuple[np.
     return image, index, item.id, mask if mask is not None and mask.shape == image.shape[1:] else None
 
 
-def select(models: Sequence[str], images: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def select(
+    models: Sequence[str], images: str, count: int, *, choosing: bool = False
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Positions in the set of up to `count` pictures that all models get right, and of those that they are sure of.
 
     The second fill the grids, in which no class may be there twice: one of each class.
+
+    Args:
+        choosing: of the pictures that choices are made by, instead of those that judge them.
 
     Raises:
         LSDError: too few for a single grid.
@@ -147,7 +153,7 @@ def select(models: Sequence[str], images: str, count: int) -> tuple[tuple[int, .
     print()
     assert result is not None
     known = {item.id: i for i, item in enumerate(open_set(images))}
-    right = ~result.wrong.any(0) & (result.true[0] % CHOSEN_ON > 0)
+    right = ~result.wrong.any(0) & ((result.true[0] % CHOSEN_ON == 0) == choosing)
     sure = right & (result.true_probability >= SURE).all(0)
     order = np.random.default_rng(0).permutation(len(result.items))  # not by class, whose neighbours look alike
     chosen = [known[result.items[i].id] for i in order if right[i]][:count]
@@ -178,7 +184,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", required=True, help="ImageNet models; the demo models are always there")
     parser.add_argument("--images", required=True, help="labelled photos, as the Mistakes tab takes them")
     for name, value in asdict(Size()).items():
-        parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"see docs (default: {value})")
+        parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{SIZES[name]} (default: {value})")
+    parser.add_argument(
+        "--choosing", action="store_true",
+        help=f"take the photos whose class is a multiple of {CHOSEN_ON}, to choose defaults by, instead of all the others, "
+        "which judge them",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--parts", nargs="+", default=["photos", "grid2", "grid3", "demo", "trust"])
     parser.add_argument("--output", type=Path, required=True)
@@ -187,10 +198,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run what is missing, and print tables and verdicts."""
+    """Run what is missing, and print tables and verdicts.
+
+    Raises:
+        LSDError: no process to run in, or no rows to report.
+    """
+    if options.workers < 1:
+        raise LSDError(f"--workers must be at least 1, and is {options.workers}.")
+    size = Size(**{name: getattr(options, name) for name in asdict(Size())})
+    study = Study(options.images, size, *_selection(options, size))
+    files = {task: options.output / _file(study, task) for task in plan(study, options.models)}
     if not options.report:
-        _run(options)
-    text, summary = report(read_rows(options.output))
+        _run(study, {task: file for task, file in files.items() if task.part in options.parts}, options)
+    text, summary = report(read_rows([file for file in files.values() if file.is_file()]))
     write_files(options.output, {"tables.md": text.encode()})
     if options.summary:
         data = json.dumps(summary, indent=1, ensure_ascii=False).encode()
@@ -198,14 +218,9 @@ def run(options: argparse.Namespace) -> None:
     print(text)
 
 
-def _run(options: argparse.Namespace) -> None:
-    size = Size(**{name: getattr(options, name) for name in asdict(Size())})
-    key = {"models": options.models, "images": Path(options.images).name, "photos": size.photos, "without": CHOSEN_ON}
-    chosen = _selection(options, key, size)
-    study = Study(options.images, size, *chosen)
-    tasks = [t for t in plan(study, options.models) if t.part in options.parts]
-    missing = [t for t in tasks if not (options.output / _file(study, t)).is_file()]
-    print(f"{len(tasks)} tasks, {len(tasks) - len(missing)} of them there already", flush=True)
+def _run(study: Study, files: dict[Task, Path], options: argparse.Namespace) -> None:
+    missing = [task for task, file in files.items() if not file.is_file()]
+    print(f"{len(files)} tasks, {len(files) - len(missing)} of them there already", flush=True)
     threads = max(1, (os.cpu_count() or 1) // options.workers)
     began = time.perf_counter()
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
@@ -214,7 +229,7 @@ def _run(options: argparse.Namespace) -> None:
         for count, future in enumerate(as_completed(running), 1):
             task = running[future]
             try:
-                write_files(options.output, {_file(study, task): future.result()})
+                write_files(options.output, {files[task].name: future.result()})
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # what waits would run for hours, and be kept by nobody
                 raise
@@ -222,21 +237,27 @@ def _run(options: argparse.Namespace) -> None:
             left = spent / count * (len(missing) - count)
             print(f"{count}/{len(missing)} {task.part} {task.model} {task.start}: {left / 60:.0f} min left", flush=True)
     about = {
-        "size": asdict(size),
+        "size": asdict(study.size),
         "models": options.models,
         "environment": environment(get_model("demo:resnet").device),
     }
     write_files(options.output, {"study.json": json.dumps(about, indent=1).encode()})
 
 
-def _selection(options: argparse.Namespace, key: dict, size: Size) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _selection(options: argparse.Namespace, size: Size) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """As `select`, kept in the folder, since it takes a pass of every model over every picture."""
+    key = {
+        "models": options.models, "images": Path(options.images).name, "photos": size.photos, "modulo": CHOSEN_ON,
+        "choosing": options.choosing,
+    }  # fmt: skip
     path = options.output / "selection.json"
     if path.is_file():
         kept = json.loads(path.read_text("utf-8"))
         if kept["key"] == key:
             return tuple(kept["chosen"]), tuple(kept["sure"])
-    chosen, sure = select(options.models, options.images, size.photos)
+    if options.report:
+        raise LSDError(f"There are no results of this study in {options.output}: run it without --report first.")
+    chosen, sure = select(options.models, options.images, size.photos, choosing=options.choosing)
     write_files(options.output, {path.name: json.dumps({"key": key, "chosen": chosen, "sure": sure}).encode()})
     return chosen, sure
 
@@ -256,7 +277,13 @@ def _file(study: Study, task: Task) -> str:
     else:
         own = study.chosen if task.part == "photos" else study.sure
         pictures = [own[i] for members in task.items for i in members]
-    compared = [repr(v) for v in (*variants(), *grid())]
     weights = get_model(task.model).identity.sha256
-    told = repr((size.regions, size.trust, places, list(pictures), weights, compared, FRACTIONS, SURE, TRUST_SAMPLES))
+    pictured = task.part == "trust" and size.trust
+    told = repr((size.regions, pictured, places, list(pictures), weights, _compared(), FRACTIONS, SURE, TRUST_SAMPLES))
     return f"{task.part}-{slug(task.model)}-{task.start:04d}-{hashlib.sha256(told.encode()).hexdigest()[:10]}.parquet"
+
+
+@functools.cache
+def _compared() -> tuple[str, ...]:
+    """All that is compared, in words."""
+    return tuple(repr(variant) for variant in (*variants(), *grid()))

@@ -15,6 +15,17 @@ SCHEMA = pa.schema(
 )
 
 
+def cell_item(grid: int, item: str) -> str:
+    """The item of a row about one cell of a grid: which grid, and whose picture is in the cell."""
+    return f"{grid}|{item}"
+
+
+def picture_of(item: str) -> str:
+    """What names the picture that a row is about: the grid for a cell of it, else the item itself."""
+    grid, bar, _ = item.partition("|")
+    return f"{grid}|" if bar else item
+
+
 def rows_bytes(part: str, model: str, rows: Sequence[tuple[str, str, str, float]]) -> bytes:
     """(item, variant, metric, value) rows of one part and model as the bytes of a parquet file."""
     items, names, metrics, values = zip(*rows, strict=True)
@@ -31,15 +42,14 @@ def table_bytes(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def read_rows(source: Path) -> pa.Table:
-    """All rows of a study: of one parquet file, or of every one in a folder.
+def read_rows(files: Sequence[Path]) -> pa.Table:
+    """All rows of these files.
 
     Raises:
-        LSDError: nothing there, or a damaged file, by its name.
+        LSDError: no file, or a damaged one, by its name.
     """
-    files = [source] if source.is_file() else sorted(source.glob("*.parquet"))
     if not files:
-        raise LSDError(f"There are no results in {source}: run the study without --report first.")
+        raise LSDError("There are no results of this study yet: run it without --report first.")
     tables = []
     for file in files:
         try:

@@ -30,17 +30,7 @@ Maps = dict[str, np.ndarray]  # variant's name → (H, W)
 
 @dataclass(frozen=True)
 class Size:
-    """How many pictures each part takes; what is dear is done for the first few only.
-
-    Attributes:
-        photos: pictures of the parts “photos” and “demo”.
-        grids: pictures that fill the cells of the grids, of either size.
-        many: of these, how many the methods of many passes are run on.
-        removed: of these, how many pixels are removed from and inserted into.
-        full: of these, how many the full grid of settings is scored on.
-        trust: pictures of the part “trust”.
-        regions: random regions for μ-fidelity.
-    """
+    """How many pictures each part takes, `SIZES` says of what; what is dear is done for the first few only."""
 
     photos: int = 300
     grids: int = 144
@@ -49,6 +39,18 @@ class Size:
     full: int = 8
     trust: int = 4
     regions: int = 24
+
+
+SIZES = {
+    "photos": "photos, and as many drawn pictures",
+    "grids": "photos that fill the cells of the grids, of either size",
+    "many": f"of these, how many the methods of many passes are run on; {DEMO_TIMES} times as many drawn pictures",
+    "removed": f"of these, from how many pixels are removed and inserted; {DEMO_TIMES} times as many drawn pictures",
+    "full": f"of these, how many the full grid of settings is scored on; {DEMO_TIMES} times as many drawn pictures",
+    "trust": "pictures for parameter randomization and the other tests of trust",
+    "regions": "random regions for μ-fidelity",
+}
+"""What each number of `Size` counts."""
 
 
 def _maps(found: dict[Source, np.ndarray], chosen: Sequence[Variant], image: np.ndarray) -> Maps:
@@ -119,6 +121,7 @@ def score_picture(
     twin = twin_of(model)  # the same answers within rounding, at less cost
     regions = metrics.random_regions(REGION_GRID, REGION_SHARE, size.regions, position)
     rows = region_fidelity(twin, batch, index, maps | more, regions)
+    rows += [(name, "shown", metrics.shown_bits(saliency)) for name, saliency in maps.items() if "clip/" in name]
     if position < times * size.removed:
         rows += removal(twin, batch, index, maps)
     if mask is not None:

@@ -2,22 +2,25 @@
 
 A *variant* is one way from a picture to a map: an attribution (method, output, settings) and how it is drawn. One factor
 is varied at a time, all others staying at the defaults that ship; `grid` varies those together that share attributions.
-Lengths are fractions of the picture's side, so that a level means the same for every model.
+A factor that concerns every method is varied on two *bases*: the default method, and the plain gradient, whose maps are of
+another kind.
 """
 
 import itertools
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from lsd.evaluation.controls import CONTROLS
-from lsd.images import resample
-from lsd.saliency.maps import MapSettings, to_map
+from lsd.images import ENLARGING, resample
+from lsd.saliency import defaults
+from lsd.saliency.maps import CHANNELS, MapSettings, to_map
 from lsd.saliency.methods import METHODS
+from lsd.saliency.targets import KINDS
 
-DEFAULT_METHOD = "gradient"
 SMOOTH_SIGMA, SMOOTH_SAMPLES = 0.15, 32  # the defaults of `lsd.saliency.methods`
-PIXEL = 1 / 224
+PIXEL = 1 / 224  # of the side: `Drawing.coarse` means the same part of every picture
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Source:
     """
 
     method: str
-    kind: str = "log_odds"
+    kind: str = defaults.KIND
     settings: tuple[tuple[str, int | float | str], ...] = ()
 
     @property
@@ -47,13 +50,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Drawing:
-    """How an attribution becomes a map (H, W): `MapSettings` with lengths relative to the side, and the resolution.
+    """How an attribution becomes a map (H, W): what `MapSettings` says, and what only the study varies.
 
     Attributes:
-        blur: standard deviation of a Gaussian over the finished map.
         times_input: multiply by the picture first.
         coarse: the map is shrunk by so much for a picture of 224 pixels, antialiased, and enlarged again; 1 leaves it.
-        upsampling: how a map that is coarser than the picture is enlarged: "bilinear", "nearest", "bicubic".
     """
 
     sign: str = MapSettings.sign
@@ -62,22 +63,26 @@ class Drawing:
     blur: float = MapSettings.blur
     times_input: bool = False
     coarse: int = 1
-    upsampling: str = "bilinear"
+    upsampling: str = MapSettings.upsampling
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One level of one factor. `name` is "factor/level"; the shipped default is level `default` of each factor."""
+    """One level of one factor on one base.
+
+    `name`, as in the study's tables, is "factor/level", and "factor/level@base" on all bases but the factor's first.
+    """
 
     factor: str
     level: str
     source: Source
     drawing: Drawing = field(default_factory=Drawing)
+    base: str = ""
 
     @property
     def name(self) -> str:
         """As in the study's tables."""
-        return f"{self.factor}/{self.level}"
+        return f"{self.factor}/{self.level}" + (f"@{self.base}" if self.base else "")
 
 
 @dataclass(frozen=True)
@@ -87,27 +92,53 @@ class Factor:
     Attributes:
         name: in tables and links.
         default: the level that ships.
-        levels: all of them, in a readable order.
+        bases: the methods on which the levels are tried, the one that is shown first; none where the levels are methods.
+        variants: the levels in a readable order, on the first base, then on the others.
         drawn: whether only the drawing differs, so that noise drawn in the same way says what the drawing alone brings.
     """
 
     name: str
     default: str
-    levels: tuple[Variant, ...]
+    bases: tuple[str, ...]
+    variants: tuple[Variant, ...]
     drawn: bool = False
 
+    @property
+    def levels(self) -> tuple[Variant, ...]:
+        """Every level once, on the first base."""
+        return tuple(variant for variant in self.variants if not variant.base)
 
-def _factor(name: str, default: str, levels: dict[str, tuple[Source, Drawing]], drawn: bool = False) -> Factor:
-    assert default in levels, f"{default} is no level of {name}"
-    return Factor(name, default, tuple(Variant(name, level, *what) for level, what in levels.items()), drawn)
+    def on(self, base: str, level: str) -> Variant:
+        """A level on one of the bases, "" being the first, as in `Variant.base`."""
+        return next(v for v in self.variants if v.level == level and v.base == base)
+
+
+Levels = dict[str, tuple[Source, Drawing]]
+
+
+def _factor(
+    name: str, default: str, bases: Sequence[str], levels: Callable[[str], Levels], drawn: bool = False
+) -> Factor:
+    """`levels` says what each is on a base."""
+    found = [
+        Variant(name, level, *what, "" if base == bases[0] else base)
+        for base in bases
+        for level, what in levels(base).items()
+    ]
+    assert default in {v.level for v in found}, f"{default} is no level of {name}"
+    return Factor(name, default, tuple(filter(None, bases)), tuple(found), drawn)
 
 
 def _of(method: str, **settings) -> tuple[Source, Drawing]:
     """A method with the sign that suits it."""
-    return Source(method, settings=tuple(settings.items())), Drawing(sign=METHODS[method].sign)
+    return Source(method, settings=tuple(settings.items())), _drawing(method)
 
 
-_BASE = Source("gradient")
+def _drawing(method: str, **changes) -> Drawing:
+    return Drawing(sign=METHODS[method].sign, **changes)
+
+
+_EVERY, _COLOURED = (defaults.METHOD, "gradient"), ("gradient",)  # only the latter has colour channels and signs
 _SMOOTH = {"samples": SMOOTH_SAMPLES, "sigma": SMOOTH_SIGMA}
 # Captum's versions of handwritten methods give the same values (docs/crosscheck.md), so only its others are here.
 _METHODS = {
@@ -130,32 +161,52 @@ _METHODS = {
 FACTORS: dict[str, Factor] = {
     f.name: f
     for f in (
-        _factor("method", DEFAULT_METHOD, _METHODS),
+        _factor("method", defaults.METHOD, [""], lambda _: _METHODS),
         _factor(
-            "output", "log_odds",
-            {kind: (replace(_BASE, kind=kind), Drawing()) for kind in ("log_odds", "logit", "probability", "contrast")},
-        ),
-        _factor("sign", "abs", {s: (_BASE, Drawing(sign=s)) for s in ("abs", "positive", "negative")}, True),
-        _factor("channels", "max", {c: (_BASE, Drawing(channels=c)) for c in ("max", "l2", "sum_abs", "sum")}, True),
-        _factor("input", "off", {t: (_BASE, Drawing(times_input=t == "on")) for t in ("off", "on")}),
-        _factor("clip", "99", {f"{c:g}": (_BASE, Drawing(clip=c)) for c in (95.0, 99.0, 99.9, 100.0)}, True),
-        _factor("blur", "0", {f"{b}": (_BASE, Drawing(blur=b * PIXEL)) for b in (0, 1, 2, 4, 8)}, True),
-        _factor("resolution", "1", {f"{c}": (_BASE, Drawing(coarse=c)) for c in (1, 4, 8, 16)}, True),
-        _factor(
-            "upsampling", "bilinear",
-            {u: (Source("grad_cam"), Drawing("positive", upsampling=u)) for u in ("bilinear", "nearest", "bicubic")},
+            "output", Source.kind, _EVERY,
+            lambda base: {kind: (Source(base, kind), _drawing(base)) for kind in KINDS},
         ),
         _factor(
-            "smoothing", "none",
-            {"none": (_BASE, Drawing()), **{m: _METHODS[m] for m in ("smoothgrad", "smoothgrad_squared", "vargrad")}},
+            "sign", Drawing.sign, _COLOURED,
+            lambda base: {s: (Source(base), Drawing(sign=s)) for s in ("abs", "positive", "negative")}, True,
         ),
         _factor(
-            "samples", f"{SMOOTH_SAMPLES}",
-            {f"{n}": _of("smoothgrad", samples=n, sigma=SMOOTH_SIGMA) for n in (4, 16, SMOOTH_SAMPLES)},
+            "channels", Drawing.channels, _COLOURED,
+            lambda base: {c: (Source(base), Drawing(channels=c)) for c in CHANNELS}, True,
         ),
         _factor(
-            "sigma", f"{SMOOTH_SIGMA:g}",
-            {f"{s:g}": _of("smoothgrad", samples=SMOOTH_SAMPLES, sigma=s) for s in (0.05, SMOOTH_SIGMA, 0.3)},
+            "input", "off", _COLOURED,
+            lambda base: {t: (Source(base), Drawing(times_input=t == "on")) for t in ("off", "on")}, True,
+        ),
+        _factor(
+            "clip", f"{Drawing.clip:g}", _EVERY,
+            lambda base: {f"{c:g}": (Source(base), _drawing(base, clip=c)) for c in (95.0, 99.0, 99.9, 100.0)}, True,
+        ),
+        _factor(
+            "blur", f"{MapSettings.blur:g}", _EVERY,
+            lambda base: {f"{b}": (Source(base), _drawing(base, blur=float(b))) for b in (0, 1, 2, 4, 8)}, True,
+        ),
+        _factor(
+            "resolution", "1", _EVERY,
+            lambda base: {f"{c}": (Source(base), _drawing(base, coarse=c)) for c in (1, 4, 8, 16)}, True,
+        ),
+        _factor(
+            "upsampling", Drawing.upsampling, ("grad_cam",),
+            lambda base: {how: (Source(base), _drawing(base, upsampling=how)) for how in ENLARGING}, True,
+        ),
+        _factor(
+            "smoothing", "none", _COLOURED,
+            lambda base: {
+                "none": _of(base), **{m: _METHODS[m] for m in ("smoothgrad", "smoothgrad_squared", "vargrad")}
+            },
+        ),
+        _factor(
+            "samples", f"{SMOOTH_SAMPLES}", ("smoothgrad",),
+            lambda base: {f"{n}": _of(base, samples=n, sigma=SMOOTH_SIGMA) for n in (4, 16, SMOOTH_SAMPLES)},
+        ),
+        _factor(
+            "sigma", f"{SMOOTH_SIGMA:g}", ("smoothgrad",),
+            lambda base: {f"{s:g}": _of(base, samples=SMOOTH_SAMPLES, sigma=s) for s in (0.05, SMOOTH_SIGMA, 0.3)},
         ),
     )
 }  # fmt: skip
@@ -166,13 +217,18 @@ CONTROL_VARIANTS = tuple(Variant("control", name, Source(f"control:{name}")) for
 
 
 def random_twin(variant: Variant) -> Variant:
-    """Noise drawn as the variant's attribution is: what the drawing alone is worth to a score."""
-    return Variant("random", variant.name, Source("control:random"), variant.drawing)
+    """Noise drawn as the variant's attribution is: what the drawing alone is worth to a score. One for all bases.
+
+    As coarse as Grad-CAM's maps where it is their enlarging that varies.
+    """
+    first = FACTORS[variant.factor].on("", variant.level)
+    noise = "random coarse" if variant.factor == "upsampling" else "random"
+    return Variant("random", first.name, Source(f"control:{noise}"), first.drawing)
 
 
 def variants() -> list[Variant]:
     """All that the study scores: the levels of every factor, the controls, and noise drawn as each drawn level is."""
-    levels = [variant for factor in FACTORS.values() for variant in factor.levels]
+    levels = [variant for factor in FACTORS.values() for variant in factor.variants]
     twins = [random_twin(variant) for factor in FACTORS.values() if factor.drawn for variant in factor.levels]
     return [*levels, *CONTROL_VARIANTS, *twins]
 
@@ -182,7 +238,7 @@ GRID = {
     "sign": ("abs", "positive", "negative"),
     "channels": ("max", "l2", "sum_abs", "sum"),
     "input": ("off", "on"),
-    "blur": ("0", "2", "8"),
+    "blur": ("0", "1", "8"),
 }
 """The full grid: factors whose levels share attributions, varied together. "How often does each default win?" """
 
@@ -194,7 +250,7 @@ def grid() -> list[Variant]:
             "grid",
             ",".join(levels),
             Source("gradient", levels[0]),
-            Drawing(levels[1], levels[2], blur=float(levels[4]) * PIXEL, times_input=levels[3] == "on"),
+            Drawing(levels[1], levels[2], blur=float(levels[4]), times_input=levels[3] == "on"),
         )
         for levels in itertools.product(*GRID.values())
     ]
@@ -213,9 +269,9 @@ def draw(values: np.ndarray, drawing: Drawing, image: np.ndarray) -> np.ndarray:
     side = min(height, width)
     if drawing.times_input:
         values = values * image
-    if drawing.upsampling != "bilinear" and values.shape[1:] != (height, width):
-        values = _enlarged(values, (height, width), drawing.upsampling)
-    settings = MapSettings(drawing.sign, drawing.channels, drawing.clip, drawing.blur * side)
+    settings = MapSettings(
+        drawing.sign, drawing.channels, drawing.clip, drawing.blur, upsampling=drawing.upsampling
+    )  # fmt: skip
     saliency = to_map(values[None], settings, (height, width))[0]
     block = round(drawing.coarse * side * PIXEL)
     return saliency if block <= 1 else _coarse(saliency, block)
@@ -226,12 +282,3 @@ def _coarse(saliency: np.ndarray, block: int) -> np.ndarray:
     height, width = saliency.shape
     small = resample(saliency[None], (max(1, round(height / block)), max(1, round(width / block))))
     return resample(small, (height, width))[0]
-
-
-def _enlarged(values: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
-    """(C, h, w) to (C, height, width)."""
-    import torch
-    from torch.nn.functional import interpolate
-
-    corners = {"align_corners": False} if how == "bicubic" else {}
-    return interpolate(torch.from_numpy(values)[None].double(), size=size, mode=how, **corners)[0].numpy()

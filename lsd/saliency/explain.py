@@ -10,6 +10,7 @@ from lsd import labels
 from lsd.errors import UndefinedError
 from lsd.images import crop_box, prepare
 from lsd.models import ImageModel
+from lsd.saliency import defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import KINDS, Target
@@ -28,7 +29,7 @@ class TargetSpec:
     """
 
     of: str | int = "top1"
-    kind: str = "log_odds"
+    kind: str = defaults.KIND
     against: str | int | None = None
 
     def __post_init__(self):
@@ -82,7 +83,13 @@ def to_input(model: ImageModel, picture: Image.Image) -> torch.Tensor:
 
 
 def explain(
-    model: ImageModel, picture: Image.Image, spec: TargetSpec, method: str = "gradient", *, top: int = 5, **settings
+    model: ImageModel,
+    picture: Image.Image,
+    spec: TargetSpec,
+    method: str = defaults.METHOD,
+    *,
+    top: int = 5,
+    **settings,
 ) -> Explanation:
     """Classify `picture` and attribute the target to its pixels.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lsd.errors import LSDError, UndefinedError
-from lsd.images import resample
+from lsd.images import ENLARGING, resample
 
 SIGNS = ("abs", "positive", "negative", "signed")
 CHANNELS = ("max", "l2", "sum_abs", "sum")
@@ -28,6 +28,8 @@ class MapSettings:
     clip: percentile of magnitudes, in (50, 100], that is shown at full strength; what exceeds it is cut.
         Unused when `scale` is "rank".
     blur: standard deviation of a Gaussian, in pixels of the finished map; 0 for none.
+    upsampling: how a map that is coarser than the picture is enlarged, one of `lsd.images.ENLARGING`. "bicubic" is
+        cut off at 0 where it falls below, unless the map is signed.
     scale: what full strength means: each map's own percentile ("image"), one percentile over all maps of the call, so
         that their strengths compare ("shared"), or no strength at all but the rank among the map's pixels ("rank").
 
@@ -35,13 +37,14 @@ class MapSettings:
     """
 
     sign: str = "abs"
-    channels: str = "max"
-    clip: float = 99.0
-    blur: float = 0.0
+    channels: str = "sum"
+    clip: float = 95.0
+    blur: float = 1.0
     scale: str = "image"
+    upsampling: str = "bicubic"
 
     def __post_init__(self):
-        for name, allowed in (("sign", SIGNS), ("channels", CHANNELS), ("scale", SCALES)):
+        for name, allowed in (("sign", SIGNS), ("channels", CHANNELS), ("scale", SCALES), ("upsampling", ENLARGING)):
             if getattr(self, name) not in allowed:
                 raise LSDError(f"{name} '{getattr(self, name)}' is unknown: choose one of {', '.join(allowed)}.")
         if not (_is_number(self.clip) and 50 < self.clip <= 100):
@@ -75,8 +78,8 @@ def _is_number(value: Any) -> bool:
 def to_map(values: np.ndarray, settings: MapSettings, size: tuple[int, int] | None = None) -> np.ndarray:
     """Attributions (N, C, h, w) to maps (N, H, W), float32 in [0, 1], or in [-1, 1] when the sign is "signed".
 
-    In this order: channels are reduced, the result is resized bilinearly to `size` (height, width) if given, blurred,
-    and scaled. A map of zeros stays zero.
+    In this order: channels are reduced, the result is resized to `size` (height, width) if given, blurred, and scaled. A map
+    of zeros stays zero.
 
     Raises `LSDError` when a value is not finite.
     """
@@ -115,7 +118,9 @@ def _unscaled(values: np.ndarray, settings: MapSettings, size: tuple[int, int] |
     # In double precision because the squares of faint gradients underflow in single.
     finished = _reduce(np.asarray(values, dtype=np.float64)[None], settings)
     if size is not None:
-        finished = resample(finished, size)
+        finished = resample(finished, size, settings.upsampling)
+        if settings.sign != "signed":
+            finished = np.maximum(finished, 0)
     if settings.blur > 0:
         from scipy.ndimage import gaussian_filter
 

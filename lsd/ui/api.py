@@ -19,6 +19,7 @@ from lsd.features.units import other_models, resolve, title
 from lsd.images import open_image
 from lsd.models import get_model
 from lsd.provenance import png
+from lsd.saliency import defaults
 from lsd.saliency.explain import TargetSpec, explain, to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
@@ -55,7 +56,7 @@ def predict(image: str, model: str = "demo:resnet", top: int = 5) -> dict:
 def saliency(
     image: str,
     model: str = "demo:resnet",
-    method: str = "gradient",
+    method: str = defaults.METHOD,
     target: str = "top1",
     against: str = "",
     settings: dict | None = None,
@@ -65,7 +66,7 @@ def saliency(
     Args:
         image: as for `predict`.
         model: as for `predict`.
-        method: "gradient", "smoothgrad", "integrated_gradients", "grad_cam", …: the names of `python -m lsd saliency
+        method: "depth_fusion", "gradient", "smoothgrad", "grad_cam", …: the names of `python -m lsd saliency
             --list-methods`.
         target: class index or name, or "top1", "top2" for the model's own choices; its log-odds are explained.
         against: a second class for a contrast, or "".
@@ -78,7 +79,7 @@ def saliency(
     try:
         check_public([model])
         chosen = find_method(method)
-        spec = TargetSpec(target, "contrast" if against else "log_odds", against or None)
+        spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
         picture = _picture(image)
         network = get_model(model)
         explanation = explain(network, picture, spec, method, **chosen.parse(settings or {}))

@@ -6,6 +6,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 
 from lsd.evaluation.choices import CHOICES
+from lsd.evaluation.variants import FACTORS
 from lsd.ui import choices_plot, choices_texts
 from lsd.ui.choices_address import address
 from lsd.ui.choices_plot import NARROW, WIDE, Panel
@@ -36,7 +37,7 @@ def overview(summary: Mapping) -> str:
         "better in more than half of all comparisons, with the whole interval above 50\u00a0%, widened for the number "
         "of levels tried. Where levels differ in the drawing alone, what random noise gains by being drawn so is taken "
         "off first.</p>"
-        f'<p class="lsd-note">{text(choices_texts.extent(summary))}</p>'
+        f'<p class="lsd-note">{text(choices_texts.extent(summary))} {text(choices_texts.moved())}</p>'
         f"{details('What the metrics measure', _metrics(summary))}"
         f"{details('How often each default is the best, whatever the other settings', _grid_wins(summary))}"
         f"<h3>{text(choices_texts.standing(summary))}</h3>"
@@ -91,7 +92,7 @@ def head(summary: Mapping, factor: str) -> str:
         f'<div class="lsd-c-head" data-factor="{text(factor)}"><h2>{text(choice.title)}</h2>'
         f'<p class="lsd-c-question">{text(choice.question)}</p><p>{text(choice.meaning)}</p>'
         f'<div class="lsd-verdict {css}"><b>{choices_texts.mark(told)} {text(choices_texts.headline(factor, told))}</b> '
-        f"{text(choices_texts.verdict(factor, told))}</div>{aside}</div>"
+        f"{text(choices_texts.verdict(factor, told))} {text(choices_texts.tried(factor))}</div>{aside}</div>"
     )
 
 
@@ -108,10 +109,16 @@ def _forest(summary: Mapping, factor: str) -> str:
     told = summary["factors"][factor]
     against = told["against"]
     rows = [choices_texts.name(factor, level) + _asterisk(own) for level, own in against.items()]
-    pooled = Panel("All metrics together", [own["pooled"] for own in against.values()])
+    pooled = [Panel("All metrics together", [own["pooled"] for own in against.values()])]
+    if len(FACTORS[factor].bases) > 1:
+        pooled += [
+            Panel(f"on {choices_texts.name('method', base)}", [own["bases"].get(base) for own in against.values()])
+            for base in FACTORS[factor].bases
+        ]
     panels = [
         Panel(metric["title"], [own["metrics"].get(metric["name"]) for own in against.values()])
         for metric in summary["metrics"]
+        if any(metric["name"] in own["metrics"] for own in against.values())
     ]
     alt = choices_texts.plot_words(factor, told)
 
@@ -124,8 +131,8 @@ def _forest(summary: Mapping, factor: str) -> str:
         '<p class="lsd-note">Each line is a level held against the default on the same pictures: in which share of them '
         "it scores better (ties count half), with its 95\u00a0% interval. Right of the middle the level is better, left "
         "of it the default. The first column is the one that decides; its intervals are widened for the number of "
-        f'levels.{notes}</p><div class="lsd-c-wide">{picture(plot([pooled, *panels], WIDE), WIDE, alt)}</div>'
-        f'<div class="lsd-c-narrow">{picture(plot([pooled], NARROW), NARROW, alt)}'
+        f'levels.{notes}</p><div class="lsd-c-wide">{picture(plot([*pooled, *panels], WIDE), WIDE, alt)}</div>'
+        f'<div class="lsd-c-narrow">{picture(plot(pooled, NARROW), NARROW, alt)}'
         f"{details('Each metric by itself', picture(plot(panels, NARROW), NARROW, alt + ' Then for each metric.'))}</div>"
     )
 
@@ -141,6 +148,8 @@ def _score_table(summary: Mapping, factor: str) -> str:
     notes = [
         "Means over pictures and models, with 95\u00a0% intervals. ★ is the best of the column; the default is bold."
     ]
+    if len(FACTORS[factor].bases) > 1:
+        notes.append(f"The maps are {choices_texts.name('method', FACTORS[factor].bases[0])}'s.")
     if noise:
         notes.append("Below each score: what noise gets that is drawn alike; ★ goes to who is best above that.")
     if len({figure[3] for own in summary["factors"][factor]["levels"].values() if (figure := _first(own))}) > 1:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lsd.evaluation.choices import CHOICES
+from lsd.evaluation.choices import CHOICES, MOVED
 from lsd.evaluation.variants import FACTORS, PIXEL
 
 _NARROW = "\u00a0"  # between a number and its per cent
@@ -51,6 +51,12 @@ def passes(factor: str, level: str) -> int:
     if "window" in settings:
         return ((round(1 / PIXEL) - settings["window"]) // settings["stride"] + 1) ** 2
     return settings.get("samples") or settings.get("steps") or 1
+
+
+def tried(factor: str) -> str:
+    """On which methods the levels were tried, in a sentence; "" where the levels are the methods."""
+    bases = [name("method", base) for base in FACTORS[factor].bases]
+    return f"Tried on {' and on '.join(bases)}{', which count alike' * (len(bases) > 1)}." if bases else ""
 
 
 def headline(factor: str, told: Mapping) -> str:
@@ -127,6 +133,20 @@ def extent(summary: Mapping) -> str:
     return (
         f"{_count(len(metrics), 'metric')}, {_count(len(models), 'model')} ({', '.join(models)}), up to "
         f"{_count(most, 'picture')} a metric and model."
+    )
+
+
+def moved() -> str:
+    """Which defaults are not those around which the other choices were measured; "" where all are."""
+    if not MOVED:
+        return ""
+    told = ", ".join(
+        f"{CHOICES[factor].title.lower()} from {name(factor, old)} to {name(factor, FACTORS[factor].default)}"
+        for factor, old in MOVED.items()
+    )
+    return (
+        f"These figures have moved {_count(len(MOVED), 'default')}: {told}. Each is held against its rivals where it is now; "
+        "all other choices were measured while it was where it had been."
     )
 
 

@@ -8,7 +8,9 @@ import gradio as gr
 
 from lsd import catalogue, labels
 from lsd.errors import LSDError
+from lsd.images import ENLARGING
 from lsd.render import STYLES
+from lsd.saliency import defaults
 from lsd.saliency.maps import CHANNELS, SCALES, MapSettings
 from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.saliency.views import Look
@@ -112,7 +114,7 @@ def class_picker(label: str, info: str, models: Sequence[str], *, visible: bool)
     )  # fmt: skip
 
 
-def method_picker(value: str = "gradient", *, captum: bool = True) -> gr.Dropdown:
+def method_picker(value: str = defaults.METHOD, *, captum: bool = True) -> gr.Dropdown:
     """Choose a method; its description is shown by `describe_method`."""
     choices = [(m.title, m.name) for m in METHODS.values() if captum or not m.name.startswith("captum:")]
     info = (
@@ -184,8 +186,9 @@ def chosen_settings(method: Method, values: Sequence) -> dict:
 class MapControls:
     """How a map is drawn: everything here works on values that are there already, so no model runs."""
 
-    def __init__(self):
-        default, look = MapSettings(), Look()
+    def __init__(self, sign: str = MapSettings.sign):
+        """`sign` is what suits the method that is chosen first."""
+        default, look = MapSettings(sign=sign), Look()
         with gr.Row():
             self.sign = gr.Radio(
                 [("strength (abs)", "abs"), ("for", "positive"), ("against", "negative"), ("both (signed)", "signed")],
@@ -195,8 +198,8 @@ class MapControls:
             )  # fmt: skip
             self.channels = gr.Radio(
                 list(CHANNELS), value=default.channels, label="Colour channels become one by",
-                info="max: the strongest of red, green and blue (Simonyan); l2 and sum_abs look nearly the same; sum "
-                f"lets channels cancel. Signed maps have max or sum. {why('channels')}",
+                info="sum lets them cancel; max takes the strongest (Simonyan); l2 and sum_abs look nearly the same. "
+                f"Signed maps have max or sum. {why('channels')}",
             )  # fmt: skip
             self.scale = gr.Radio(
                 list(SCALES), value=default.scale, label="Scale",
@@ -211,9 +214,15 @@ class MapControls:
             )  # fmt: skip
             self.blur = gr.Slider(
                 0, 10, default.blur, step=0.5, label="Smooth, pixels",
-                info="Gaussian over the finished map. Off: it looks better than it is, blurred noise looks good too. "
+                info="Gaussian over the finished map. One pixel takes away single specks. More looks better than it is: "
+                "blurred noise looks good, too. "
                 f"{why('blur')}",
             )  # fmt: skip
+            self.upsampling = gr.Radio(
+                list(ENLARGING), value=default.upsampling, label="Coarse maps are enlarged",
+                info=f"Grad-CAM's, which have one number for many pixels. nearest shows them as they are. {why('upsampling')}",
+            )  # fmt: skip
+        with gr.Row():
             self.style = gr.Radio(
                 [("heat map", "heatmap"), ("mask", "mask"), ("contours", "contours"), ("map alone", "map")],
                 value=look.style, label="Overlay", info="mask dims what does not matter; contours want some smoothing.",
@@ -226,11 +235,12 @@ class MapControls:
     def components(self) -> list[gr.components.Component]:
         """In the order that `read` takes."""
         return [
-            self.sign, self.channels, self.scale, self.clip, self.blur, self.style, self.opacity, self.frame
+            self.sign, self.channels, self.scale, self.clip, self.blur, self.upsampling, self.style, self.opacity, self.frame
         ]  # fmt: skip
 
     @staticmethod
     def read(values: Sequence) -> tuple[MapSettings, Look]:
         """The settings that the values stand for. Raises LSDError for a combination that is not defined."""
-        sign, channels, scale, clip, blur, style, opacity, frame = values
-        return MapSettings(sign, channels, float(clip), float(blur), scale), Look(style, float(opacity), bool(frame))
+        sign, channels, scale, clip, blur, upsampling, style, opacity, frame = values
+        maps = MapSettings(sign, channels, float(clip), float(blur), scale, upsampling)
+        return maps, Look(style, float(opacity), bool(frame))

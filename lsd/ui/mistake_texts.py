@@ -102,6 +102,8 @@ def legend(case: Case, scale: str) -> str:
     sign = "red pixels speak for the wrong class, blue ones for the true class"
     if not has_sign(case.method):
         sign = f"{METHODS[case.method].title} has no sign, so it says where, and not for which of the two"
+    if case.method == "depth_fusion":
+        sign = "warm pixels speak for the wrong class rather than the true one, and what speaks against it is left out"
     known = [f"the {name} ({_percent(mask.mean())} of the picture)" for name, mask in case.masks.items()]
     shares_are = f" Small print: the share of the map on {' and on '.join(known)}." if known else ""
     return (

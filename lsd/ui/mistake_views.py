@@ -26,7 +26,7 @@ WRONG_BY = {"all": None, "one": {1}, "several": range(2, 100)}
 PAGE = 24  # pictures in one page of the gallery
 MAPS = ("predicted", "true", "contrast")
 THUMBNAIL_SIDE, CELL_SIDE = 192, 320
-_UNSIGNED = ("smoothgrad_squared", "vargrad")
+_UNSIGNED = ("depth_fusion", "smoothgrad_squared", "vargrad")
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,8 @@ def _covers(box: Sequence[float], size: tuple[int, int]) -> bool:
 
 def _finished(case: Case, scale: str) -> list[dict[str, np.ndarray]]:
     """Maps in [0, 1], the contrast in [−1, 1]: scaled with their signs, so that one unit serves both kinds."""
-    settings = MapSettings(sign="signed", scale="rank" if scale == "rank" else "shared")
+    # Not smoothed: what pulls one pixel to one class and the next to the other would cancel, signed as it is here.
+    settings = MapSettings(sign="signed", blur=0, scale="rank" if scale == "rank" else "shared")
     groups = [case.readings] if scale == "all" else [[reading] for reading in case.readings]
     sign = METHODS[case.method].sign
     finished = []

@@ -16,6 +16,7 @@ from lsd.evaluation.labelled import DEMO_SETS, LabelledSet, available_sets, open
 from lsd.evaluation.mistakes import SORTS, scan
 from lsd.images import fit_within
 from lsd.models import get_model
+from lsd.saliency import defaults
 from lsd.saliency.methods import METHODS
 from lsd.ui import blocks, controls, mistake_views
 from lsd.ui import mistake_texts as texts
@@ -145,7 +146,7 @@ class MistakesTab:
                 )
                 self.about = gr.HTML()
                 self.method = controls.method_picker(captum=False)
-                self.what = gr.Markdown(controls.describe_method(METHODS["gradient"]))
+                self.what = gr.Markdown(controls.describe_method(METHODS[defaults.METHOD]))
                 self.scale = gr.Radio(
                     _SCALES, value="model", label="One scale for",
                     info="The raw strengths of two networks mean different things, so by default only the maps within a "

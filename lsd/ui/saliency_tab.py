@@ -15,7 +15,7 @@ from lsd import render
 from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
 from lsd.models import ImageModel, get_model
-from lsd.saliency import bundle
+from lsd.saliency import bundle, defaults
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.explain import Explanation, TargetSpec, explain
 from lsd.saliency.maps import MapSettings
@@ -94,11 +94,11 @@ class SaliencyTab:
         self.of = controls.class_picker("This class", "Type any of its names, or its index.", models, visible=False)
         self.against = controls.class_picker("Rather than", "The class it is held against.", models, visible=False)
         self.method = controls.method_picker()
-        self.what = gr.Markdown(controls.describe_method(METHODS["gradient"]))
-        self.settings = controls.setting_controls(METHODS["gradient"])
+        self.what = gr.Markdown(controls.describe_method(METHODS[defaults.METHOD]))
+        self.settings = controls.setting_controls(METHODS[defaults.METHOD])
         with gr.Accordion("What is differentiated", open=False):
             self.kind = gr.Radio(
-                [("log-odds", "log_odds"), ("logit", "logit"), ("probability", "probability")], value="log_odds",
+                [("log-odds", "log_odds"), ("logit", "logit"), ("probability", "probability")], value=defaults.KIND,
                 label="Output",
                 info="Log-odds say what the probability says, and stay exact when the network is sure; the gradient of "
                 f"the probability fades to nothing there. A logit alone can rise without the class gaining. {why('output')}",
@@ -119,7 +119,7 @@ class SaliencyTab:
             buttons=[], format="png", alt_text="Colour bar: from no to full strength",
         )  # fmt: skip
         with gr.Accordion("How the map is drawn (no model runs)", open=True):
-            self.map = MapControls()
+            self.map = MapControls(METHODS[defaults.METHOD].sign)
         with gr.Accordion("Before and after", open=False), gr.Row():
             self.slider = gr.ImageSlider(
                 format="jpeg",

@@ -154,7 +154,7 @@ def test_one_unit_serves_the_maps_that_share_a_scale(explained, search, scale):
     units = []
     for reading, maps in zip(search.case.readings, finished, strict=True):
         for name in MAPS:
-            strongest = np.abs(reading.values[name]).max(axis=0)
+            strongest = np.abs(reading.values[name].sum(axis=0))
             inside = (np.abs(maps[name]) > 0) & (np.abs(maps[name]) < 1)
             units.append(np.median(strongest[inside] / np.abs(maps[name])[inside]))
     assert np.allclose(units[:3], units[0], rtol=1e-4)

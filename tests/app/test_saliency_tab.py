@@ -13,7 +13,7 @@ from lsd.ui.examples import examples
 from lsd.ui.saliency_tab import SaliencyTab, _draw, _pack, _read_address
 
 DRAWN = next(iter(examples()))
-MAP_VALUES = ["abs", "max", "image", 99.0, 0.0, "heatmap", 0.7, True]
+MAP_VALUES = ["abs", "max", "image", 99.0, 0.0, "bilinear", "heatmap", 0.7, True]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from lsd.errors import ImageError, LSDError
 from lsd.images import (
+    ENLARGING,
     InputSpec,
     crop_box,
     example_images,
@@ -440,6 +441,23 @@ def test_resample_is_torchs_bilinear(size):
         torch.from_numpy(maps)[:, None], size=size, mode="bilinear", align_corners=False, antialias=True
     )[:, 0]
     np.testing.assert_allclose(resample(maps, size), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(56, 56), (20, 33), (7, 30)])
+@pytest.mark.parametrize("how", ["nearest", "bicubic"])
+def test_enlarging_is_torchs(size, how):
+    import torch
+
+    maps = np.random.default_rng(0).normal(size=(2, 7, 9)).astype(np.float32)
+    kind = {"mode": "nearest-exact"} if how == "nearest" else {"mode": how, "align_corners": False}
+    expected = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], size, **kind)[0].numpy()
+    np.testing.assert_allclose(resample(maps, size, how), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ENLARGING)
+def test_what_is_shrunk_is_averaged_however_it_would_be_enlarged(how):
+    maps = np.random.default_rng(0).normal(size=(1, 40, 40)).astype(np.float32)
+    assert np.array_equal(resample(maps, (10, 8), how), resample(maps, (10, 8)))
 
 
 def test_prepare_and_lay_on_are_inverse():

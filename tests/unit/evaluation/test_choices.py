@@ -20,7 +20,7 @@ def test_every_level_has_a_name():
 
 
 def test_the_figures_are_those_of_the_rows():
-    made = json.loads(json.dumps(summarise(read_rows(ROWS)), ensure_ascii=False))
+    made = json.loads(json.dumps(summarise(read_rows([ROWS])), ensure_ascii=False))
     shipped = summary()
     assert made.keys() == shipped.keys()
     for name, told in made["factors"].items():
@@ -35,14 +35,15 @@ def test_the_page_is_made_of_the_figures():
 
 
 def test_depth_fusion_is_what_its_description_says():
-    """Beats blurred noise wherever that can be told, reaches Grad-CAM's grids on every network, forgets with the network."""
+    """Beats blurred noise everywhere, reaches Grad-CAM's grids on every network, forgets with the network."""
     figures = summary()
     for metric, models in figures["against_blurred"]["depth_fusion"].items():
-        for model, (mean, low, _, _) in models.items():
-            assert mean > 0.5 and low >= 0.35, (metric, model)
+        for model, (_, low, _, _) in models.items():
+            assert low > 0.5, (metric, model)
     methods = figures["factors"]["method"]["levels"]
     for grid in ("grid2/grid2", "grid3/grid3"):
         fused, cam = (methods[name][grid]["models"] for name in ("depth_fusion", "grad_cam"))
         assert all(fused[model][0] >= cam[model][0] for model in cam)
-    assert all(abs(value) < 0.3 for value in figures["trust"]["depth_fusion"]["rank_abs/5"].values())
+    forgotten = [*figures["trust"]["depth_fusion"]["rank_abs/5"].values()]
+    assert abs(sum(forgotten) / len(forgotten)) < 0.1 and max(map(abs, forgotten)) < 0.35  # of four pictures each
     assert all(value > 0.9 for value in figures["trust"]["depth_fusion"]["impossible"].values())

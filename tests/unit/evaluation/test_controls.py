@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lsd.evaluation.controls import CONTROLS
+from lsd.evaluation.controls import CONTROLS, NOISE
 
 SIZES = [(28, 28), (28, 41), (56, 33)]
 
@@ -85,3 +85,11 @@ def test_blurred_noise_prefers_no_place():
     rim = np.ones((28, 28), dtype=bool)
     rim[2:-2, 2:-2] = False
     assert spread[rim].mean() == pytest.approx(spread[~rim].mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("size, grid", [((224, 224), (7, 7)), ((96, 130), (3, 4)), ((28, 28), (2, 2))])
+def test_coarse_noise_has_the_grid_of_a_deep_layer(size, grid):
+    noise = NOISE["random coarse"](picture(size), 0)
+    assert noise.shape == grid and 0 <= noise.min() < noise.max() < 1
+    assert np.array_equal(noise, NOISE["random coarse"](picture(size, 1), 0))
+    assert not np.array_equal(noise, NOISE["random coarse"](picture(size), 1))

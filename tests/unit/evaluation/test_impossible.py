@@ -110,7 +110,7 @@ def test_grad_cam_leaves_the_cell(image_model, pictures, name, settings):
 @pytest.mark.parametrize("name, settings", NETS[3:], ids=[name for name, _ in NETS[3:]])
 def test_grad_cam_is_refused_without_a_grid_of_features(image_model, pictures, name, settings):
     model = disconnected(image_model(name, SIZE, **settings), 2, CLASSES[2])
-    with pytest.raises(UndefinedError, match="no layer whose places reach the output, so Grad-CAM is not defined"):
+    with pytest.raises(UndefinedError, match="no layer whose places reach the output, so neither Grad-CAM nor depth"):
         grad_cam(model, pictures(1, SIZE), Target(0, "logit"))
     with pytest.raises(UndefinedError, match="no layer “stitched”"):
         grad_cam(model, pictures(1, SIZE), Target(0, "logit"), layer="stitched")

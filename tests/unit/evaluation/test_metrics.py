@@ -18,6 +18,7 @@ from lsd.evaluation.metrics import (
     region_sums,
     removal_curves,
     remove_regions,
+    shown_bits,
     similarity,
 )
 from lsd.evaluation.probe import ranks
@@ -392,3 +393,17 @@ def test_completeness_error(logit, image, filling, exact):
     assert completeness_error(-1, 4) == completeness_error(1, -4) == 0.25
     with pytest.raises(UndefinedError):
         completeness_error(1, 0)
+
+
+@pytest.mark.parametrize("values, bits", [
+    ([0.5] * 9, 0), ([0, 1], 1), ([0, 0.3, 0.6, 1], 2), ([0, 0, 0, 1], 0.25 * 2 + 0.75 * np.log2(4 / 3)),
+    (np.linspace(0, 1, 1600), 4), ([0.5, 0.51, 0.53], 0),  # of one step
+])  # fmt: skip
+def test_bits_shown_are_the_entropy_of_steps(values, bits):
+    assert shown_bits(np.array(values)) == pytest.approx(bits, abs=1e-9)
+
+
+def test_a_map_of_few_extremes_shows_little_unless_it_is_clipped():
+    values = np.random.default_rng(0).lognormal(sigma=2, size=(64, 64))
+    shown = [shown_bits(np.minimum(values / np.percentile(values, clip), 1)) for clip in (90, 99, 100)]
+    assert shown[0] > shown[1] > 1 > 0.3 > shown[2]

@@ -28,7 +28,7 @@ from lsd.evaluation.ranking import (
     verdict,
     wins,
 )
-from lsd.evaluation.saliency_rows import SCHEMA, read_rows, rows_bytes
+from lsd.evaluation.saliency_rows import SCHEMA, cell_item, picture_of, read_rows, rows_bytes
 from lsd.evaluation.variants import CONTROL_VARIANTS, FACTORS, GRID, random_twin
 
 UP, DOWN = "mu_fidelity", "deletion"  # more is better, less is better
@@ -62,14 +62,21 @@ def versus(factor, level, share, count=100, better=1.0):
     """Scores of a level that is better on a share of the pictures, and as much worse on the others."""
     default = np.random.default_rng(0).random(count)
     gain = np.where(np.arange(count) < round(share * count), better, -better)
-    return {f"{factor}/{FACTORS[factor].default}": default, f"{factor}/{level}": default + gain}
+    return against({f"{factor}/{FACTORS[factor].default}": default, f"{factor}/{level}": default + gain})
+
+
+def against(scores):
+    """Scores of levels, with those of noise drawn alike, which the drawing leaves as they are."""
+    noise = {f"random/{name}": np.zeros(len(v)) for name, v in scores.items() if FACTORS[name.partition("/")[0]].drawn}
+    return scores | noise
 
 
 def test_a_level_that_is_better_on_every_picture_takes_the_defaults_place():
     told = judged("output", *(rows(versus("output", "logit", 1, 20), model=model) for model in "ab"))
     assert told["default"] == "log_odds" and told["beaten_by"] == "logit"
     assert told["against"]["logit"] == {
-        "pooled": [1, 1, 1, 40], "everywhere": True, "dear": False, "metrics": {"photos/mu_fidelity": [1, 1, 1, 40]}
+        "pooled": [1, 1, 1, 40], "everywhere": True, "dear": False, "metrics": {"photos/mu_fidelity": [1, 1, 1, 40]},
+        "bases": {"depth_fusion": [1, 1, 1, 40]},
     }  # fmt: skip
     assert told["against"]["probability"]["pooled"] is None  # not there
     assert judged("output", rows(versus("output", "logit", 0, 20)))["beaten_by"] is None
@@ -92,10 +99,10 @@ def test_how_much_better_is_no_matter():
 
 def test_ties_count_half():
     same = np.random.default_rng(0).random(30)
-    told = judged("input", rows({"input/off": same, "input/on": same}))
+    told = judged("input", rows(against({"input/off": same, "input/on": same})))
     assert told["against"]["on"]["pooled"] == [0.5, 0.5, 0.5, 30] and told["beaten_by"] is None
     better = same + np.repeat([1, 0], 15)
-    told = judged("input", rows({"input/off": same, "input/on": better}))
+    told = judged("input", rows(against({"input/off": same, "input/on": better})))
     assert told["against"]["on"]["pooled"][0] == pytest.approx(0.75) and told["beaten_by"] == "on"
 
 
@@ -103,7 +110,7 @@ def test_less_is_better_where_the_metric_says_so():
     values = versus("input", "on", 1, 20)
     assert judged("input", rows(values, DOWN))["beaten_by"] is None
     assert judged("input", rows(values, DOWN))["against"]["on"]["pooled"][0] == 0
-    lower = {"input/off": values["input/on"], "input/on": values["input/off"]}
+    lower = against({"input/off": values["input/on"], "input/on": values["input/off"]})
     assert judged("input", rows(lower, DOWN))["beaten_by"] == "on"
     assert judged("input", rows(lower, DOWN), rows(values, UP))["beaten_by"] == "on"
     assert {m.key for m in METRICS if m.sign < 0} == {"deletion"}
@@ -122,11 +129,11 @@ def test_many_levels_widen_the_interval():
 
 
 def noisy(gain, noise_gain, count=200):
-    """Scores of blur 8 and of noise under it, above those of no blur."""
+    """Scores of blur 8 and of noise under it, above those of the default."""
     rng = np.random.default_rng(0)
-    found = {"blur/0": rng.random(count), "random/blur/0": rng.random(count)}
-    found["blur/8"] = found["blur/0"] + gain + 0.1 * rng.standard_normal(count)
-    found["random/blur/8"] = found["random/blur/0"] + noise_gain + 0.1 * rng.standard_normal(count)
+    found = {"blur/1": rng.random(count), "random/blur/1": rng.random(count)}
+    found["blur/8"] = found["blur/1"] + gain + 0.1 * rng.standard_normal(count)
+    found["random/blur/8"] = found["random/blur/1"] + noise_gain + 0.1 * rng.standard_normal(count)
     return found
 
 
@@ -143,23 +150,23 @@ def test_what_the_drawing_brings_to_noise_is_taken_off(metric, sign):
 def test_without_the_noise_a_drawing_is_not_judged():
     values = {name: v for name, v in noisy(1, 0).items() if name != "random/blur/8"}
     told = judged("blur", rows(values))["against"]["8"]
-    assert told == {"pooled": None, "everywhere": False, "dear": False, "metrics": {}}
+    assert told == {"pooled": None, "everywhere": False, "dear": False, "metrics": {}, "bases": {}}
 
 
 def test_other_factors_are_compared_as_they_are():
-    values = versus("input", "on", 1, 20)
-    noise = {"random/input/on": values["input/on"] + 5, "random/input/off": values["input/off"]}
-    assert judged("input", rows(values | noise))["beaten_by"] == "on"
+    values = versus("output", "logit", 1, 20)
+    noise = {"random/output/logit": values["output/logit"] + 5, "random/output/log_odds": values["output/log_odds"]}
+    assert judged("output", rows(values | noise))["beaten_by"] == "logit"
 
 
 def test_a_level_that_some_models_cannot_have_is_told_and_takes_no_place():
     here, there = rows(versus("method", "guided_backprop", 1, 40)), versus("method", "guided_backprop", 1, 40)
-    told = judged("method", here, rows({"method/gradient": there["method/gradient"]}, model="b"))
+    told = judged("method", here, rows({"method/depth_fusion": there["method/depth_fusion"]}, model="b"))
     level = told["against"]["guided_backprop"]
     assert level["pooled"] == [1, 1, 1, 40] and not level["everywhere"] and told["beaten_by"] is None
     assert judged("method", here, rows(there, model="b"))["beaten_by"] == "guided_backprop"
     # A metric for which nobody has run it says nothing of what a model can have.
-    told = judged("method", here, rows({"method/gradient": there["method/gradient"]}, DOWN))
+    told = judged("method", here, rows({"method/depth_fusion": there["method/depth_fusion"]}, DOWN))
     assert told["beaten_by"] == "guided_backprop" and told["against"]["guided_backprop"]["everywhere"]
 
 
@@ -197,7 +204,7 @@ def test_metrics_weigh_alike_and_so_do_models_within_them():
 @pytest.mark.parametrize("level", [0.95, 0.9875])
 def test_an_interval_is_a_bootstrap_over_pictures(level):
     rng = np.random.default_rng(1)
-    table = together(rows({"x": rng.random(12)}), rows({"x": rng.random(7)}, model="b"))
+    table = together(rows({"x": rng.random(12)}), rows({"x": rng.random(11)}, model="b"))
     found = cells(table)
     parts = [(cell, cell.of("x").copy()) for cell in found]
     parts[0][1][3] = np.nan  # missing
@@ -210,8 +217,8 @@ def test_an_interval_is_a_bootstrap_over_pictures(level):
         means.append(np.mean(of_models))
     result = figure(parts, level)
     assert (result.low, result.high) == pytest.approx(np.percentile(means, [50 - 50 * level, 50 + 50 * level]))
-    assert result.mean == pytest.approx(np.mean([np.nanmean(v) for _, v in parts])) and result.count == 11 + 7
-    assert result.as_list() == [round(v, 4) for v in (result.mean, result.low, result.high)] + [18]
+    assert result.mean == pytest.approx(np.mean([np.nanmean(v) for _, v in parts])) and result.count == 11 + 11
+    assert result.as_list() == [round(v, 4) for v in (result.mean, result.low, result.high)] + [22]
     assert pooled([parts], level) == result
 
 
@@ -233,14 +240,51 @@ def test_an_interval_leaves_out_equal_tails():
 def test_a_picture_is_drawn_alike_for_all_metrics_of_a_part_and_model():
     """Or metrics that say the same would count as so many witnesses."""
     values = versus("input", "on", 0.6, 50)
-    flipped = {"input/off": values["input/on"], "input/on": values["input/off"]}
+    flipped = against({"input/off": values["input/on"], "input/on": values["input/off"]})
     one = judged("input", rows(values))["against"]["on"]["pooled"]
     same = judged("input", rows(values), rows(flipped, DOWN))["against"]["on"]["pooled"]
     assert same == one
     other = judged("input", rows(values), rows(values, "grid2", "grid2"))["against"]["on"]["pooled"]
     models = judged("input", rows(values), rows(values, model="b"))["against"]["on"]["pooled"]
-    for pair in (other, models):  # drawn anew
-        assert pair[2] - pair[1] == pytest.approx((one[2] - one[1]) / np.sqrt(2), rel=0.15)
+    assert models[:3] == one[:3]  # a picture that is easy is so for all models
+    assert other[2] - other[1] == pytest.approx((one[2] - one[1]) / np.sqrt(2), rel=0.15)  # drawn anew
+
+
+def test_the_cells_of_a_grid_are_drawn_together():
+    """Or one picture that suits a level would count as four."""
+    gain = np.repeat(np.where(np.arange(30) < 18, 1.0, -1.0), 4)
+    own = against({"input/off": np.zeros(120), "input/on": gain})
+
+    def told(item):
+        found = [(item(i), name, "grid2", float(v)) for name, values in own.items() for i, v in enumerate(values)]
+        return judged("input", read(rows_bytes("grid2", "a", found)))["against"]["on"]["pooled"]
+
+    together_, apart = told(lambda i: cell_item(i // 4, f"photo {i}")), told(lambda i: f"photo {i}")
+    assert together_[0] == apart[0] == pytest.approx(0.6) and together_[3] == 120
+    assert together_[2] - together_[1] == pytest.approx(2 * (apart[2] - apart[1]), rel=0.15)
+    assert picture_of(cell_item(3, "a|b/c.png")) == picture_of(cell_item(3, "d")) != picture_of(cell_item(33, "d"))
+    assert picture_of("photo") == "photo"
+
+
+def test_bases_weigh_alike_and_are_told():
+    count = 40
+    fused, plain = versus("output", "logit", 1, count), versus("output", "logit", 0.25, count)
+    values = fused | {f"{name}@gradient": v for name, v in plain.items()}
+    told = judged("output", rows(values))["against"]["logit"]
+    assert told["pooled"][0] == pytest.approx(0.625) and told["pooled"][3] == 2 * count
+    assert told["metrics"]["photos/mu_fidelity"][0] == pytest.approx(0.625)
+    assert {base: own[0] for base, own in told["bases"].items()} == {"depth_fusion": 1, "gradient": 0.25}
+    assert "bases" in judged("input", rows(versus("input", "on", 1, 9)))["against"]["on"]
+    assert judged("method", rows(versus("method", "gradient", 1, 9)))["against"]["gradient"]["bases"] == {}
+
+
+def test_noise_is_taken_off_on_every_base():
+    alike = noisy(1, 1)
+    values = alike | {f"{name}@gradient": v for name, v in alike.items() if not name.startswith("random")}
+    told = judged("blur", rows(values))["against"]["8"]
+    assert told["bases"]["gradient"] == told["bases"]["depth_fusion"] and told["pooled"][0] == pytest.approx(
+        0.5, abs=0.1
+    )
 
 
 def test_a_metric_that_only_some_pictures_have_is_drawn_with_them():
@@ -256,7 +300,8 @@ def test_a_metric_that_only_some_pictures_have_is_drawn_with_them():
 def test_the_draws_are_the_same_every_time():
     table = rows({"x": np.arange(9)})
     assert np.array_equal(cells(table)[0].draws, cells(table)[0].draws)
-    assert not np.array_equal(cells(table)[0].draws, cells(rows({"x": np.arange(9)}, model="b"))[0].draws)
+    assert np.array_equal(cells(table)[0].draws, cells(rows({"x": np.arange(9)}, model="b"))[0].draws)
+    assert not np.array_equal(cells(table)[0].draws, cells(rows({"x": np.arange(9)}, "grid2", "grid2"))[0].draws)
 
 
 def test_what_is_there_twice_counts_once():
@@ -296,16 +341,17 @@ def test_missing_values_are_no_losses():
     assert figure([(cell, np.full(4, nan))]) is None and figure([]) is None
     assert figure([(cell, np.full(4, nan)), (cell, found)]) == result
     assert pooled([[(cell, np.full(4, nan))]], 0.95) is None
-    single = figure([(cell, np.array([nan, nan, nan, 0.25]))])  # in a third of the samples it is not drawn
-    assert (single.mean, single.low, single.high, single.count) == (0.25, 0.25, 0.25, 1)
+    pair = figure([(cell, np.array([nan, nan, 0.25, 0.25]))])  # in some samples none of the two is drawn
+    assert (pair.mean, pair.low, pair.high, pair.count) == (0.25, 0.25, 0.25, 2)
+    assert figure([(cell, np.array([nan, nan, nan, 0.25]))]) is None  # of one picture, nobody knows how far it varies
 
 
 def test_scores_are_means_over_models():
-    table = together(rows({"input/on": [1, 2, 3]}), rows({"input/on": [10]}, model="b"))
+    table = together(rows({"input/on": [1, 2, 3]}), rows({"input/on": [9, 11]}, model="b"))
     (level,) = (v for v in FACTORS["input"].levels if v.level == "on")
     told = scores(cells(table), level)
     assert list(told) == ["photos/mu_fidelity"]
-    assert told["photos/mu_fidelity"]["pooled"][0] == 6 and told["photos/mu_fidelity"]["pooled"][3] == 4
+    assert told["photos/mu_fidelity"]["pooled"][0] == 6 and told["photos/mu_fidelity"]["pooled"][3] == 5
     assert {model: f[0] for model, f in told["photos/mu_fidelity"]["models"].items()} == {"a": 2, "b": 10}
     assert scores(cells(table), FACTORS["input"].levels[0]) == {}
 
@@ -359,7 +405,7 @@ def test_what_is_missing_from_the_grid_wins_nothing(metric, sign):
 def whole_study():
     """Some of everything."""
     rng = np.random.default_rng(0)
-    levels = [v for factor in FACTORS.values() for v in factor.levels]
+    levels = [v for factor in FACTORS.values() for v in factor.variants]
     twins = [random_twin(v) for factor in FACTORS.values() if factor.drawn for v in factor.levels]
     names = [v.name for v in (*levels, *CONTROL_VARIANTS, *twins)]
     some = [
@@ -409,8 +455,9 @@ def test_a_summary_holds_everything_and_its_tables_are_tables():
         *(len(f.levels) + len(CONTROL_VARIANTS) * (f.name == "method") for f in FACTORS.values()), len(GRID), 2
     ]  # fmt: skip
     assert text.count("eaten") == len(FACTORS)
-    first = summary["factors"]["method"]["levels"]["gradient"]["photos/mu_fidelity"]["pooled"]
-    assert found[0][2][0].strip() == "**gradient**" and found[0][2][2].strip().startswith(f"{first[0]:.3f} [")
+    first = summary["factors"]["method"]["levels"]["depth_fusion"]["photos/mu_fidelity"]["pooled"]
+    (row,) = (own for own in found[0] if own[0].strip() == "**depth_fusion**")
+    assert row[2].strip().startswith(f"{first[0]:.3f} [")
     assert "deletion, photos ↓" in text and "insertion, photos |" in text
 
 
@@ -448,18 +495,19 @@ def test_seconds_are_summed():
 def test_rows_come_back_and_damage_is_told(tmp_path):
     (tmp_path / "a.parquet").write_bytes(rows_bytes("photos", "a", [("i", "x", UP, 0.1), ("j", "x", UP, 2)]))
     (tmp_path / "b.parquet").write_bytes(rows_bytes("grid2", "b", [("i", "y", "grid2", float("nan"))]))
-    table = read_rows(tmp_path)
+    both = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    table = read_rows(both)
     assert table.schema == SCHEMA and table.num_rows == 3
     assert table["variant"].to_pylist() == ["x", "x", "y"] and table["part"].to_pylist() == ["photos"] * 2 + ["grid2"]
     assert table["value"].to_pylist()[:2] == [np.float32(0.1), 2]
-    assert read_rows(tmp_path / "a.parquet").num_rows == 2
-    with pytest.raises(LSDError, match="no results in"):
-        read_rows(tmp_path / "nowhere")
+    assert read_rows(both[:1]).num_rows == 2
+    with pytest.raises(LSDError, match="no results"):
+        read_rows([])
     data = (tmp_path / "b.parquet").read_bytes()
     for broken in (b"", b"PAR1", data[:-9], data[:4] + bytes(20) + data[24:]):
         (tmp_path / "b.parquet").write_bytes(broken)
         with pytest.raises(LSDError, match=r"^b\.parquet is damaged; .*\.$"):
-            read_rows(tmp_path)
+            read_rows(both)
 
 
 def test_not_one_bit_of_the_values_may_be_wrong(tmp_path):
@@ -471,6 +519,6 @@ def test_not_one_bit_of_the_values_may_be_wrong(tmp_path):
         wrong[place] ^= 1
         file.write_bytes(wrong)
         with pytest.raises(LSDError, match="damaged"):
-            read_rows(file)
+            read_rows([file])
     file.write_bytes(data)
-    assert np.array_equal(read_rows(file)["value"].to_numpy(), values.astype(np.float32))
+    assert np.array_equal(read_rows([file])["value"].to_numpy(), values.astype(np.float32))

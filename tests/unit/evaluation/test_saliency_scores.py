@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
 from lsd.evaluation import metrics
@@ -22,6 +23,7 @@ from lsd.evaluation.saliency_scores import (
 )
 from lsd.evaluation.variants import CONTROL_VARIANTS, FACTORS, Drawing, draw, grid, variants
 from lsd.saliency.gradients import baseline
+from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
 
@@ -36,6 +38,11 @@ def table(rows):
     found = {(name, metric): value for name, metric, value in rows}
     assert len(found) == len(rows) and all(np.isfinite(v) for v in found.values())
     return found
+
+
+def smooth(values):
+    """As maps are drawn by default."""
+    return gaussian_filter(np.asarray(values, dtype=float), MapSettings.blur)
 
 
 def names(chosen):
@@ -93,22 +100,28 @@ def test_the_share_of_a_grid_is_that_of_the_right_cell(linear, n):
         assert len(scored) == count
         for cell, found in enumerate(scored):
             assert {name for name, _ in found} == CHEAP and {metric for _, metric in found} == {f"grid{n}"}
-            area = metrics.cell_mask((SIDE, SIDE), n, cell).mean()
+            here, target = (metrics.cell_mask((SIDE, SIDE), n, c) for c in (cell, order[cell]))
             # The log-odds hold the other classes against it, each with an equal share of its pixels' slope.
-            slope = 1 / (count - 1)
-            own, others = (area, (1 - area) * slope) if turn == 0 else (area * slope, area + (1 - 2 * area) * slope)
-            for name, share in (("output/logit", turn == 0), ("channels/l2", own / (own + others))):
-                assert found[name, f"grid{n}"] == pytest.approx(float(share), abs=0.02)
-            assert found["sign/positive", f"grid{n}"] == pytest.approx(float(turn == 0))
+            both = np.where(target, 1, 1 / (count - 1))
+            assert found["blur/0@gradient", f"grid{n}"] == pytest.approx(both[here].sum() / both.sum(), abs=0.02)
+            for name, strength in (("output/logit@gradient", target), ("channels/l2", both), ("sign/positive", target)):
+                drawn = smooth(strength)
+                assert found[name, f"grid{n}"] == pytest.approx(drawn[here].sum() / drawn.sum(), abs=0.02)
 
 
 def test_the_contrast_of_a_cell_is_with_the_next(linear):
     model = linear(of_cells(2, np.eye(4)), torch.zeros(4), list("abcd"))
     cells = np.zeros((4, 3, SIDE, SIDE), np.float32)
-    for order, shares in (([0, 1, 2, 3], [0.5] * 4), ([1, 0, 3, 2], [0.5, 0, 0.5, 0])):
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2]):
         # a − b has half its weights in the cells of both; of [b, a, d, c], the second is a against d.
-        scored = [table(rows)["output/contrast", "grid2"] for rows in score_grid(model, cells, order, 0, NOTHING_DEAR)]
-        assert scored == pytest.approx(shares)
+        masks = [metrics.cell_mask((SIDE, SIDE), 2, cell) for cell in range(4)]
+        drawn = [smooth(masks[one] | masks[other]) for one, other in pairwise([*order, order[0]])]
+        shares = [saliency[mask].sum() / saliency.sum() for saliency, mask in zip(drawn, masks, strict=True)]
+        scored = [
+            table(rows)["output/contrast@gradient", "grid2"]
+            for rows in score_grid(model, cells, order, 0, NOTHING_DEAR)
+        ]
+        assert scored == pytest.approx(shares, abs=0.01)
 
 
 def test_a_flat_gradient_gets_the_cells_area_and_one_of_zeros_chance(linear):
@@ -155,15 +168,26 @@ def test_what_is_dear_is_done_for_the_first_grids(linear):
 def test_an_exact_attribution_is_wholly_faithful(two):
     white = np.ones((3, SIDE, SIDE), np.float32)  # so the output falls by the weights of what is removed
     found = table(score_picture(two, white, 0, 0, Size(many=1, removed=0, full=0)))
+    assert found["blur/0@gradient", "mu_fidelity"] == pytest.approx(1)
     for name in ("gradient", "gradient_x_input", "integrated_gradients", "captum:gradient_shap"):
-        assert found[f"method/{name}", "mu_fidelity"] == pytest.approx(1)
+        assert found[f"method/{name}", "mu_fidelity"] > 0.75  # its smoothing reaches over the regions' edges
     assert found["sign/negative", "mu_fidelity"] == 0  # a map of zeros
     assert abs(found["control/random", "mu_fidelity"]) < 0.6
     # Of the class that the weights speak against, the same pixels count; removing them raises it.
     against = table(score_picture(two, white, 1, 0, NOTHING_DEAR))
-    assert against["method/gradient", "mu_fidelity"] == pytest.approx(-1)
+    assert against["blur/0@gradient", "mu_fidelity"] == pytest.approx(-1)
     assert {name for name, _ in found} == ALL and {name for name, _ in against} == CHEAP
-    assert {metric for _, metric in found} == {"mu_fidelity"}
+    assert {metric for _, metric in found} == {"mu_fidelity", "shown"}
+
+
+def test_what_is_shown_is_told_of_clipping_and_of_noise_clipped_alike(two, picture):
+    found = table(score_picture(two, picture, 0, 0, NOTHING_DEAR))
+    told = {name for name, metric in found if metric == "shown"}
+    assert told == {name for name in CHEAP if name.partition("clip/")[0] in ("", "random/") and "clip/" in name}
+    gradient = attribute("gradient", two, torch.from_numpy(picture)[None], Target(0)).values[0].numpy()
+    for clip in (95.0, 100.0):
+        expected = metrics.shown_bits(draw(gradient, Drawing(clip=clip), picture))
+        assert found[f"clip/{clip:g}@gradient", "shown"] == pytest.approx(expected)
 
 
 def test_mu_fidelity_holds_the_log_odds_against_the_sums(two, picture):
@@ -187,12 +211,12 @@ def test_mu_fidelity_holds_the_log_odds_against_the_sums(two, picture):
 
 def test_deletion_and_insertion_are_areas_under_the_probability(two, picture):
     found = table(score_picture(two, picture, 0, 0, Size(many=0, removed=1, full=0)))
-    assert {metric for _, metric in found} == {"mu_fidelity", "deletion", "insertion"}
+    assert {metric for _, metric in found} == {"mu_fidelity", "shown", "deletion", "insertion"}
     image = torch.from_numpy(picture)[None]
     gradient = attribute("gradient", two, image, Target(0)).values[0].numpy()
     shown = {
         "method/gradient": draw(gradient, Drawing(), picture),
-        "blur/8": draw(gradient, Drawing(blur=1 / 28), picture),
+        "blur/8@gradient": draw(gradient, Drawing(blur=8.0), picture),
         "control/centre": draw(CONTROLS["centre"](picture, 0)[None], Drawing(), picture),
     }
     mean, blurred = baseline(two, image, "mean"), baseline(two, image, "blur")
@@ -206,7 +230,7 @@ def test_deletion_and_insertion_are_areas_under_the_probability(two, picture):
             areas[metric] = np.trapezoid(curve, (0, *FRACTIONS, 1))
             assert found[name, metric] == pytest.approx(areas[metric], abs=1e-6)
         assert areas["deletion"] != pytest.approx(areas["insertion"], abs=1e-3)
-    assert found["output/logit", "deletion"] == found["method/gradient", "deletion"]  # one order of pixels
+    assert found["output/logit@gradient", "deletion"] == found["method/gradient", "deletion"]  # one order of pixels
     assert len({found[name, "deletion"] for name in shown}) == 3
 
 
@@ -221,11 +245,11 @@ def test_what_is_dear_is_done_for_the_first_pictures(two, picture):
 
     assert scored(1, many=2)[0] == ALL and scored(2, many=2)[0] == CHEAP
     assert scored(1, full=2)[0] == CHEAP | GRID and scored(2, full=2)[0] == CHEAP
-    assert scored(1, removed=2)[1] == {"mu_fidelity", "deletion", "insertion"}
-    assert scored(2, removed=2)[1] == {"mu_fidelity"}
+    assert scored(1, removed=2)[1] == {"mu_fidelity", "shown", "deletion", "insertion"}
+    assert scored(2, removed=2)[1] == {"mu_fidelity", "shown"}
     last = DEMO_TIMES - 1  # drawn pictures are cheaper
     assert scored(last, mask, many=1, full=1)[0] == ALL | GRID and scored(last + 1, mask, many=1, full=1)[0] == CHEAP
-    on_masks = {"mu_fidelity", "energy", "pointing"}
+    on_masks = {"mu_fidelity", "shown", "energy", "pointing"}
     assert scored(last, mask, removed=1)[1] == on_masks | {"deletion", "insertion"}
     assert scored(last + 1, mask, removed=1)[1] == on_masks
 
@@ -233,7 +257,7 @@ def test_what_is_dear_is_done_for_the_first_pictures(two, picture):
 def test_the_grid_of_settings_is_not_removed_from(two, picture):
     found = table(score_picture(two, picture, 0, 0, Size(many=0, removed=1, full=1), np.eye(SIDE, dtype=bool)))
     assert {metric for name, metric in found if name in GRID} == {"mu_fidelity", "energy"}
-    defaults = "grid/log_odds,abs,max,off,0"
+    defaults = "grid/log_odds,abs,max,off,1"
     for metric in ("mu_fidelity", "energy"):
         assert found[defaults, metric] == found["method/gradient", metric]
 
@@ -241,17 +265,18 @@ def test_the_grid_of_settings_is_not_removed_from(two, picture):
 def test_a_mask_tells_energy_and_pointing(linear, picture):
     weight = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) / 400
     model = linear(torch.cat([weight, -weight]), torch.zeros(2), ["a", "b"])
-    strongest = weight[0].amax(0).numpy()
+    strongest = weight[0].sum(0).numpy()
     for mask, hit in ((strongest == strongest.max(), 1), (strongest < np.median(strongest), None)):
         found = table(score_picture(model, picture, 0, 0, NOTHING_DEAR, mask))
-        saliency = np.minimum(strongest / np.percentile(strongest, 99), 1)
-        assert found["method/gradient", "energy"] == pytest.approx(saliency[mask].sum() / saliency.sum())
-        # One pixel is the strongest, though the map cuts it down to what the strongest hundredth are.
-        assert found["method/gradient", "pointing"] == (metrics.pointing(strongest, mask) if hit is None else hit)
+        for name, seen in (("method/gradient", smooth(strongest)), ("blur/0@gradient", strongest)):
+            saliency = np.minimum(seen / np.percentile(seen, MapSettings.clip), 1)
+            assert found[name, "energy"] == pytest.approx(saliency[mask].sum() / saliency.sum())
+        # One pixel is the strongest, though the map cuts it down to what the strongest twentieth are.
+        assert found["blur/0@gradient", "pointing"] == (metrics.pointing(strongest, mask) if hit is None else hit)
         # Nothing speaks against the first class, and a map of zeros gets what chance would.
         assert found["sign/negative", "energy"] == pytest.approx(mask.mean())
-        assert {metric for _, metric in found} == {"mu_fidelity", "energy", "pointing"}
-    assert found["method/gradient", "energy"] < mask.mean() - 0.1
+        assert {metric for _, metric in found} == {"mu_fidelity", "shown", "energy", "pointing"}
+    assert found["blur/0@gradient", "energy"] < mask.mean() - 0.1
 
 
 def test_the_position_is_the_seed(two, picture):
@@ -264,7 +289,7 @@ def test_the_position_is_the_seed(two, picture):
 def test_no_gradient_is_left_behind_and_levels_share_maps(two, picture):
     found = table(score_picture(two, picture, 0, 0, Size(many=1, removed=0, full=0)))
     for factor in FACTORS.values():
-        if factor.levels[0].source.method == "gradient":
-            default = f"{factor.name}/{factor.default}"
-            assert found[default, "mu_fidelity"] == found["method/gradient", "mu_fidelity"]
+        for variant in factor.variants:
+            if variant.source.method == "gradient" and variant.level == factor.default:
+                assert found[variant.name, "mu_fidelity"] == found["method/gradient", "mu_fidelity"]
     assert not any(p.requires_grad or p.grad is not None for p in two.parameters())

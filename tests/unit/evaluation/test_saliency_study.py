@@ -95,7 +95,11 @@ def test_a_file_is_named_by_all_that_its_rows_depend_on(no_weights, monkeypatch)
     before = saliency._file(STUDY, photo)
     assert saliency._file(STUDY, replace(photo, model="b")).partition("-0004-")[2] != before.partition("-0004-")[2]
     monkeypatch.setattr(saliency, "variants", lambda: variants()[:-1])
-    assert saliency._file(STUDY, photo) != before
+    saliency._compared.cache_clear()
+    try:
+        assert saliency._file(STUDY, photo) != before
+    finally:
+        saliency._compared.cache_clear()
 
 
 def test_a_place_among_drawn_pictures_is_always_the_same_picture():
@@ -140,6 +144,14 @@ def test_pictures_are_those_that_all_models_get_right(monkeypatch):
     assert [i for i in chosen if i in confident] == list(confident)
     few = select(["a", "b"], "pictures", 12)
     assert few == (chosen[:12], confident[:12])  # more go on where fewer ended
+
+
+def test_pictures_to_choose_by_are_not_those_that_judge(monkeypatch):
+    Scan(np.ones((2, 60), bool), np.ones((2, 60), bool)).install(monkeypatch)
+    monkeypatch.setattr(saliency, "CHOSEN_ON", 2)
+    judging, choosing = (select(["a", "b"], "pictures", 60, choosing=it)[0] for it in (False, True))
+    assert {i % 2 for i in judging} == {1} and {i % 2 for i in choosing} == {0}
+    assert sorted([*judging, *choosing]) == [i for i in range(60) if i != 6]
 
 
 def test_too_few_for_a_grid_are_told(monkeypatch):
@@ -194,13 +206,13 @@ def test_a_study_is_run_kept_gone_on_with_and_reported(tmp_path, monkeypatch, ca
     printed = capsys.readouterr().out
     assert "3 tasks, 0 of them there already" in printed and "3/3" in printed
     assert (output / "tables.md").read_text() in printed + "\n"
-    rows = read_rows(output)
+    rows = read_rows([*output.glob("*.parquet")])
     assert len({(r["part"], r["item"]) for r in rows.to_pylist() if r["metric"] == "grid2"}) == 8
     assert len({(r["part"], r["item"]) for r in rows.to_pylist() if r["metric"] == "grid3"}) == 9
 
     # Here, as starting a process takes seconds.
     monkeypatch.setattr(saliency, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(saliency, "select", lambda *_: pytest.fail("classified again"))
+    monkeypatch.setattr(saliency, "select", lambda *_, **__: pytest.fail("classified again"))
     assert study("--parts", "grid2", "grid3") == 0 and files(output) == first
     scored = []
 
@@ -231,7 +243,7 @@ def test_a_study_is_run_kept_gone_on_with_and_reported(tmp_path, monkeypatch, ca
     # More pictures: what is there stays, and only what is missing is made.
     kept = json.loads((output / "selection.json").read_text())
     other = next(i for i in range(32) if i not in kept["chosen"])
-    monkeypatch.setattr(saliency, "select", lambda *_: ([*kept["chosen"], other], kept["sure"]))
+    monkeypatch.setattr(saliency, "select", lambda *_, **__: ([*kept["chosen"], other], kept["sure"]))
     scored.clear()
     assert study("--parts", "photos", photos=10) == 0 and [s[0] for s in scored] == [8, 9]
     more = files(output)
@@ -259,7 +271,9 @@ def test_no_results_to_report_are_told(tmp_path, capsys, folder):
     command = ["saliency", "--models", "demo:resnet", "--images", "demo", "--output", str(tmp_path / folder)]
     assert main([*command, "--report"]) == 2
     told = capsys.readouterr().err.strip()
-    assert told.startswith("lsd: There are no results in") and "\n" not in told
+    assert told.startswith("lsd: There are no results of this study in") and "\n" not in told
+    assert main([*command, "--workers", "0"]) == 2
+    assert capsys.readouterr().err.strip() == "lsd: --workers must be at least 1, and is 0."
 
 
 def test_a_drawn_picture_is_scored_by_its_mask():
@@ -269,7 +283,7 @@ def test_a_drawn_picture_is_scored_by_its_mask():
     assert {(r["part"], r["model"]) for r in rows} == {("demo", "demo:resnet")}
     item = saliency._demo(study)[3]
     assert {r["item"] for r in rows} == {item.id, ""} and [r["metric"] for r in rows if not r["item"]] == ["seconds"]
-    assert {r["metric"] for r in rows} == {"mu_fidelity", "energy", "pointing", "seconds"}
+    assert {r["metric"] for r in rows} == {"mu_fidelity", "shown", "energy", "pointing", "seconds"}
     energy = {r["variant"]: r["value"] for r in rows if r["metric"] == "energy"}
     assert energy["method/gradient"] > item.mask().mean()  # it has learned what is drawn
 
@@ -286,7 +300,7 @@ def test_a_failure_ends_the_study_at_once(tmp_path, monkeypatch, capsys):
 
     places = list(range(9))
     monkeypatch.setattr(saliency, "run_task", fails_once)
-    monkeypatch.setattr(saliency, "select", lambda *_: (places, places))
+    monkeypatch.setattr(saliency, "select", lambda *_, **__: (places, places))
     monkeypatch.setattr(saliency, "ProcessPoolExecutor", lambda workers, *_: ThreadPoolExecutor(workers))
     status = main([
         "saliency", "--models", "demo:resnet", "demo:vit", "--images", "demo", "--workers", "1", "--photos", "60",

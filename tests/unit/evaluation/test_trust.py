@@ -80,7 +80,7 @@ def test_what_is_impossible(run):
     for _, rows, _ in run.values():
         for item in "01":
             for method in ("gradient", "gradient_x_input", "smoothgrad", "vargrad", "integrated_gradients"):
-                assert rows[item, method, "impossible"] == 1
+                assert 0.9 < rows[item, method, "impossible"] <= 1  # a pixel's blur reaches over the border
     _, rows, _ = run["test_resnet"]
     assert all(rows[item, "grad_cam", "impossible"] < 0.999 for item in "01")  # its weights are of the whole layer
 

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
 from lsd.errors import LSDError, UndefinedError
+from lsd.images import ENLARGING
 from lsd.saliency.maps import CHANNELS, SCALES, SIGNS, MapSettings, sign_instead, to_map
 
 DEFINED = [
@@ -157,13 +158,13 @@ def test_clip_is_a_percentile_of_magnitudes():
     values = np.linspace(-100, 100, 201).reshape(1, 1, 3, 67)
     for clip in (60.0, 99.0, 100.0):
         expected = np.clip(values[0] / np.percentile(np.abs(values), clip), -1, 1)
-        np.testing.assert_allclose(to_map(values, MapSettings(sign="signed", clip=clip)), expected, atol=1e-6)
+        np.testing.assert_allclose(to_map(values, MapSettings(sign="signed", clip=clip, blur=0)), expected, atol=1e-6)
 
 
 def test_a_map_sparser_than_the_percentile_still_shows():
     values = np.zeros((1, 1, 100, 100))
     values[0, 0, 3, :2] = 2, 4
-    maps = to_map(values, MapSettings())
+    maps = to_map(values, MapSettings(blur=0))
     assert maps[0, 3, :2].tolist() == [0.5, 1.0] and maps.sum() == 1.5
 
 
@@ -171,7 +172,7 @@ def test_a_map_sparser_than_the_percentile_still_shows():
 def test_ranks_are_scipys(values):
     ranks = np.stack([rankdata(np.abs(v)).reshape(v.shape[1:]) / v.size for v in values])
     np.testing.assert_allclose(
-        to_map(values, MapSettings(sign="signed", scale="rank")), np.sign(values[:, 0]) * ranks, atol=1e-6
+        to_map(values, MapSettings(sign="signed", blur=0, scale="rank")), np.sign(values[:, 0]) * ranks, atol=1e-6
     )
 
 
@@ -182,7 +183,7 @@ def test_size_then_blur_then_scale():
     maps = to_map(values, MapSettings(sign="signed", blur=3.0, clip=100.0), (56, 42))
     assert maps.shape == (2, 56, 42)
     np.testing.assert_allclose(np.abs(maps).max(axis=(1, 2)), 1, atol=1e-6)
-    plain = to_map(values, MapSettings(sign="signed", clip=100.0), (56, 42))
+    plain = to_map(values, MapSettings(sign="signed", clip=100.0, blur=0), (56, 42))
     for blurred, sharp in zip(maps, plain, strict=True):
         expected = gaussian_filter(sharp, 3.0)
         np.testing.assert_allclose(blurred, expected / np.abs(expected).max(), atol=1e-5)
@@ -195,6 +196,22 @@ def test_a_coarse_block_stays_in_place():
     y, x = np.mgrid[:224, :224] + 0.5
     assert (maps * x).sum() / maps.sum() == pytest.approx(4.5 * 32, abs=1e-3)
     assert (maps * y).sum() / maps.sum() == pytest.approx(2.5 * 32, abs=1e-3)
+
+
+def test_ways_to_enlarge():
+    values = np.zeros((1, 1, 7, 7))
+    values[0, 0, 2, 4] = 1
+    maps = {
+        how: to_map(values, MapSettings("positive", clip=100.0, blur=0, upsampling=how), (56, 56))[0]
+        for how in ENLARGING
+    }
+    assert maps["nearest"].sum() == 64 and maps["nearest"][16:24, 32:40].all()  # the place itself, and nothing else
+    assert (maps["bilinear"] > 0).sum() == 16**2 < (maps["bicubic"] > 0).sum()
+    assert all(one.min() == 0 and one.max() == pytest.approx(1) for one in maps.values())
+    signed = to_map(values, MapSettings("signed", clip=100.0, blur=0, upsampling="bicubic"), (56, 56))[0]
+    assert signed.min() < -0.05  # it overshoots, and a signed map shows it
+    with pytest.raises(LSDError, match="upsampling 'cubic' is unknown"):
+        MapSettings(upsampling="cubic")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
