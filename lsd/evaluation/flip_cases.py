@@ -313,7 +313,7 @@ def cases() -> list[Case]:
         ),
         Case(
             "cat", "mobilenetv2_100.tflite_qat_in1k", "grad_cam", cat, "tabby", "", None,
-            "Tabby, tiger cat or Egyptian cat: a close call even for people, and a corner without a face tips it.",
+            "Tabby, tiger cat or Egyptian cat: a close call even for people; a patch between the eyes, and a corner, tip it.",
             "photo: Stefan van der Walt, CC0",
         ),
     ]  # fmt: skip
