@@ -47,6 +47,7 @@ def _forgetting(trust: Mapping) -> Iterator[str]:
         if name in trust
     ]
     yield from markdown.table(["method", *(str(i) for i in stages)], rows)
+    yield ""
     yield (
         f"**Guided backpropagation** hardly notices that its network has no classifier any more "
         f"({_number(_mean(guided, 'rank_abs/0'))}), and is still like itself "
@@ -99,6 +100,7 @@ def _completeness(trust: Mapping) -> Iterator[str]:
     models = list(own[f"completeness/{steps[0]}"])
     rows = [[f"`{model}`", *(f"{own[f'completeness/{n}'][model]:.0%}" for n in steps)] for model in models]
     yield from markdown.table(["network", *(f"{n} steps" for n in steps)], rows)
+    yield ""
     yield "The gap is told beside each map. Where it is large, take more steps, or do not read the numbers as shares.\n"
 
 
@@ -114,6 +116,7 @@ def _blur(figures: Mapping) -> Iterator[str]:
             arrow = "↑" if metric["better"] == "higher" else "↓"
             rows.append([f"{metric['title']} {arrow}", *(f"{value['pooled'][0]:.3f}" for value in values)])
     yield from markdown.table(["", *(f"{level} px" for level in levels)], rows)
+    yield ""
     yield (
         "Whatever a smoothed map gains must be held against this. The study takes it off before a smoothing may "
         "count as better.\n"

@@ -51,7 +51,7 @@ def _figure(value: Sequence[float] | None) -> str:
 def _scores(told: Mapping, metrics: Sequence[Mapping], factor: str, figures: Mapping) -> Iterator[str]:
     """A table of levels × metrics, the default in bold, controls in italics."""
     heads = [f"{m['title']} {'↑' if m['better'] == 'higher' else '↓'}" for m in metrics]
-    bases = FACTORS[factor].bases if len(FACTORS[factor].bases) > 1 else ()
+    bases = FACTORS[factor].told_apart
     own_wins = [f"on {choices_texts.name('method', base)}" for base in bases]
 
     def shown(own: Mapping) -> list[str]:

@@ -385,20 +385,27 @@ def _cancelling(model: ImageModel) -> frozenset[str]:
 
 
 def _find_cancelling(model: ImageModel) -> Iterator[str]:
-    grids = {layer.name: layer for layer in list_layers(model) if layer.height}
     noise = torch.rand(_blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
-    with torch.enable_grad(), capture(model, list(grids)) as captured:
-        logits = model(noise.requires_grad_(True))
+    for layer, activation, slope in _slopes(model, noise, [layer for layer in list_layers(model) if layer.height]):
+        products = to_grid(layer, activation * slope)
+        if products.sum(1).abs().sum() < CANCELLED * products.abs().sum():
+            yield layer.name
+
+
+def _slopes(model: ImageModel, image: Tensor, layers: Sequence[Layer]) -> list[tuple[Layer, Tensor, Tensor]]:
+    """Of the layers between a picture (1, 3, H, W) and the logits, in their order: activation, and slope of a mix of all logits."""
+    with torch.enable_grad(), capture(model, [layer.name for layer in layers]) as captured:
+        logits = model(image.requires_grad_(True))  # so that there is a graph: the parameters are frozen
         direction = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype, device=logits.device)
-        there = [name for name, value in captured.items() if value.requires_grad]
+        # What does not depend on the picture (tables of positions) has no gradient to ask for.
+        kept = [layer for layer in layers if layer.name in captured and captured[layer.name].requires_grad]
+        if not kept:
+            return []
         slopes = torch.autograd.grad(
-            (logits.flatten() * direction).sum(), [captured[name] for name in there], allow_unused=True
+            (logits.flatten() * direction).sum(), [captured[layer.name] for layer in kept], allow_unused=True
         )
-    for name, slope in zip(there, slopes, strict=True):
-        if slope is not None:
-            products = to_grid(grids[name], captured[name].detach() * slope)
-            if products.sum(1).abs().sum() < CANCELLED * products.abs().sum():
-                yield name
+    found = zip(kept, slopes, strict=True)
+    return [(layer, captured[layer.name].detach(), slope) for layer, slope in found if slope is not None]
 
 
 def _octave(model: ImageModel, layer: Layer) -> int:
@@ -476,19 +483,8 @@ def _find_deepest(model: ImageModel) -> str:
     ]
     # Only the deepest can win; a dozen of them is enough, and keeps the trial pass light.
     for chunk in (candidates[-12:], candidates[:-12]):
-        with torch.enable_grad(), capture(model, [layer.name for layer in chunk]) as captured:
-            image = _blank(model).requires_grad_(True)  # so that there is a graph: the parameters are frozen
-            logits = model(image)
-            direction = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype, device=logits.device)
-            # What does not depend on the picture (tables of positions) has no gradient to ask for.
-            kept = [layer for layer in chunk if layer.name in captured and captured[layer.name].requires_grad]
-            if not kept:
-                continue
-            gradients = torch.autograd.grad(
-                (logits.flatten() * direction).sum(), [captured[layer.name] for layer in kept], allow_unused=True
-            )
-        for layer, gradient in reversed(list(zip(kept, gradients, strict=True))):
-            if gradient is not None and to_grid(layer, gradient).abs().amax() > 0:
+        for layer, _, slope in reversed(_slopes(model, _blank(model), chunk)):
+            if to_grid(layer, slope).abs().amax() > 0:
                 return layer.name
     raise UndefinedError(
         f"{model.name} has no layer whose places reach the output, so neither Grad-CAM nor depth fusion is defined for it."

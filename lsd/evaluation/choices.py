@@ -88,8 +88,8 @@ CHOICES: dict[str, Choice] = {
         ),
         Choice(
             "blur", "Smoothing of the map", "Is the finished map blurred?",
-            "A Gaussian over the map, in pixels of 224. It makes maps that people like, and raises scores of noise, too: "
-            "here each level is held against noise blurred alike.",
+            "A Gaussian over the map, in pixels of the network's input. It makes maps that people like, and raises scores of "
+            "noise, too: here each level is held against noise blurred alike.",
             {"0": "off", "1": "1 px", "2": "2 px", "4": "4 px", "8": "8 px"},
         ),
         Choice(

@@ -54,4 +54,4 @@ CONTROLS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 }  # fmt: skip
 
 # What is there to be drawn as an attribution is, and stands in no table.
-NOISE = {"random": random, "random coarse": random_coarse}
+NOISE = {"random coarse": random_coarse}

@@ -373,7 +373,7 @@ def tables(summary: dict) -> Iterator[str]:
         return [_cell(own[n]["pooled"]) if n in own else "–" for n in names]
 
     for factor, told in summary["factors"].items():
-        bases = FACTORS[factor].bases if len(FACTORS[factor].bases) > 1 else ()
+        bases = FACTORS[factor].told_apart
         rows = []
         for level, own in told["levels"].items():
             mark = f"**{level}**" if level == told["default"] else level

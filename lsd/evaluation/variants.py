@@ -108,6 +108,11 @@ class Factor:
         """Every level once, on the first base."""
         return tuple(variant for variant in self.variants if not variant.base)
 
+    @property
+    def told_apart(self) -> tuple[str, ...]:
+        """The bases whose wins are also told each by itself: all, where there is more than one."""
+        return self.bases if len(self.bases) > 1 else ()
+
     def on(self, base: str, level: str) -> Variant:
         """A level on one of the bases, "" being the first, as in `Variant.base`."""
         return next(v for v in self.variants if v.level == level and v.base == base)

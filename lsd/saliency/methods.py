@@ -71,6 +71,8 @@ class Method:
         counterpart: the Captum method that computes the same thing, or "".
         sign: the `MapSettings.sign` that suits it.
         layer: True if its values lie over a layer's places rather than the pixels.
+        values: "signed"; "magnitude", which says where and not in which direction; or "for", which is what speaks for the
+            output, without what speaks against it.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Method:
     counterpart: str = ""
     sign: str = "abs"
     layer: bool = False
+    values: str = "signed"
 
     def parse(self, values: dict) -> dict:
         """Defaults filled in, types and ranges checked.
@@ -149,12 +152,12 @@ _ALL = (
     Method(
         "smoothgrad_squared", "SmoothGrad²", own.smoothgrad_squared,
         "The mean of the squared slope over noisy copies. Unsigned.",
-        "Hooker et al. 2019", _SMOOTH, "captum:smoothgrad_squared", "positive",
+        "Hooker et al. 2019", _SMOOTH, "captum:smoothgrad_squared", "positive", values="magnitude",
     ),
     Method(
         "vargrad", "VarGrad", own.vargrad,
         "How much the slope varies over noisy copies: where the network bends. Unsigned.",
-        "Adebayo et al. 2018", _SMOOTH, "captum:vargrad", "positive",
+        "Adebayo et al. 2018", _SMOOTH, "captum:vargrad", "positive", values="magnitude",
     ),
     Method(
         "integrated_gradients", "Integrated gradients", own.integrated_gradients,
@@ -181,7 +184,7 @@ _ALL = (
         "depth_fusion", "Depth fusion", own.depth_fusion,
         "Gradient × activation at several depths, added up, and kept to where the deepest layer sees the class: as fine "
         "as a gradient, and about the class. One pass.",
-        "LSD, docs/choices.md", (), "captum:depth_fusion", "positive",
+        "LSD, docs/choices.md", (), "captum:depth_fusion", "positive", values="for",
     ),
     Method("captum:saliency", "Captum Saliency", captum.saliency, "The gradient, by Captum.", "captum.attr.Saliency"),
     Method(
@@ -194,11 +197,11 @@ _ALL = (
     ),
     Method(
         "captum:smoothgrad_squared", "Captum SmoothGrad²", captum.smoothgrad_squared, "SmoothGrad², by Captum.",
-        "captum.attr.NoiseTunnel", _CAPTUM_SMOOTH, sign="positive",
+        "captum.attr.NoiseTunnel", _CAPTUM_SMOOTH, sign="positive", values="magnitude",
     ),
     Method(
         "captum:vargrad", "Captum VarGrad", captum.vargrad, "VarGrad, by Captum.", "captum.attr.NoiseTunnel",
-        _CAPTUM_SMOOTH, sign="positive",
+        _CAPTUM_SMOOTH, sign="positive", values="magnitude",
     ),
     Method(
         "captum:integrated_gradients", "Captum IntegratedGradients", captum.integrated_gradients,
@@ -219,7 +222,7 @@ _ALL = (
     Method(
         "captum:depth_fusion", "Depth fusion by Captum", captum.depth_fusion,
         "Depth fusion, put together from Captum's pieces: a pass for the pixels and one for each layer.",
-        "captum.attr.Saliency, captum.attr.LayerGradientXActivation", sign="positive",
+        "captum.attr.Saliency, captum.attr.LayerGradientXActivation", sign="positive", values="for",
     ),
     Method(
         "captum:guided_grad_cam", "Captum GuidedGradCam", captum.guided_grad_cam,

@@ -110,11 +110,10 @@ def _forest(summary: Mapping, factor: str) -> str:
     against = told["against"]
     rows = [choices_texts.name(factor, level) + _asterisk(own) for level, own in against.items()]
     pooled = [Panel("All metrics together", [own["pooled"] for own in against.values()])]
-    if len(FACTORS[factor].bases) > 1:
-        pooled += [
-            Panel(f"on {choices_texts.name('method', base)}", [own["bases"].get(base) for own in against.values()])
-            for base in FACTORS[factor].bases
-        ]
+    pooled += [
+        Panel(f"on {choices_texts.name('method', base)}", [own["bases"].get(base) for own in against.values()])
+        for base in FACTORS[factor].told_apart
+    ]
     panels = [
         Panel(metric["title"], [own["metrics"].get(metric["name"]) for own in against.values()])
         for metric in summary["metrics"]
@@ -148,8 +147,8 @@ def _score_table(summary: Mapping, factor: str) -> str:
     notes = [
         "Means over pictures and models, with 95\u00a0% intervals. ★ is the best of the column; the default is bold."
     ]
-    if len(FACTORS[factor].bases) > 1:
-        notes.append(f"The maps are {choices_texts.name('method', FACTORS[factor].bases[0])}'s.")
+    if bases := FACTORS[factor].told_apart:
+        notes.append(f"The maps are {choices_texts.name('method', bases[0])}'s.")
     if noise:
         notes.append("Below each score: what noise gets that is drawn alike; ★ goes to who is best above that.")
     if len({figure[3] for own in summary["factors"][factor]["levels"].values() if (figure := _first(own))}) > 1:

@@ -8,7 +8,7 @@ from lsd.evaluation.labelled import LabelledSet
 from lsd.evaluation.mistakes import Prediction, ScanResult, confusions
 from lsd.evaluation.probe import ProbeResult
 from lsd.saliency.methods import METHODS
-from lsd.ui.mistake_views import Case, Reading, has_sign, shares
+from lsd.ui.mistake_views import Case, Reading, shares
 
 TITLES = {"predicted": "the wrong class", "true": "the true class", "contrast": "wrong − true"}
 _UNITS = {
@@ -99,11 +99,12 @@ def legend(case: Case, scale: str) -> str:
     """What rows, columns and colours mean."""
     wrong = f"what {case.said.model} says" if any(not r.mistaken for r in case.readings) else ""
     right = f" For a model that is right, the wrong class is {wrong}." if wrong else ""
-    sign = "red pixels speak for the wrong class, blue ones for the true class"
-    if not has_sign(case.method):
-        sign = f"{METHODS[case.method].title} has no sign, so it says where, and not for which of the two"
-    if case.method == "depth_fusion":
-        sign = "warm pixels speak for the wrong class rather than the true one, and what speaks against it is left out"
+    method = METHODS[case.method]
+    sign = {
+        "signed": "red pixels speak for the wrong class, blue ones for the true class",
+        "magnitude": f"{method.title} has no sign, so it says where, and not for which of the two",
+        "for": "warm pixels speak for the wrong class rather than the true one, and what speaks against it is left out",
+    }[method.values]
     known = [f"the {name} ({_percent(mask.mean())} of the picture)" for name, mask in case.masks.items()]
     shares_are = f" Small print: the share of the map on {' and on '.join(known)}." if known else ""
     return (

@@ -26,7 +26,6 @@ WRONG_BY = {"all": None, "one": {1}, "several": range(2, 100)}
 PAGE = 24  # pictures in one page of the gallery
 MAPS = ("predicted", "true", "contrast")
 THUMBNAIL_SIDE, CELL_SIDE = 192, 320
-_UNSIGNED = ("depth_fusion", "smoothgrad_squared", "vargrad")
 
 
 @dataclass(frozen=True)
@@ -259,7 +258,7 @@ def overlays(case: Case, scale: str, style: str) -> list[dict[str, Image.Image]]
 
 def has_sign(method: str) -> bool:
     """Whether a method's contrast says in which direction a pixel pulls."""
-    return method not in _UNSIGNED
+    return METHODS[method].values == "signed"
 
 
 def _covers(box: Sequence[float], size: tuple[int, int]) -> bool:

@@ -34,6 +34,14 @@ def test_the_page_is_made_of_the_figures():
     assert make_choices.PAGE.read_text("utf-8") == make_choices.page(summary())
 
 
+@pytest.mark.parametrize("name", ["choices.md", "believe.md", "mistakes.md", "depth_fusion.md"])
+def test_a_table_ends_before_the_text_behind_it(name):
+    """Or the text is shown as one more row."""
+    lines = [*(ROWS.parent / name).read_text("utf-8").splitlines(), ""]
+    rows = [i for i, line in enumerate(lines) if line.startswith("|")]
+    assert rows and all(lines[i + 1] == "" or lines[i + 1].startswith("|") for i in rows)
+
+
 def test_depth_fusion_is_what_its_description_says():
     """Beats blurred noise everywhere, reaches Grad-CAM's grids on every network, forgets with the network."""
     figures = summary()

@@ -8,6 +8,7 @@ from lsd.errors import UndefinedError
 from lsd.saliency.methods import METHODS, Setting, attribute, find_method
 from lsd.saliency.targets import Target
 
+UNSIGNED = ("depth_fusion", "smoothgrad_squared", "vargrad")
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
@@ -48,6 +49,8 @@ def test_every_method_runs_by_its_name(image_model, pictures, method):
     _, channels, height, _ = result.values.shape
     assert channels == (1 if method.layer or method.name.endswith("depth_fusion") else 3)
     assert (height < 32) == method.layer
+    assert method.values == "signed" or (result.values.min() >= 0 and method.name.removeprefix("captum:") in UNSIGNED)
+    assert method.values != "signed" or method.name.removeprefix("captum:") not in UNSIGNED
 
 
 @pytest.mark.parametrize("name", ["gradient", "captum:saliency"])
