@@ -246,7 +246,8 @@ class Batch:
             taps = (*taps, Tap(""))
         copies = _copies(len(images))
         with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
-            found = run_to(twin, images.to(twin.dtype).repeat(copies, 1, 1, 1), taps)
+            images = images.to(twin.dtype)
+            found = run_to(twin, images.repeat(copies, 1, 1, 1) if copies > 1 else images, taps)
         found = {tap: a.unflatten(0, (copies, -1)).mean(0) for tap, a in found.items()} if copies > 1 else found
         return {tap: a.float() if a.dtype == torch.bfloat16 else a for tap, a in found.items()}
 
