@@ -27,7 +27,7 @@ from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import file_name
 from lsd.features.judge import fine_energy, flatness, probabilities, spreads
 from lsd.features.pictures import Job, Picture
-from lsd.features.recipes import DEFAULT, Recipe, find_recipe
+from lsd.features.recipes import DEFAULT, Recipe, described
 from lsd.features.units import Leaf, Unit, parse
 from lsd.labels import short
 from lsd.models import ImageModel, get_model
@@ -64,7 +64,7 @@ class Score:
         own: whether the source itself puts the picture's class first (all its models do).
         own_probability: mean probability that it gives the class.
         robust: (count, 4) `own` under each of `disturb`'s changes.
-        others: verifier's name → (top-1, top-5), each over pictures, as 0 and 1.
+        others: verifier's name → (top-1, top-5, probability of the class), each over pictures; the first two as 0 and 1.
         apart: mean distance of the seeds' pictures (see `judge.spread`); nan for one seed.
         flat: share of pictures that are dead, grey or saturated.
         fine: mean share of the variance above a quarter of a cycle a pixel.
@@ -77,7 +77,7 @@ class Score:
     own: np.ndarray
     own_probability: float
     robust: np.ndarray
-    others: dict[str, tuple[np.ndarray, np.ndarray]]
+    others: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     apart: float
     flat: float
     fine: float
@@ -171,8 +171,8 @@ def score(
     apart = spreads(((source.unit(index), x) for (index, _), x in zip(made, pixels, strict=True)), source.models[0])
     others = {}
     for verifier in verifiers:
-        theirs, _ = ranks(verifier, pixels)
-        others[verifier.name] = (theirs < 1, theirs < 5)
+        theirs, probability = ranks(verifier, pixels)
+        others[verifier.name] = (theirs < 1, theirs < 5, probability)
     return Score(
         source.name, recipe.name, len(made), *recognised(pixels),
         np.stack([recognised(shown)[0] for shown in disturbed(pixels).values()], 1), others,
@@ -198,19 +198,18 @@ def table(scores: Sequence[Score], image_steps: int | None) -> str:
     """Markdown: a row for each source and recipe."""
     heads = [
         "source", "recipe", "pictures", "own top-1", "own p", "robust own", "others top-1", "95 %", "others top-5",
-        "seeds apart", "flat", "fine energy", "s a picture",
+        "others p", "seeds apart", "flat", "fine energy", "s a picture",
     ]  # fmt: skip
     rows = []
     for s in scores:
-        first = np.mean([hits for hits, _ in s.others.values()], axis=0)
-        fifth = np.mean([hits for _, hits in s.others.values()], axis=0)
+        first, fifth, probability = (np.mean(values, axis=0) for values in zip(*s.others.values(), strict=True))
         low, high = interval(first)
-        each = ", ".join(f"{slug(name).partition('_')[0]} {hits.mean():.0%}" for name, (hits, _) in s.others.items())
+        each = ", ".join(f"{slug(name).partition('_')[0]} {hits.mean():.0%}" for name, (hits, *_) in s.others.items())
         apart = "–" if np.isnan(s.apart) else f"{s.apart:.2f}"
         rows.append([
             s.source, s.recipe, f"{s.count}", f"{s.own.mean():.0%}", f"{s.own_probability:.2f}", f"{s.robust.mean():.0%}",
-            f"{first.mean():.0%} ({each})", f"{low:.0%}–{high:.0%}", f"{fifth.mean():.0%}", apart, f"{s.flat:.0%}",
-            f"{s.fine:.3f}", f"{s.seconds:.1f}",
+            f"{first.mean():.0%} ({each})", f"{low:.0%}–{high:.0%}", f"{fifth.mean():.0%}", f"{probability.mean():.2f}", apart,
+            f"{s.flat:.0%}", f"{s.fine:.3f}", f"{s.seconds:.1f}",
         ])  # fmt: skip
     cost = "as in each recipe" if image_steps is None else f"{image_steps} image-steps a picture and network"
     return "\n".join([*markdown.table(heads, rows), "", f"Cost: {cost}."])
@@ -228,7 +227,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", required=True, help="sources; each is judged by all others")
     parser.add_argument("--verifiers", nargs="+", default=[], help="further models that judge, and are no sources")
     parser.add_argument("--consensus", action="store_true", help="sources are all models but one, which judges")
-    parser.add_argument("--recipes", nargs="+", default=["none", "lucid", "maco", "deepinversion", DEFAULT])
+    parser.add_argument(
+        "--recipes", nargs="*", default=["none", "lucid", "maco", "deepinversion", DEFAULT],
+        help="names, or JSON files (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--variant", nargs="+", action="append", default=[], metavar=("NAME", "RECIPE"),
+        help="a recipe of one's own: its NAME, the RECIPE it comes from, and what is changed, such as tv=0.5; repeatable",
+    )  # fmt: skip
     parser.add_argument("--classes", default="7::20", help="first::step, or a list (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures of each class (default: 1)")
     parser.add_argument(
@@ -237,6 +243,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--report", action="store_true", help="judge what is there; make nothing")
     parser.add_argument("--sheet", type=int, default=10, help="classes on a contact sheet")
+
+
+def _recipes(options: argparse.Namespace) -> list[Recipe]:
+    """The recipes and variants asked for; each name once, as pictures are kept and told apart by it."""
+    if any(len(variant) < 2 for variant in options.variant):
+        raise LSDError("A variant is its name, the recipe it comes from, and settings: --variant calm lsd tv=0.5.")
+    recipes = [described(text) for text in options.recipes]
+    recipes += [replace(described(recipe, settings), name=name) for name, recipe, *settings in options.variant]
+    names = [recipe.name for recipe in recipes]
+    if not names or len(set(names)) < len(names):
+        raise LSDError(
+            f"Recipes need names of their own, and there is one at least; these are: {', '.join(names) or 'none'}."
+        )
+    return recipes
 
 
 def run(options: argparse.Namespace) -> None:
@@ -253,8 +273,10 @@ def run(options: argparse.Namespace) -> None:
     groups = [[m for m in models if m is not left] if options.consensus else [left] for left in models]
     sources = [Source(tuple(group)) for group in groups]
     classes = parse_classes(options.classes, counts.pop())
-    recipes = [at_cost(find_recipe(name), options.image_steps) for name in options.recipes]
-    folders = {(s.name, r.name): options.output / slug(s.name) / f"{r.name}-{r.hash}" for s in sources for r in recipes}
+    recipes = [at_cost(recipe, options.image_steps) for recipe in _recipes(options)]
+    folders = {
+        (s.name, r.name): options.output / slug(s.name) / f"{slug(r.name)}-{r.hash}" for s in sources for r in recipes
+    }
     if not options.report:
         for source in sources:
             for recipe in recipes:

@@ -46,8 +46,9 @@ def test_a_score_counts_who_is_right(wrap, tmp_path):
     score = features.score(features.Source((same,)), LUCID, [turned], [0, 1, 2], tmp_path / "p")
     assert score.count == 3 and score.own.tolist() == [True, True, False]
     assert 0.6 < score.own_probability < 0.67
-    first, fifth = score.others["turned"]  # its first output is green, its second blue, its third red
+    first, fifth, p = score.others["turned"]  # its first output is green, its second blue, its third red
     assert first.tolist() == [False, False, True] and fifth.all()
+    assert p[2] > 0.99 and max(p[:2]) < 0.01
     assert score.flat == 0 and score.seconds == 2.0 and np.isnan(score.apart)
     assert score.robust.tolist() == [[True] * 4, [True] * 4, [False] * 4]  # nothing of it changes a colour
 
@@ -145,3 +146,27 @@ def test_pictures_are_judged_as_they_are_kept(wrap, tmp_path):
     score = features.score(features.Source((model,)), LUCID, [model], [1, 0], tmp_path / "p")
     assert score.own.tolist() == [True, False]
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_variant_is_a_recipe_with_settings_of_ones_own(tmp_path, capsys):
+    command = [
+        "features",
+        "--models",
+        "demo:resnet",
+        "demo:convnext",
+        "--classes",
+        "1",
+        "--image-steps",
+        "2",
+        "--recipes",
+    ]
+    varied = [*command, "--output", str(tmp_path), "--variant", "calm", "lsd", "tv=0.5", "transforms.zoom=[1, 2]"]
+    assert main(varied) == 0
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| demo")]
+    assert [row.split("|")[2].strip() for row in rows] == ["calm", "calm"]
+    record = json.loads(next((tmp_path / "demo_resnet").glob("calm-*/pictures.json")).read_text())
+    assert record["recipe"]["tv"] == 0.5 and record["recipe"]["transforms"]["zoom"] == [1, 2]
+    assert main([*command, "--output", str(tmp_path)]) == 2 and "one at least" in capsys.readouterr().err
+    assert main([*varied, "--variant", "calm", "lsd"]) == 2 and "names of their own" in capsys.readouterr().err
+    assert main([*varied, "--variant", "calm"]) == 2 and "--variant calm lsd" in capsys.readouterr().err
+    assert main([*varied, "--variant", "x", "lsd", "tvv=1"]) == 2 and "not a setting" in capsys.readouterr().err
