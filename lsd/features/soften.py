@@ -22,6 +22,7 @@ from torch.autograd.graph import Node
 from lsd.errors import UndefinedError
 
 _ADDITION = "AddBackward0"
+_PRODUCTS = ("Convolution", "Addmm", "Mm", "Bmm")  # what has weights, or mixes what has
 _ACTIVATIONS = frozenset(
     f"{name}Backward{i}"
     for name in ("Relu", "Hardtanh", "LeakyRelu", "PreluKernel", "Elu", "Gelu", "Silu", "Hardswish", "Mish")
@@ -58,17 +59,20 @@ def soften(softening: Softening, outputs: Iterable[Tensor], inputs: Tensor) -> N
     """Change every backward pass from `outputs` to `inputs`, which the network turned into them.
 
     An addition of two tensors that both depend on `inputs` is a shortcut and its branch; the branch is the summand with
-    more operations behind it, and where both have as many there is none.
+    more convolutions and matrix products behind it, of equally many the one with more operations of any kind, and where
+    these are as many too there is none. (Products first, so that a network and its twin with folded batch norms have the
+    same branches.)
 
     Args:
         outputs: of the network, or of layers inside it, with their graph.
         inputs: (N, 3, h, w); what was done before it is left alone.
     """
-    depth: dict[Node, int] = {inputs.grad_fn: 0}
+    depth: dict[Node, tuple[int, int]] = {inputs.grad_fn: (0, 0)}
     for node in _between([output.grad_fn for output in outputs], inputs.grad_fn):
         parents = [parent for parent, _ in node.next_functions]
-        depth[node] = 1 + max(depth.get(parent, 0) for parent in parents)
         name = node.name()
+        products, operations = max(depth.get(parent, (0, 0)) for parent in parents)
+        depth[node] = (products + (name.removesuffix("Backward0") in _PRODUCTS), operations + 1)
         if name == _ADDITION and softening.branch != 1:
             known = [depth.get(p) for p in parents]
             if None not in known and known[0] != known[1]:
@@ -109,6 +113,7 @@ def _leaking(share: float) -> Callable:
     """A hook under which an activation function passes on, of what it holds back or adds, `1 - share`."""
 
     def hook(passed: tuple, arriving: tuple):
-        return (torch.lerp(passed[0], arriving[0].to(passed[0].dtype), share), *passed[1:])
+        # In place: what an activation's backward pass puts out is its own, and a copy of it would cost a tenth of a step.
+        return (passed[0].lerp_(arriving[0].to(passed[0].dtype), share), *passed[1:])
 
     return hook

@@ -1,5 +1,6 @@
 """Gentler gradients against networks that were written with them, and what they must leave alone."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -11,9 +12,10 @@ from torch import nn
 from benchmarks.families import CASES
 from lsd.errors import UndefinedError
 from lsd.features.ascent import ascend
+from lsd.features.prepare import prepare
 from lsd.features.recipes import RECIPES
 from lsd.features.soften import Softening, soften
-from lsd.models import get_model
+from lsd.models import ImageModel, get_model
 
 
 def gradient(net, images: torch.Tensor, softening: Softening) -> torch.Tensor:
@@ -109,6 +111,21 @@ def test_the_branches_of_timms_networks_are_found(name, branches):
         module.register_forward_hook(lambda _m, _i, output: mixed(output, 0.3 * output))
     expected = gradient(net, images, Softening())
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["demo:resnet", "resnet26d", "mobilenetv2_050", "vit_tiny_patch16_224"])
+def test_a_network_and_its_folded_twin_have_the_same_branches(name):
+    """Also where a shortcut is padded, pooled and convolved, and so as many operations long as its folded branch."""
+    torch.manual_seed(0)
+    net = copy.deepcopy(get_model(name).net) if name.startswith("demo") else timm.create_model(name, num_classes=10)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.any():  # it would leave its branch empty
+            module.weight.data.uniform_(0.5, 1.5)
+    model = ImageModel(net, name).double()
+    images = torch.rand(1, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(2)).double()
+    softening = Softening(0.3, 0.1)
+    expected = gradient(model, images, softening)
+    torch.testing.assert_close(gradient(prepare(model), images, softening), expected, rtol=1e-8, atol=1e-13)
 
 
 def test_what_comes_before_the_network_is_left_alone():
