@@ -113,7 +113,8 @@ class Batch:
         scores = torch.full((len(self.jobs),), float("nan"))
         stage, parameterization, state = -1, None, None
         for step in range(recipe.steps):
-            at, scale = recipe.stage_at(step)
+            # A photo to start from would lose at a coarse stage what a fine one cannot give back.
+            at, scale = (0, 1.0) if self.start_from_photo else recipe.stage_at(step)
             if at != stage:
                 stage = at
                 parameterization, state = self._enter(scale, parameterization, state)

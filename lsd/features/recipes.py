@@ -37,7 +37,8 @@ class Recipe:
         schedule: of the learning rate: "constant", or down to 0 as "cosine" or "linear".
         warmup: share of the steps in which the rate rises from 0.
         transforms: what the network is shown; `transforms_end`, if any, what it has become at the last step.
-        stages: (share of the steps, side as a fraction of the final one), coarse to fine; shares add up to 1.
+        stages: (share of the steps, side as a fraction of the final one), coarse to fine; shares add up to 1. What starts
+            from a photo is made at the final side throughout.
         redirect_steps: for at most so many first steps a picture that no gradient reaches gets it past closed ReLUs
             (Lucid: 16 for every picture).
         gradient: what the backward pass lets through; see `soften`.

@@ -479,6 +479,13 @@ def test_a_start_from_a_photo_is_the_photo(demo, parameterization):
     assert np.abs(picture.pixels / 255 - photo()[0].permute(1, 2, 0).numpy()).max() < 0.01
 
 
+def test_a_start_from_a_photo_keeps_its_detail_under_coarse_stages(demo):
+    detailed = (photo() + 0.3 * (torch.arange(96) % 2 - 0.5)).clamp(0.02, 0.98)  # stripes a pixel wide
+    recipe = replace(SMALL, parameterization="fourier", steps=4, learning_rate=1e-6, stages=((0.5, 0.5), (0.5, 1.0)))
+    (picture,) = pictures(demo("resnet"), ["layer2/layer"], recipe, photo=detailed, start_from_photo=True)
+    assert np.abs(picture.pixels / 255 - detailed[0].permute(1, 2, 0).numpy()).max() < 0.01
+
+
 def test_a_photo_of_another_size_is_resized(demo):
     recipe = replace(SMALL, steps=1, learning_rate=1e-6)
     (picture,) = pictures(demo("resnet"), ["layer2/layer"], recipe, photo=photo(150), start_from_photo=True)
