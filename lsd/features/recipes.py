@@ -248,13 +248,14 @@ WIDE = Recipe(
 
 LSD = replace(
     WIDE, name="lsd", steps=128, gradient=Softening(branch=0.7, leak=0.05),
-    transforms=replace(WIDE.transforms, zoom=(0.8, 2.0), noise=0.03),
+    transforms=replace(WIDE.transforms, zoom=(0.8, 2.0), noise=0.03), optimizer="nadam",
+    stages=((0.5, 0.5), (0.5, 1.0)),
     about=(
-        "This project's own. Fourier space, seen whole and in crops, turned, mirrored and recoloured, towards the log-odds "
-        "of the class, along a gentler gradient: seven tenths of it pass a residual branch, and a twentieth of what an "
-        "activation function holds back passes all the same (skip gradient method, Wu et al., 2020; linear "
-        "backpropagation, Guo et al., 2020: both from attacks on unseen networks). It asks for what networks have in "
-        "common. docs/recipe.md has the search."
+        "This project's own. Fourier space, coarse to fine, seen whole and in crops, turned, mirrored and recoloured, towards "
+        "the log-odds of the class, along a gentler gradient: seven tenths of it pass a residual branch, and a twentieth of "
+        "what an activation function holds back passes all the same (skip gradient method, Wu et al., 2020; linear "
+        "backpropagation, Guo et al., 2020: both from attacks on unseen networks). NAdam, which follows the newest gradient "
+        "as much as the running mean. It asks for what networks have in common. docs/recipe.md has the search."
     ),
 )  # fmt: skip
 

@@ -15,7 +15,6 @@ recognise. They are done on autograd's graph, so every architecture is served, a
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
