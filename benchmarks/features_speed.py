@@ -21,7 +21,7 @@ import torch
 from benchmarks.memory import peak_bytes
 from lsd.features.ascent import ascend
 from lsd.features.prepare import prepare
-from lsd.features.recipes import FOURIER, LUCID, NONE, Recipe
+from lsd.features.recipes import FOURIER, LSD, LUCID, NONE, Recipe
 from lsd.memory import keep_freed_memory
 from lsd.models import ImageModel
 from lsd.progress import listening
@@ -74,7 +74,7 @@ def cost_of_a_step(model: ImageModel, batch: int, rounds: int) -> None:
     twin = prepare(model)
     best = _bare(twin.net, images.contiguous(memory_format=torch.channels_last) if _last(twin) else images)
     beside = {"same network": best, "unfused NCHW": _bare(model.net, images)}
-    for recipe in (NONE, FOURIER, LUCID):
+    for recipe in (NONE, FOURIER, LUCID, LSD):
         seconds, others, ratios = steps_beside(model, [f"class/{i}" for i in range(batch)], recipe, beside, rounds)
         times = "".join(f"{t / batch * 1e3:14.1f}" for t in others.values())
         print(

@@ -440,7 +440,7 @@ def _show_method(name: str) -> list:
 
 
 def _allowed_channels(sign: str, channels: str) -> dict:
-    """Signed maps have no l2 or sum_abs."""
+    """Signed maps have no l2 or sum_abs; who had chosen one gets the default."""
     if sign != "signed":
         return gr.update(choices=list(controls.CHANNELS))
-    return gr.update(choices=["max", "sum"], value=channels if channels in ("max", "sum") else "max")
+    return gr.update(choices=["max", "sum"], value=channels if channels in ("max", "sum") else MapSettings().channels)

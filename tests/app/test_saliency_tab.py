@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
+from lsd.saliency.maps import MapSettings
 from lsd.ui import controls, saliency_tab
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS
 from lsd.ui.examples import examples
@@ -172,3 +173,10 @@ def test_the_choices_name_each_class_once():
     assert len(values) == len(set(values)) == 16
     imagenet = dict(controls.class_choices(["resnet50.a1_in1k"]))
     assert {imagenet["crane  ·  134"], imagenet["crane  ·  517"]} == {"134", "517"}  # a name that two classes share
+
+
+def test_a_sign_that_rules_a_choice_of_channels_out_leads_to_the_default():
+    default = MapSettings().channels
+    assert saliency_tab._allowed_channels("signed", "l2")["value"] == default == "sum"
+    assert saliency_tab._allowed_channels("signed", "max")["value"] == "max"
+    assert "value" not in saliency_tab._allowed_channels("abs", "l2")
