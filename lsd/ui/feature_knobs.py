@@ -51,7 +51,7 @@ GROUPS: dict[str, tuple[Knob, ...]] = {
         Knob("sd", "Strength of the noise it starts from; 0 is grey. Small, so that what forms is not the noise."),
     ),
     "The ascent": (
-        Knob("optimizer", "adam adapts the step of each number; nadam leans on the newest gradient; sgd follows the normalized gradient.",
+        Knob("optimizer", "adam adapts each number's step; nadam leans on the newest gradient; sgd follows the normalized one.",
              OPTIMIZERS),
         Knob("learning_rate", "Size of a step. Too large: the picture flickers; too small: it stays unfinished."),
         Knob("betas", "How long the optimizer remembers the direction.", part=0, label="beta 1"),
