@@ -165,6 +165,16 @@ def color_bar(
     return picture
 
 
+def below_each_other(sheets: Sequence[Image.Image]) -> Image.Image:
+    """One or more contact sheets as one, flush left."""
+    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _BACKGROUND)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image | None]],
     row_labels: Sequence[str],

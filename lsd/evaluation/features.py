@@ -34,6 +34,7 @@ from lsd.models import ImageModel, get_model
 from lsd.provenance import environment, png, slug, write_files
 
 _BATCH = 8
+_COLUMNS = 10  # of a contact sheet
 
 
 @dataclass(frozen=True)
@@ -216,10 +217,15 @@ def table(scores: Sequence[Score], image_steps: int | None) -> str:
 
 
 def sheet(source: Source, recipes: Sequence[Recipe], folders: Sequence[Path], classes: Sequence[int]) -> Image.Image:
-    """One row a recipe, one column a class."""
-    rows = [[Image.fromarray(picture(f, c)) for c in classes] for f in folders]
-    names = [short(source.models[0].class_names[c]) for c in classes]
-    return render.contact_sheet(rows, [r.name for r in recipes], names, title=source.name, cell=150)
+    """One row a recipe, one column a class; after ten classes the next ones stand below."""
+    blocks = []
+    for start in range(0, len(classes), _COLUMNS):
+        shown = classes[start : start + _COLUMNS]
+        rows = [[Image.fromarray(picture(folder, index)) for index in shown] for folder in folders]
+        names = [short(source.models[0].class_names[index]) for index in shown]
+        title = "" if start else source.name
+        blocks.append(render.contact_sheet(rows, [r.name for r in recipes], names, title=title, cell=150))
+    return render.below_each_other(blocks)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -170,3 +170,21 @@ def test_a_variant_is_a_recipe_with_settings_of_ones_own(tmp_path, capsys):
     assert main([*varied, "--variant", "calm", "lsd"]) == 2 and "names of their own" in capsys.readouterr().err
     assert main([*varied, "--variant", "calm"]) == 2 and "--variant calm lsd" in capsys.readouterr().err
     assert main([*varied, "--variant", "x", "lsd", "tvv=1"]) == 2 and "not a setting" in capsys.readouterr().err
+
+
+def test_a_sheet_of_many_classes_goes_on_below(wrap, tmp_path):
+    model = wrap(Brightest([0, 1, 2])).float()
+    model.class_names = tuple(f"name {i}" for i in range(12))
+    coloured(tmp_path / "p", [(1, 0, 0)] * 11 + [(0, 1, 0)])
+    ten, twelve = (
+        features.sheet(features.Source((model,)), [LUCID], [tmp_path / "p"], range(n)).convert("RGB") for n in (10, 12)
+    )
+    assert twelve.width == ten.width and 1.5 * ten.height < twelve.height < 2 * ten.height
+    assert twelve.crop((0, 0, ten.width, ten.height)).tobytes() == ten.tobytes()
+
+    def is_green(x):
+        return (x[..., 1] > 150) & (x[..., 0] < 100)
+
+    assert not is_green(np.array(ten)).any()
+    _, columns = np.where(is_green(np.array(twelve)))
+    assert columns.max() < ten.width / 3  # the twelfth: the second of the second row
