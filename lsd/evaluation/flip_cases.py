@@ -283,8 +283,7 @@ def cases() -> list[Case]:
     photos = example_images()
     if not photos:
         raise LSDError("The worked cases need scikit-image's photos: pip install scikit-image.")
-    folder = photos["Rocket"].parent
-    cat, rocket, clock = (open_image(folder / name) for name in ("chelsea.png", "rocket.jpg", "clock_motion.png"))
+    cat, rocket, clock = (open_image(photos[name]) for name in ("Chelsea the cat", "Rocket", "Clock in motion"))
     dotted = next(item for item in open_set("demo") if item.id == "0011-dotted-circle")
     return [
         _tagged(
