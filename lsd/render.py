@@ -165,16 +165,6 @@ def color_bar(
     return picture
 
 
-def below_each_other(sheets: Sequence[Image.Image]) -> Image.Image:
-    """One or more contact sheets as one, flush left."""
-    whole = Image.new("RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), _BACKGROUND)
-    top = 0
-    for sheet in sheets:
-        whole.paste(sheet, (0, top))
-        top += sheet.height
-    return whole
-
-
 def contact_sheet(
     rows: Sequence[Sequence[Image.Image | None]],
     row_labels: Sequence[str],
@@ -225,6 +215,29 @@ def contact_sheet(
                 x = left + j * (cell + gap) + (cell - picture.width) // 2
                 sheet.paste(picture, (x, top + (height - picture.height) // 2))
     return sheet
+
+
+def wrapped_sheet(
+    rows: Sequence[Sequence[Image.Image | None]],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    title: str = "",
+    *,
+    columns: int,
+    cell: int = 224,
+) -> Image.Image:
+    """A `contact_sheet` of any number of columns, one label each, that goes on below after so many `columns`."""
+    strips = []
+    for start in range(0, len(column_labels), columns):
+        part = slice(start, start + columns)
+        head = "" if start else title
+        strips.append(contact_sheet([row[part] for row in rows], row_labels, column_labels[part], head, cell))
+    whole = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), _BACKGROUND)
+    top = 0
+    for strip in strips:
+        whole.paste(strip, (0, top))
+        top += strip.height
+    return whole
 
 
 def _fit_cell(picture: Image.Image, cell: int) -> Image.Image:

@@ -218,14 +218,9 @@ def table(scores: Sequence[Score], image_steps: int | None) -> str:
 
 def sheet(source: Source, recipes: Sequence[Recipe], folders: Sequence[Path], classes: Sequence[int]) -> Image.Image:
     """One row a recipe, one column a class; after ten classes the next ones stand below."""
-    blocks = []
-    for start in range(0, len(classes), _COLUMNS):
-        shown = classes[start : start + _COLUMNS]
-        rows = [[Image.fromarray(picture(folder, index)) for index in shown] for folder in folders]
-        names = [short(source.models[0].class_names[index]) for index in shown]
-        title = "" if start else source.name
-        blocks.append(render.contact_sheet(rows, [r.name for r in recipes], names, title=title, cell=150))
-    return render.below_each_other(blocks)
+    rows = [[Image.fromarray(picture(f, c)) for c in classes] for f in folders]
+    names = [short(source.models[0].class_names[c]) for c in classes]
+    return render.wrapped_sheet(rows, [r.name for r in recipes], names, source.name, columns=_COLUMNS, cell=150)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

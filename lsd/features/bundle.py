@@ -168,18 +168,8 @@ def manifest_bytes(record: dict) -> bytes:
 
 def sheet(pictures: Sequence[Picture], titles: Sequence[str], heading: str, columns: int = 8) -> bytes:
     """A contact sheet as PNG: strip after strip of pictures under their titles."""
-    strips = []
-    for start in range(0, len(pictures), columns):
-        row = [Image.fromarray(p.pixels) for p in pictures[start : start + columns]]
-        captions = list(titles[start : start + columns])
-        strips.append(render.contact_sheet([row], [], captions, title="" if strips else heading, cell=160))
-    background = strips[0].getpixel((0, 0))
-    whole = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), background)
-    y = 0
-    for strip in strips:
-        whole.paste(strip, (0, y))
-        y += strip.height
-    return png(whole)
+    row = [Image.fromarray(picture.pixels) for picture in pictures]
+    return png(render.wrapped_sheet([row], [], list(titles), heading, columns=columns, cell=160))
 
 
 class Film:

@@ -112,7 +112,7 @@ def _leaking(share: float) -> Callable:
     """A hook under which an activation function passes on, of what it holds back or adds, `1 - share`."""
 
     def hook(passed: tuple, arriving: tuple):
-        # In place: what an activation's backward pass puts out is its own, and a copy of it would cost a tenth of a step.
+        # In place: what an activation's backward pass puts out is nobody else's, and a copy would be one more large tensor.
         return (passed[0].lerp_(arriving[0].to(passed[0].dtype), share), *passed[1:])
 
     return hook

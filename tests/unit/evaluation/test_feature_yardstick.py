@@ -149,17 +149,8 @@ def test_pictures_are_judged_as_they_are_kept(wrap, tmp_path):
 
 
 def test_a_variant_is_a_recipe_with_settings_of_ones_own(tmp_path, capsys):
-    command = [
-        "features",
-        "--models",
-        "demo:resnet",
-        "demo:convnext",
-        "--classes",
-        "1",
-        "--image-steps",
-        "2",
-        "--recipes",
-    ]
+    command = ["features", "--models", "demo:resnet", "demo:convnext", "--classes", "1", "--image-steps", "2",
+               "--recipes"]  # fmt: skip
     varied = [*command, "--output", str(tmp_path), "--variant", "calm", "lsd", "tv=0.5", "transforms.zoom=[1, 2]"]
     assert main(varied) == 0
     rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| demo")]
