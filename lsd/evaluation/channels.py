@@ -3,7 +3,8 @@
     python -m lsd.evaluation channels --models A B --recipes lsd --units layer:curated:16:6 --photos DIR --output FILE
 
 A channel's picture, as it is kept in 8 bits and seen whole, is held against the channel's answers to photos: one that a
-twentieth of the photos excite more shows little of what the channel looks for. The table is printed and kept in FILE.
+twentieth of the photos excite more shows little of what the channel looks for. Whether pictures fade towards their edges is
+told as well. The table is printed, and the figures of every channel are kept in FILE.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import numpy as np
 
 from lsd import markdown
 from lsd.features.ascent import ascend
-from lsd.features.judge import answers
+from lsd.features.judge import answers, edge_detail
 from lsd.features.photos import photo_batches
 from lsd.features.recipes import DEFAULT, Recipe, described
 from lsd.features.units import Unit, expand
@@ -34,6 +35,7 @@ class Ranks:
         dead: how many more are dead.
         rank: (units,) share of the photos that excite the unit less than its picture does.
         ratio: (units,) the picture's answer over the strongest photo's; nan where no photo has one above 0.
+        edge: (units,) detail at the picture's edge over that in its middle, as `judge.edge_detail`.
     """
 
     model: str
@@ -42,6 +44,7 @@ class Ranks:
     dead: int
     rank: np.ndarray
     ratio: np.ndarray
+    edge: np.ndarray
 
 
 def ranks(model: ImageModel, recipe: Recipe, units: Sequence[Unit], photos: np.ndarray) -> Ranks:
@@ -53,20 +56,23 @@ def ranks(model: ImageModel, recipe: Recipe, units: Sequence[Unit], photos: np.n
     best = photos.max(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(best > 0, scores / best, np.nan)
-    names = tuple(str(p.job.unit) for p in pictures if p.status == "ok")
-    return Ranks(model.name, recipe.name, names, int((~alive).sum()), (photos < scores[:, None]).mean(1), ratio)
+    living = [p for p in pictures if p.status == "ok"]
+    return Ranks(
+        model.name, recipe.name, tuple(str(p.job.unit) for p in living), int((~alive).sum()),
+        (photos < scores[:, None]).mean(1), ratio, np.array([edge_detail(p.pixels) for p in living]),
+    )  # fmt: skip
 
 
 def table(found: Sequence[Ranks]) -> str:
     """Markdown: a row for each model and recipe."""
     heads = [
         "model", "recipe", "live channels", "dead", "above 95 % of photos", "above all photos",
-        "median of picture / best photo",
+        "median of picture / best photo", "detail at the edge / in the middle",
     ]  # fmt: skip
     rows = (
         [
             r.model, r.recipe, f"{len(r.units)}", f"{r.dead}", f"{(r.rank >= 0.95).mean():.1%}",
-            f"{(r.rank == 1).mean():.1%}", f"{np.nanmedian(r.ratio):.1f}",
+            f"{(r.rank == 1).mean():.1%}", f"{np.nanmedian(r.ratio):.1f}", f"{np.nanmedian(r.edge):.2f}",
         ]
         for r in found
     )  # fmt: skip
@@ -98,9 +104,12 @@ def run(options: argparse.Namespace) -> None:
             print(table(found[-1:]), flush=True)
     if options.output:
         rows = [
-            {"model": r.model, "recipe": r.recipe, "unit": unit, "rank": float(rank), "ratio": float(ratio)}
+            {
+                "model": r.model, "recipe": r.recipe, "unit": unit, "rank": float(rank), "ratio": float(ratio),
+                "edge": float(edge),
+            }
             for r in found
-            for unit, rank, ratio in zip(r.units, r.rank, r.ratio, strict=True)
-        ]
+            for unit, rank, ratio, edge in zip(r.units, r.rank, r.ratio, r.edge, strict=True)
+        ]  # fmt: skip
         write_files(options.output.parent, {options.output.name: json.dumps(rows, indent=1).encode()})
     print("\n" + table(found))

@@ -259,6 +259,15 @@ LSD = replace(
     ),
 )  # fmt: skip
 
+TEXTURE = replace(
+    LSD, name="texture", transforms=replace(LSD.transforms, fill="wrap", shift=0.5),
+    about=(
+        "`lsd` on a picture that goes on at its other side, moved anywhere: no place is nearer to an edge than another. For "
+        "what looks for a pattern, channels of early layers above all: there `lsd` leaves a frame, since what lies near the "
+        "edge is seen less often and beside grey. Objects, as classes want them, may be cut by the edge."
+    ),
+)  # fmt: skip
+
 MACO = Recipe(
     "maco", steps=256, parameterization="maco", sd=1.0, optimizer="nadam", learning_rate=1.0, output="logit",
     transforms=Transforms(views=4, centre_sd=0.15, zoom=(1 / 0.55, 1 / 0.45), fill="reflect", noise=0.08),
@@ -294,7 +303,7 @@ VIT = Recipe(
 )  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (LSD, WIDE, LUCID, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
+    recipe.name: recipe for recipe in (LSD, TEXTURE, WIDE, LUCID, FOURIER, JITTER, NONE, MACO, DEEPINVERSION, VIT)
 }
 DEFAULT = "lsd"
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 
-FILLS = ("grey", "random", "reflect")
+FILLS = ("grey", "random", "reflect", "wrap")
 _NUMBERS = 15  # uniform numbers a view: angle, zoom, shift (2), blur, flip, fill (3), colour's scale (3) and shift (3)
 
 
@@ -32,7 +32,8 @@ class Transforms:
         rotate: uniform up to ± this many degrees.
         zoom: (least, most), log-uniform: above 1 a view is a crop, enlarged; below 1 it shows the picture whole, smaller.
         flip: mirror half of the views.
-        fill: what lies beyond the picture's edges: "grey", a "random" colour for each view, or its reflection.
+        fill: what lies beyond the picture's edges: "grey", a "random" colour for each view, its reflection ("reflect"), or
+            the picture again ("wrap"), so that no place is nearer to an edge than another.
         noise: standard deviation of Gaussian noise on each pixel.
         blur: standard deviation of a Gaussian blur, as a fraction of the side, uniform up to this.
         color_shift, color_scale: ColorShift (Ghiasi et al., 2021): colours become c · e^{U(±scale)} + U(±shift).
@@ -159,9 +160,19 @@ def _grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps[..., 0] * columns[None, None, :, None] + (maps[..., 1] * rows[None, :, None, None] + maps[..., 2])
 
 
+def _wrapped(grid: Tensor, size: Sequence[int]) -> Tensor:
+    """`grid` brought back into the picture, as coordinates of the picture with one more pixel of itself at each side."""
+    padded = [n / (n + 2) for n in reversed(size)]
+    return (torch.remainder(grid + 1, 2) - 1) * torch.tensor(padded, device=grid.device, dtype=grid.dtype)
+
+
 def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
     maps = affine(t, drawn.cpu().float(), tuple(views.shape[2:])).to(views)
     grid = _grid(maps, size)
+    if t.fill == "wrap":
+        return F.grid_sample(
+            F.pad(views, [1] * 4, mode="circular"), _wrapped(grid, views.shape[2:]), align_corners=False
+        )
     if t.fill == "reflect":
         return F.grid_sample(views, grid, padding_mode="reflection", align_corners=False)
     fill = drawn[:, 6:9, None, None] if t.fill == "random" else 0.5

@@ -39,7 +39,7 @@ def test_ranks_count_the_photos_that_excite_a_channel_less(wrap):
     photos = np.array([[0.1, 0.2, 1e4, 1e4], [0.0, 0.0, 0.0, 0.0]])
     found = channels.ranks(model, QUICK, units, photos)
     assert found.units == ("act/channel/0",) and found.dead == 1
-    assert found.rank.tolist() == [0.5] and 0 < found.ratio[0] < 1e-2
+    assert found.rank.tolist() == [0.5] and 0 < found.ratio[0] < 1e-2 and found.edge.shape == (1,)
     row = channels.table([found]).splitlines()[-1]
     assert "| 1 | 1 | 0.0% | 0.0% |" in row
 
@@ -54,8 +54,10 @@ def test_the_command_prints_and_keeps_what_it_found(tmp_path, capsys):
     assert main(command) == 0
     rows = json.loads((tmp_path / "out" / "channels.json").read_text())
     assert {row["recipe"] for row in rows} == {"lucid", "none"} and len({row["unit"] for row in rows}) == 4
-    assert all(row["rank"] in {0, 1 / 3, 2 / 3, 1} for row in rows)
-    assert capsys.readouterr().out.count("| demo:resnet | none |") == 2
+    assert all(row["rank"] in {0, 1 / 3, 2 / 3, 1} and 0.1 < row["edge"] < 2 for row in rows)
+    printed = capsys.readouterr().out
+    edge = np.median([row["edge"] for row in rows if row["recipe"] == "none"])
+    assert printed.count("| demo:resnet | none |") == 2 and f"| {edge:.2f} |" in printed
 
 
 def test_a_folder_without_photos_is_told(tmp_path, capsys):

@@ -106,6 +106,15 @@ def test_every_recipe_rises(demo, name):
     assert picture.pixels.shape == (96, 96, 3) and picture.pixels.dtype == np.uint8 and picture.pixels.std() > 4
 
 
+def test_a_texture_has_no_frame(demo):
+    units = [f"layer2.0/channel/{i}" for i in (3, 5, 9, 12)]
+    framed, texture = (
+        [judge.edge_detail(p.pixels) for p in pictures(demo("resnet"), units, replace(RECIPES[name], steps=64))]
+        for name in ("lsd", "texture")
+    )
+    assert np.mean(framed) < 0.7 and np.mean(texture) == pytest.approx(1, abs=0.15)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "nadam", "sgd"])
 def test_every_optimiser_rises(demo, optimizer):
     (picture,) = pictures(demo("resnet"), ["class/3"], replace(SMALL, optimizer=optimizer))

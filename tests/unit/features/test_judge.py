@@ -103,6 +103,15 @@ def test_fine_energy_is_what_lies_above_a_quarter_of_a_cycle_a_pixel(cycles, sha
     assert judge.fine_energy(waves(*cycles)) == pytest.approx(share, abs=2e-3)
 
 
+def test_detail_at_the_edge_is_held_against_the_middle():
+    noise = np.random.default_rng(0).integers(28, 228, (96, 80, 3)).astype(float)
+    faded = 128 + (noise - 128) / 4
+    faded[12:-12, 10:-10] = noise[12:-12, 10:-10]  # all but the outer eighth
+    assert judge.edge_detail(noise.astype(np.uint8)) == pytest.approx(1, abs=0.03)
+    assert judge.edge_detail(faded.astype(np.uint8)) == pytest.approx(0.25, abs=0.04)  # where they meet it counts, too
+    assert np.isnan(judge.edge_detail(plain(128, 128, 128)))
+
+
 def test_fine_energy_is_a_share():
     """Of two waves of which one is three times as strong, and of noise, whose power is spread evenly."""
     mixed = (waves(2, 0, amplitude=30).astype(int) + waves(0, 12, amplitude=90) - 128).clip(0, 255).astype(np.uint8)

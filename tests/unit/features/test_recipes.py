@@ -122,7 +122,7 @@ def test_values_without_meaning_are_refused_in_one_sentence(values, words):
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(UndefinedError, match="no recipe “lucent”; choose one of lsd, wide, lucid, fourier"):
+    with pytest.raises(UndefinedError, match="no recipe “lucent”; choose one of lsd, texture, wide, lucid, fourier"):
         find_recipe("lucent")
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from lsd.errors import UndefinedError
-from lsd.features.transforms import Transforms, affine, apply, between, draw, gaussian_blur
+from lsd.features.transforms import FILLS, Transforms, affine, apply, between, draw, gaussian_blur
 
 ANGLE, ZOOM, ACROSS, DOWN, BLUR, FLIP = range(6)  # which of a view's uniform numbers decides what
 FILL, SCALE, SHIFT, CENTRE = slice(6, 9), slice(9, 12), slice(12, 15), slice(15, 17)
@@ -37,10 +37,10 @@ def numbers(t, *seeds):
     return draw(t, generators(*seeds))
 
 
-def at(image, y, x, fill):
-    """The value (3,) at a point in pixels, the first pixel's centre being 0: between four pixels, beyond them the fill."""
+def at(image, y, x, fill, colour):
+    """The value (3,) at a point in pixels, the first pixel's centre being 0: between four pixels, beyond, the fill or `colour`."""
     height, width = image.shape[1:]
-    if isinstance(fill, str):  # reflected at the edges of the outermost pixels
+    if fill == "reflect":  # at the edges of the outermost pixels
         y, x = (mirrored(v, n) for v, n in ((y, height), (x, width)))
     out = np.zeros(3)
     top, left = math.floor(y), math.floor(x)
@@ -49,10 +49,12 @@ def at(image, y, x, fill):
             weight = (1 - abs(y - row)) * (1 - abs(x - column))
             if 0 <= row < height and 0 <= column < width:
                 pixel = image[:, row, column]
-            elif isinstance(fill, str):
+            elif fill == "wrap":
+                pixel = image[:, row % height, column % width]
+            elif fill == "reflect":
                 pixel = image[:, min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
             else:
-                pixel = np.broadcast_to(fill, 3)
+                pixel = np.broadcast_to(colour, 3)
             out += weight * pixel
     return out
 
@@ -71,7 +73,7 @@ def slow(t, drawn, image, shown):
     move_x = ((2 * u[ACROSS] - 1) * t.shift + u[CENTRE][0] * t.centre_sd) * width
     move_y = ((2 * u[DOWN] - 1) * t.shift + u[CENTRE][1] * t.centre_sd) * height
     mirror = -1 if t.flip and u[FLIP] < 0.5 else 1
-    fill = {"grey": 0.5, "random": u[FILL], "reflect": "reflect"}[t.fill]
+    colour = u[FILL] if t.fill == "random" else 0.5
     out = np.empty((3, *shown))
     for row in range(shown[0]):
         for column in range(shown[1]):
@@ -80,14 +82,14 @@ def slow(t, drawn, image, shown):
             x = ((column + 0.5) / shown[1] - 0.5) * width * mirror
             looks_x = (math.cos(angle) * x - math.sin(angle) * y) / zoom + move_x
             looks_y = (math.sin(angle) * x + math.cos(angle) * y) / zoom + move_y
-            out[:, row, column] = at(image, looks_y + height / 2 - 0.5, looks_x + width / 2 - 0.5, fill)
+            out[:, row, column] = at(image, looks_y + height / 2 - 0.5, looks_x + width / 2 - 0.5, t.fill, colour)
     return out
 
 
 # Geometry
 
 
-@pytest.mark.parametrize("fill", ["grey", "random", "reflect"])
+@pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("moves", MOVES)
 @each_size
 def test_views_are_what_slow_sampling_gives(moves, size, shown, fill):
@@ -188,7 +190,7 @@ def test_views_of_nothing_are_the_picture_itself():
     assert torch.equal(apply(t, numbers(t, 0, 1, 2), images, (12, 14)), images.repeat_interleave(2, 0))
 
 
-@pytest.mark.parametrize("fill", ["grey", "random", "reflect"])
+@pytest.mark.parametrize("fill", FILLS)
 def test_a_map_that_moves_nothing_changes_nothing(fill):
     """Sampled, but at the pixels' own centres."""
     images = pictures(1, (12, 14))
@@ -283,7 +285,8 @@ def test_a_blur_wider_than_the_picture_is_still_one():
 
 
 @pytest.mark.parametrize("values", [
-    MOVES["all"], MOVES["all"] | {"fill": "reflect"}, MOVES["all"] | {"fill": "random"}, {"blur": 0.2}, {"noise": 0.1},
+    MOVES["all"], MOVES["all"] | {"fill": "reflect"}, MOVES["all"] | {"fill": "wrap"}, MOVES["all"] | {"fill": "random"},
+    {"blur": 0.2}, {"noise": 0.1},
     {"color_shift": 0.3, "color_scale": 0.3}, MOVES["all"] | {"blur": 0.1, "noise": 0.1, "color_scale": 0.3},
 ], ids=str)  # fmt: skip
 def test_slopes_by_finite_differences(values):
@@ -351,7 +354,7 @@ def test_between_mixes_whole_numbers_too():
 
 
 @pytest.mark.parametrize("values, words", [
-    ({"fill": "blue"}, "no fill “blue”; choose one of grey, random, reflect"),
+    ({"fill": "blue"}, "no fill “blue”; choose one of grey, random, reflect, wrap"),
     ({"views": 0}, "number of views"),
     ({"views": 1000}, "number of views"),
     ({"views": 1.5}, "number of views"),
