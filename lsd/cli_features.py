@@ -21,7 +21,10 @@ def add_parser(commands) -> None:
         "--units", action="append", default=[], metavar="PATTERN",
         help="many at once: class:all, class:7,27,40-49, layer3:channels, layer3:channels:16, layer:curated:16",
     )  # fmt: skip
-    parser.add_argument("--recipe", help="a name (--list-recipes) or a JSON file (default: lsd)")
+    parser.add_argument(
+        "--recipe",
+        help="a name (--list-recipes) or a JSON file (default: lsd, made for classes; texture suits channels)",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the recipe, such as steps=256"
     )

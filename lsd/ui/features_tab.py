@@ -65,7 +65,9 @@ class FeaturesTab:
     def _inputs(self, models: Sequence[str]) -> None:
         self.models = controls.model_picker(models, label="Models, up to three, side by side")
         self.unit = UnitPicker(models)
-        self.recipe = gr.Dropdown(list(RECIPES), value=DEFAULT, label="Recipe", filterable=False)
+        self.recipe = gr.Dropdown(
+            list(RECIPES), value=DEFAULT, label="Recipe", filterable=False, info="lsd for classes, texture for channels.",
+        )  # fmt: skip
         self.about = gr.Markdown(find_recipe(DEFAULT).about)
         with gr.Row():
             self.steps = gr.Number(
