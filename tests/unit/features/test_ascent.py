@@ -585,14 +585,15 @@ def test_the_seeds_of_a_unit_stay_together_for_diversity(demo):
     assert [len(s.jobs) for s in shots if s.finished] == [3, 3]
 
 
+def fine_detail(pixels):
+    return judge.fine_energy(pixels) * pixels.std()
+
+
 @pytest.mark.parametrize("setting, measure", [
-    ({"tv": 20.0}, lambda p: judge.fine_energy(p) * p.std()),
-    ({"spectral": 2000.0}, lambda p: judge.fine_energy(p) * p.std()),
-    ({"l2": 200.0}, np.std),
-    ({"l1": 50.0}, np.std),
-    ({"pixel_decay": 0.1}, np.std),
-    ({"blur_every": 4, "blur": 0.02}, lambda p: judge.fine_energy(p) * p.std()),
-], ids=str)  # fmt: skip
+    ({"tv": 20.0}, fine_detail), ({"spectral": 2000.0}, fine_detail),
+    ({"l2": 200.0}, np.std), ({"l1": 50.0}, np.std), ({"pixel_decay": 0.1}, np.std),
+    ({"blur_every": 4, "blur": 0.02}, fine_detail),
+], ids=lambda value: getattr(value, "__name__", str(value)))  # fmt: skip
 def test_each_regularizer_does_what_it_is_for(demo, setting, measure):
     model, recipe = demo("resnet"), replace(SMALL, steps=16)
     (plain,) = pictures(model, ["class/3"], recipe)
