@@ -31,5 +31,5 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 "$env/bin/ruff" check .
 "$env/bin/ruff" format --check .
 "$env/bin/lint-imports"
-# A test uses one core; a file's tests stay together, so that what they share is made once.
+# A test uses one core, and a worker some 2 GB; a file's tests stay together, so that what they share is made once.
 exec "$env/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile "$@"

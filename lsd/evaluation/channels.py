@@ -50,15 +50,13 @@ class Ranks:
 def ranks(model: ImageModel, recipe: Recipe, units: Sequence[Unit], photos: np.ndarray) -> Ranks:
     """Make a picture of each unit and hold it against the answers (units, photos) to photos."""
     pictures = [p for snapshot in ascend(model, units, recipe, every=10**6) for p in snapshot.finished]
-    alive = np.array([p.status == "ok" for p in pictures])
-    scores = np.array([p.score for p in pictures])[alive]
-    photos = photos[alive]
-    best = photos.max(1)
+    photos = photos[[p.status == "ok" for p in pictures]]
+    living = [p for p in pictures if p.status == "ok"]
+    scores, best = np.array([p.score for p in living]), photos.max(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(best > 0, scores / best, np.nan)
-    living = [p for p in pictures if p.status == "ok"]
     return Ranks(
-        model.name, recipe.name, tuple(str(p.job.unit) for p in living), int((~alive).sum()),
+        model.name, recipe.name, tuple(str(p.job.unit) for p in living), len(pictures) - len(living),
         (photos < scores[:, None]).mean(1), ratio, np.array([edge_detail(p.pixels) for p in living]),
     )  # fmt: skip
 
