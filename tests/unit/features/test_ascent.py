@@ -408,6 +408,17 @@ def test_units_that_answer_are_not_redirected(gate):
     np.testing.assert_allclose(live.trace, alone.trace, rtol=1e-5)
 
 
+@pytest.mark.parametrize("recipe", ["lsd", "texture"])
+def test_neighbours_of_a_unit_that_starts_shut_are_as_without_it(demo, recipe):
+    """With all that the shipped recipes do: views, stages, gentler gradients."""
+    units, recipe = ["class/3", "layer3/channel/5"], replace(RECIPES[recipe], steps=32)
+    *beside, opened = pictures(demo("resnet"), [*units, "layer4/channel/15"], recipe)
+    assert opened.trace[0] == 0 and opened.status == "ok"  # at the first step no gradient reaches it
+    without = pictures(demo("resnet"), units, recipe)
+    for a, b in zip(beside, without, strict=True):
+        assert likeness(a, b) >= 0.98
+
+
 class Broken(nn.Module):
     """The second class is no number for any picture."""
 
