@@ -19,6 +19,7 @@ from lsd.weights import ready_models
 _INVITATION = "Every level side by side, on the model’s first choice of class."
 _QUICK = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 _WRITE_ADDRESS = f"factor => {{ history.replaceState(null, '', '?tab={TAB}&factor=' + factor); }}"
+_HIDDEN = "hidden"  # but there: False takes it out of the page, and what it is given while it is put back can get lost
 _SHOW_CHOICE = (
     "() => setTimeout(() => document.querySelector('#choices-factor')?.scrollIntoView({behavior: 'smooth'}), 150)"
 )
@@ -43,10 +44,10 @@ class ChoicesTab:
             with gr.Column(scale=5, min_width=320, elem_classes="lsd-c-try"):
                 self._inputs()
         self.gallery = gr.Gallery(
-            show_label=False, columns=5, object_fit="contain", height="auto", visible=False, interactive=False,
+            show_label=False, columns=5, object_fit="contain", height="auto", visible=_HIDDEN, interactive=False,
             buttons=["download", "fullscreen"], format="jpeg", elem_classes="lsd-c-gallery",
         )  # fmt: skip
-        self.missing = gr.HTML(visible=False, padding=False, apply_default_css=False, elem_classes="lsd-c")
+        self.missing = gr.HTML(visible=_HIDDEN, padding=False, apply_default_css=False, elem_classes="lsd-c")
         self.scores = gr.HTML(padding=False, apply_default_css=False, elem_classes="lsd-c")
         self.extras = gr.HTML(padding=False, apply_default_css=False, elem_classes="lsd-c")
         self._events()
@@ -99,7 +100,7 @@ class ChoicesTab:
             parts = _parts(known(factor))
         except Exception as error:
             parts = (blocks.status(sentence(error), error=True), "", "")
-        pictures = [gr.update(value=None, visible=False), gr.update(visible=False), blocks.status(_INVITATION)]
+        pictures = [gr.update(value=None, visible=_HIDDEN), gr.update(visible=_HIDDEN), blocks.status(_INVITATION)]
         return [known(factor), known(factor), *parts, *pictures]
 
     def _first(self, drawn: str, factor: str) -> list:
@@ -119,8 +120,8 @@ class ChoicesTab:
             (model,) = controls.checked_models([model or ""])
             yield {
                 self.status: blocks.status(f"Loading {model} …"),
-                self.gallery: gr.update(value=None, visible=False),
-                self.missing: gr.update(visible=False),
+                self.gallery: gr.update(value=None, visible=_HIDDEN),
+                self.missing: gr.update(visible=_HIDDEN),
             }
             case = None
             for step in follow(lambda: choices_pictures.open_case(model, path)):
@@ -135,9 +136,9 @@ class ChoicesTab:
                             words = f"{names}: {step.done} of {step.total} passes"
                             yield {self.status: blocks.status(words, done=step.done, total=step.total)}
                 yield self._pictures(factor, case)
-            yield {
-                self.status: blocks.status(f"{case.said}. The maps are of its log-odds unless a level says otherwise.")
-            }
+            said = f"{case.said}. The maps are of its log-odds unless a level says otherwise."
+            # All pictures once more with the last word: the page may not have kept those that came while it was busy.
+            yield {**self._pictures(factor, case), self.status: blocks.status(said)}
         except Exception as error:
             yield {self.status: blocks.status(sentence(error), error=True)}
 
@@ -153,7 +154,9 @@ class ChoicesTab:
         missing = {choices_texts.name(factor, level): case.missing[level] for level in levels if level in case.missing}
         return {
             self.gallery: gr.update(value=shown, visible=True),
-            self.missing: gr.update(value=choices_html.reasons(missing, case.model.name), visible=bool(missing)),
+            self.missing: gr.update(
+                value=choices_html.reasons(missing, case.model.name), visible=bool(missing) or _HIDDEN
+            ),
         }
 
 
