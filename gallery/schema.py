@@ -39,7 +39,7 @@ FEATURES = Features(
         "width": Value("int32"),
         "height": Value("int32"),
         # how good it is
-        "status": Value("string"),  # ok; dead: no gradient ever reached it; failed: see error
+        "status": Value("string"),  # ok; dead: no gradient reaches it; failed: see error
         "error": Value("string"),  # one sentence; "" unless failed
         "score": Value("float32"),  # the objective at the 8-bit picture, seen whole
         "own_top": _TOP,  # what its own network takes it for, five classes

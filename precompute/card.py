@@ -33,7 +33,7 @@ index = load_dataset("{repo}", "index", split="train")     # everything but the 
 {table}
 
 Recipes: {recipes}. Kinds of units: {kinds}. {failed:,} rows have no picture (`status` failed, with the reason in `error`), and
-{dead:,} show what is left of the noise because no gradient ever reached them (`status` dead).
+{dead:,} show what is left of the noise because no gradient reaches them (`status` dead).
 
 ## How they were made
 

@@ -59,6 +59,8 @@ class Batch:
         self.traces = [[] for _ in self.jobs]
         self.restarts = [0] * len(self.jobs)
         self.reached = [False] * len(self.jobs)
+        # What leaks past a closed ReLU opens it sooner than redirection does, and leaves all neighbours as they are.
+        self.redirect_steps = 0 if self.recipe.gradient.leak else self.recipe.redirect_steps
         self.model = self.models[""]
         self.device = self.model.device
         self.with_norms = bool(self.recipe.batch_norm and batch_norms(self.model))
@@ -121,7 +123,7 @@ class Batch:
             values = self._step(step, parameterization, state)
             for row, value in zip(state.rows, values.tolist(), strict=True):
                 scores[row] = value
-                self.traces[row].append(value)
+                self._note_value(row, value)
             last = step + 1 == recipe.steps
             leaving = [] if last else self._converged(state, values)
             if last or leaving or step == 0 or (step + 1) % every == 0:
@@ -181,12 +183,12 @@ class Batch:
         views = self._transforms(step)
         drawn = transforms.draw(views, state.draws)
         unreached = [not self.reached[i] for i in state.rows]
-        looking = any(unreached) and not self.compiled and step < self.recipe.redirect_steps + _LOOK_AGAIN
+        looking = any(unreached) and not self.compiled and step < self.redirect_steps + _LOOK_AGAIN
         redirect = None
         with torch.enable_grad(), ExitStack() as stack:
             images = parameterization.decode(state.numbers)
             norms = stack.enter_context(self._listening(len(state.rows)))
-            if looking and 0 < step < self.recipe.redirect_steps:
+            if looking and 0 < step < self.redirect_steps:
                 mask = torch.tensor(unreached, device=self.device).repeat_interleave(views.views)
                 mask = mask.repeat(_copies(len(mask)))
                 redirect = stack.enter_context(ReluRedirect(mask))
@@ -266,6 +268,14 @@ class Batch:
         for row, reached in zip(state.rows, arrives.tolist(), strict=True):
             self.reached[row] = self.reached[row] or reached
 
+    def _note_value(self, row: int, value: float) -> None:
+        """Keep a picture's objective. One that stands still, though all views differ, and is no higher than at first, no
+        gradient reaches any more: a unit that chance opened for a moment is shut again."""
+        trace = self.traces[row]
+        if trace and value == trace[-1] and value <= trace[0]:
+            self.reached[row] = False
+        trace.append(value)
+
     def _update(self, step: int, parameterization, state: "_State", gradient: Tensor) -> None:
         recipe, numbers = self.recipe, state.numbers
         if recipe.optimizer == "sgd":
@@ -284,7 +294,7 @@ class Batch:
                 images = parameterization.decode(numbers)
                 sigma = torch.full((len(images),), recipe.blur * images.shape[2], device=images.device)
                 numbers.copy_(parameterization.encode(transforms.gaussian_blur(images, sigma)))
-            if step + 1 == recipe.redirect_steps + _LOOK_AGAIN:
+            if step + 1 == self.redirect_steps + _LOOK_AGAIN:
                 self._start_again(parameterization, state)
 
     def _start_again(self, parameterization, state: "_State") -> None:

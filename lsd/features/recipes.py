@@ -40,7 +40,7 @@ class Recipe:
         stages: (share of the steps, side as a fraction of the final one), coarse to fine; shares add up to 1. What starts
             from a photo is made at the final side throughout.
         redirect_steps: for at most so many first steps a picture that no gradient reaches gets it past closed ReLUs
-            (Lucid: 16 for every picture).
+            (Lucid: 16 for every picture). With a leak never: what leaks opens them sooner.
         gradient: what the backward pass lets through; see `soften`.
         tv, tv_power, l2, l1, spectral, batch_norm, diversity: weights of the regularizers; `diversity_layer` is where the
             pictures of one unit are kept apart (seeds then depend on each other).

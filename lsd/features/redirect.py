@@ -32,9 +32,6 @@ class _Redirected(torch.autograd.Function):
         return torch.where(shut.view(-1, *[1] * (x.ndim - 1)), useful, plain), None, None
 
 
-NODE = f"{_Redirected.__name__}Backward"  # what autograd's graph calls a ReLU that redirects
-
-
 class ReluRedirect(TorchFunctionMode):
     """Within this context the ReLUs (and ReLU6) of the marked pictures redirect their gradient; the others' do not.
 

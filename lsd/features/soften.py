@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from lsd.errors import UndefinedError
-from lsd.features import redirect
 
 _ADDITION = "AddBackward0"
 _PRODUCTS = ("Convolution", "Addmm", "Mm", "Bmm")  # what has weights, or mixes what has
@@ -27,7 +26,7 @@ _ACTIVATIONS = frozenset(
     f"{name}Backward{i}"
     for name in ("Relu", "Hardtanh", "LeakyRelu", "PreluKernel", "Elu", "Gelu", "Silu", "Hardswish", "Mish")
     for i in (0, 1)
-) | {redirect.NODE}  # a ReLU's stand-in, for all of a batch, while one of its pictures is reached by no gradient
+)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ GROUPS: dict[str, tuple[Knob, ...]] = {
         Knob("warmup", "Share of the steps in which the learning rate rises from 0."),
         Knob("stages", "Coarse to fine: [share of the steps, side as a fraction] pairs; the last side is 1.", "json"),
         Knob("redirect_steps", "For so many first steps, a picture that no gradient reaches gets it past closed ReLUs. Lucid "
-             "does it for 16; units deep in a network need more.", "whole"),
+             "does it for 16; units deep in a network need more. Of no effect beside a leak, which opens them by itself.", "whole"),
         Knob("tolerance", "Stop early once the score rises by less than this share over “patience” steps; 0 never, so that "
              "pictures of one recipe have had the same steps."),
         Knob("patience", "How many steps the score may rest before that.", "whole"),

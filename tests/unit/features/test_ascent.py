@@ -1,82 +1,24 @@
-"""The loop: what it climbs, what it depends on and what not, how it stops, and what it says of units that do not answer."""
+"""The loop: what it climbs, and what its pictures depend on and what not."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ascent_fixture import MOVES, QUICK, SMALL, likeness, pictures, run
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from lsd.errors import UndefinedError
-from lsd.features import batch, judge, objectives, parameterizations, transforms
-from lsd.features.ascent import ascend
+from lsd.features import judge, objectives, parameterizations, transforms
 from lsd.features.objectives import evaluate
 from lsd.features.pictures import Job, generator, to_pixels
 from lsd.features.prepare import prepare
-from lsd.features.recipes import RECIPES, Recipe
+from lsd.features.recipes import RECIPES
 from lsd.features.regularizers import BatchNormStatistics
 from lsd.features.soften import Softening, soften
 from lsd.features.transforms import Transforms
 from lsd.features.units import parse
 from lsd.layers import run_to
-from lsd.models import load_model
-from lsd.progress import listening
-
-MOVES = Transforms(shift=0.05, rotate=5.0, zoom=(0.95, 1.05))
-QUICK = Recipe(steps=24, output="logit", transforms=MOVES)
-SMALL = Recipe(steps=12, output="logit", parameterization="pixels", sd=0.1, learning_rate=0.05)
-
-
-def run(model, units, recipe=QUICK, seeds=(0,), **more):
-    return list(ascend(model, units, recipe, seeds, **more))
-
-
-def pictures(model, units, recipe=QUICK, seeds=(0,), **more):
-    """The finished pictures, in the order in which they were asked for."""
-    return [p for snapshot in ascend(model, units, recipe, seeds, **more) for p in snapshot.finished]
-
-
-def likeness(a, b):
-    return structural_similarity(a.pixels, b.pixels, channel_axis=2)
-
-
-def far_apart(a, b):
-    return np.abs(a.pixels.astype(int) - b.pixels).mean()
-
-
-def hooks(model):
-    return [name for name, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks]
-
-
-class Gate(nn.Module):
-    """Channels behind a ReLU: the first can never open, the second starts below zero, the third is open."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv, self.act = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU()
-        with torch.no_grad():
-            self.conv.weight.normal_(std=0.2)
-            self.conv.bias.copy_(torch.tensor([-1e6, 0.0, 1.0]))
-            # Grey gives the second channel just below zero, and the noise of the start cannot lift it.
-            self.conv.bias[1] = -0.5 * self.conv.weight[1].sum() - 0.3
-
-    def forward(self, x):
-        return self.act(self.conv(x)).mean((2, 3))
-
-
-@pytest.fixture
-def gate(wrap):
-    return wrap(Gate(), 16).float()
-
-
-@pytest.fixture(scope="module")
-def precise():
-    """demo:resnet in double precision."""
-    return load_model("demo:resnet", device="cpu").double()
-
 
 # Climbing
 
@@ -162,6 +104,22 @@ def test_the_score_is_the_objective_at_the_pixels_that_are_kept(demo):
         assert picture.score == pytest.approx(evaluate([unit], {"": model}, {"": found}, "logit").item(), rel=1e-3)
 
 
+@pytest.mark.parametrize("gradient", [Softening(), Softening(0.5, 0.2)])
+def test_the_gradient_is_as_gentle_as_the_recipe_says_from_the_first_step(demo, gradient):
+    model, unit = demo("resnet"), parse("class/3")
+    recipe = replace(SMALL, steps=1, optimizer="sgd", learning_rate=0.5, gradient=gradient)
+    (picture,) = pictures(model, [unit], recipe)
+    start = parameterizations.make("pixels", (96, 96)).noise([generator(Job(unit, 0), "start")], recipe.sd)
+    numbers = start.requires_grad_(True)
+    images = torch.sigmoid(numbers)
+    outputs = prepare(model)(images)
+    soften(gradient, [outputs], images)
+    (flow,) = torch.autograd.grad(outputs[0, 3], numbers)
+    expected = to_pixels(torch.sigmoid(numbers + 0.5 * flow / flow.norm() * flow.numel() ** 0.5).detach())[0]
+    apart = abs(expected.astype(int) - picture.pixels)
+    assert apart.max() <= 1 and abs(expected.astype(int) - to_pixels(images.detach())[0]).max() > 20
+
+
 # What a picture depends on, and what not
 
 
@@ -217,231 +175,6 @@ def test_jobs_come_unit_by_unit(demo):
     ]  # fmt: skip
 
 
-# Snapshots, progress, stopping
-
-
-def test_snapshots_show_how_the_pictures_form(demo):
-    shots = run(demo("resnet"), ["class/3", "class/4", "class/5"], replace(SMALL, steps=10), batch_size=2, every=4)
-    assert [(s.step, s.done, len(s.jobs), len(s.finished)) for s in shots] == [
-        (1, 0, 2, 0), (4, 0, 2, 0), (8, 0, 2, 0), (10, 2, 2, 2), (1, 2, 1, 0), (4, 2, 1, 0), (8, 2, 1, 0), (10, 3, 1, 1),
-    ]  # fmt: skip
-    for s in shots:
-        assert s.images.shape == (len(s.jobs), 3, 96, 96) and s.images.min() >= 0 and s.images.max() <= 1
-        assert s.total == 3 and s.steps == 10 and torch.isfinite(s.scores).all()
-    assert not torch.equal(shots[0].images, shots[1].images)
-    assert np.array_equal(to_pixels(shots[3].images)[0], shots[3].finished[0].pixels)
-    assert shots[3].scores.tolist() == pytest.approx([p.trace[-1] for p in shots[3].finished])
-
-
-def test_progress_rises_to_its_end(demo):
-    heard = []
-    with listening(lambda done, total: heard.append((done, total))):
-        run(demo("resnet"), ["class/3", "class/4", "class/5"], replace(SMALL, steps=5), batch_size=2)
-    assert [total for _, total in heard] == [15] * len(heard)
-    done = [d for d, _ in heard]
-    assert done == sorted(done) and done[0] == 2 and done[-1] == 15 and len(done) == 10
-
-
-def test_closing_stops_the_work_and_leaves_the_model_alone(demo):
-    model, heard = demo("resnet"), []
-    recipe = replace(SMALL, steps=50, batch_norm=0.1)
-    with listening(lambda done, _: heard.append(done)):
-        snapshots = ascend(model, ["class/3"], recipe, every=2)
-        next(snapshots), next(snapshots)
-        snapshots.close()
-    assert len(heard) == 2
-    assert hooks(model) == [] and hooks(prepare(model, fold=False)) == []
-    assert list(snapshots) == []
-    assert model.lock.acquire(blocking=False)
-    model.lock.release()
-
-
-def test_a_listener_that_raises_stops_the_work(demo):
-    class Stop(Exception):
-        pass
-
-    def stop(done, _total):
-        if done >= 3:
-            raise Stop
-
-    model = demo("resnet")
-    with pytest.raises(Stop), listening(stop):
-        run(model, ["class/3"], replace(SMALL, batch_norm=0.1))
-    assert hooks(model) == [] and hooks(prepare(model, fold=False)) == []
-
-
-def test_the_model_stays_as_it_is(demo):
-    model = demo("resnet")
-    before = {n: t.clone() for n, t in model.state_dict().items()}
-    run(model, ["class/3"], replace(SMALL, batch_norm=0.1, steps=3))
-    assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())
-    assert not any(p.requires_grad or p.grad is not None for p in model.parameters()) and not model.net.training
-
-
-# Pictures that are done before the others
-
-
-def test_pictures_that_go_on_are_not_changed_by_those_that_are_done(precise):
-    model, units = precise, ["layer1/channel/3 - layer1/channel/3", "layer3/channel/5", "layer1/layer - layer1/layer"]
-    recipe = replace(QUICK, steps=30, tolerance=1e-6, patience=6, redirect_steps=0)
-    still, rising, also_still = pictures(model, units, recipe)
-    assert len(still.trace) == len(also_still.trace) == 7
-    (alone,) = pictures(model, units[1:2], recipe)
-    never = pictures(model, units, replace(recipe, tolerance=0.0))[1]
-    assert len(rising.trace) == len(alone.trace) > 15
-    assert likeness(rising, alone) >= 0.98
-    np.testing.assert_allclose(rising.trace, never.trace[: len(rising.trace)], rtol=0.02, atol=0.02)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "nadam", "sgd"])
-def test_who_goes_on_keeps_the_optimisers_memory(precise, optimizer):
-    recipe = replace(SMALL, optimizer=optimizer, steps=20, tolerance=1e-6, patience=4, redirect_steps=0)
-    still, rising = pictures(precise, ["class/3 - class/3", "class/5"], recipe)
-    (alone,) = pictures(precise, ["class/5"], recipe)
-    assert len(still.trace) == 5 and len(rising.trace) == 20
-    np.testing.assert_allclose(rising.trace, alone.trace, rtol=1e-3, atol=1e-3)
-
-
-def test_a_batch_that_is_all_done_ends(demo):
-    recipe = replace(SMALL, steps=100, tolerance=0.01, patience=3, redirect_steps=0)
-    shots = run(demo("resnet"), ["class/3 - class/3"], recipe)
-    assert shots[-1].step == 4 and len(shots[-1].finished) == 1
-
-
-# Memory
-
-
-def test_too_large_a_batch_is_halved(demo, monkeypatch):
-    model, units = demo("resnet"), ["class/3", "class/4", "class/5", "class/6", "class/7"]
-    recipe, sizes = replace(SMALL, steps=4), []
-    expected = pictures(model, units, recipe, batch_size=2)
-
-    def scarce(network, images, taps):
-        if len(images) > 2:
-            raise torch.OutOfMemoryError("not enough")
-        sizes.append(len(images))
-        return run_to(network, images, taps)
-
-    monkeypatch.setattr(batch, "run_to", scarce)
-    found = pictures(model, units, recipe)
-    assert set(sizes) == {2}  # the fifth picture, left alone, is shown twice
-    for a, b in zip(found, expected, strict=True):
-        assert a.job == b.job and np.array_equal(a.pixels, b.pixels)
-
-
-def test_memory_that_gives_out_in_the_middle_costs_no_picture(demo, monkeypatch):
-    model, units = demo("resnet"), ["class/3", "class/4"]
-    recipe, calls = replace(SMALL, steps=4), itertools.count()
-    expected = pictures(model, units, recipe, batch_size=1)
-
-    def scarce(network, images, taps):
-        if len(images) > 1 and next(calls) == 2:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
-        return run_to(network, images, taps)
-
-    monkeypatch.setattr(batch, "run_to", scarce)
-    found = pictures(model, units, recipe)
-    assert [p.job for p in found] == [p.job for p in expected]
-    for a, b in zip(found, expected, strict=True):
-        assert np.array_equal(a.pixels, b.pixels) and len(a.trace) == 4
-
-
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), MemoryError(), RuntimeError("something else")])
-def test_what_cannot_be_halved_is_raised(demo, monkeypatch, error):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(batch, "run_to", fail)
-    with pytest.raises(type(error)):
-        pictures(demo("resnet"), ["class/3"], replace(SMALL, steps=2))
-
-
-@pytest.mark.parametrize("gradient", [Softening(), Softening(0.5, 0.2)])
-def test_the_gradient_is_as_gentle_as_the_recipe_says_from_the_first_step(demo, gradient):
-    model, unit = demo("resnet"), parse("class/3")
-    recipe = replace(SMALL, steps=1, optimizer="sgd", learning_rate=0.5, gradient=gradient)
-    (picture,) = pictures(model, [unit], recipe)
-    start = parameterizations.make("pixels", (96, 96)).noise([generator(Job(unit, 0), "start")], recipe.sd)
-    numbers = start.requires_grad_(True)
-    images = torch.sigmoid(numbers)
-    outputs = prepare(model)(images)
-    soften(gradient, [outputs], images)
-    (flow,) = torch.autograd.grad(outputs[0, 3], numbers)
-    expected = to_pixels(torch.sigmoid(numbers + 0.5 * flow / flow.norm() * flow.numel() ** 0.5).detach())[0]
-    apart = abs(expected.astype(int) - picture.pixels)
-    assert apart.max() <= 1 and abs(expected.astype(int) - to_pixels(images.detach())[0]).max() > 20
-
-
-# Units that do not answer
-
-
-def test_a_unit_that_can_never_open_is_called_dead(gate):
-    recipe = replace(SMALL, steps=40, redirect_steps=8, sd=0.01)
-    dead, live = pictures(gate, ["act/channel/0", "act/channel/2"], recipe)
-    assert dead.status == "dead" and dead.score == 0 and dead.restarts == 2 and set(dead.trace) == {0.0}
-    assert live.status == "ok" and live.restarts == 0
-
-
-def test_what_leaks_past_a_closed_unit_does_not_bring_it_to_life(gate):
-    """The leak moves the picture, which says nothing of whether the unit responds; nor do its neighbours notice."""
-    recipe = replace(SMALL, steps=40, redirect_steps=8, sd=0.01, gradient=Softening(leak=0.2))
-    dead, live = pictures(gate, ["act/channel/0", "act/channel/2"], recipe)
-    assert dead.status == "dead" and dead.restarts == 2 and live.status == "ok"
-    (alone,) = pictures(gate, ["act/channel/2"], recipe)
-    assert likeness(alone, live) > 0.98
-
-
-@pytest.mark.parametrize("unit", ["act/channel/1", "act/neuron/1/8/8"])
-def test_a_unit_that_starts_shut_is_opened(gate, unit):
-    recipe = replace(SMALL, steps=60, redirect_steps=16, sd=0.0)
-    (picture,) = pictures(gate, [unit], recipe)
-    assert picture.trace[0] == 0 and picture.trace[-1] > 0.05 and picture.score > 0.05 and picture.status == "ok"
-    (left,) = pictures(gate, [unit], replace(recipe, redirect_steps=0, steps=8))
-    assert left.trace[-1] == 0 and left.status == "dead"  # without help it stays shut
-
-
-def test_units_that_answer_are_not_redirected(gate):
-    """The neighbour of one that is opened climbs as it does alone."""
-    recipe = replace(SMALL, steps=30, redirect_steps=16, sd=0.0)
-    _, live = pictures(gate, ["act/channel/1", "act/channel/2"], recipe)
-    (alone,) = pictures(gate, ["act/channel/2"], recipe)
-    np.testing.assert_allclose(live.trace, alone.trace, rtol=1e-5)
-
-
-@pytest.mark.parametrize("recipe", ["lsd", "texture"])
-def test_neighbours_of_a_unit_that_starts_shut_are_as_without_it(demo, recipe):
-    """With all that the shipped recipes do: views, stages, gentler gradients."""
-    units, recipe = ["class/3", "layer3/channel/5"], replace(RECIPES[recipe], steps=32)
-    *beside, opened = pictures(demo("resnet"), [*units, "layer4/channel/15"], recipe)
-    assert opened.trace[0] == 0 and opened.status == "ok"  # at the first step no gradient reaches it
-    without = pictures(demo("resnet"), units, recipe)
-    for a, b in zip(beside, without, strict=True):
-        assert likeness(a, b) >= 0.98
-
-
-class Broken(nn.Module):
-    """The second class is no number for any picture."""
-
-    def forward(self, x):
-        z = x.mean((2, 3))
-        return torch.stack([z[:, 0], torch.log(-z[:, 1].abs() - 1)], 1)
-
-
-class Steep(nn.Module):
-    """The root of zero has a value, and no slope."""
-
-    def forward(self, x):
-        return (x - x.detach()).sqrt().mean((2, 3))
-
-
-def test_numbers_out_of_range_are_called_failed_and_reach_nobody_else(wrap):
-    recipe = replace(SMALL, redirect_steps=4, steps=20)
-    good, bad = pictures(wrap(Broken(), 16, classes=2).float(), ["logit/0", "logit/1"], recipe)
-    (steep,) = pictures(wrap(Steep(), 16).float(), ["logit/0"], recipe)
-    assert bad.status == steep.status == "failed"
-    assert good.status == "ok" and good.trace[-1] > good.trace[0] and np.isfinite(good.score)
-
-
 # Sizes and stages
 
 
@@ -482,100 +215,6 @@ def test_a_network_that_takes_no_squares_gets_none(wrap):
     model.spec = type(model.spec)(24, 40, 1.0, "center", "bicubic")
     (picture,) = pictures(model, ["class/1"], replace(SMALL, transforms=MOVES, steps=5))
     assert picture.pixels.shape == (24, 40, 3) and picture.trace[-1] > picture.trace[0]
-
-
-# Photos
-
-
-def photo(size=96, seed=0):
-    small = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(small, (size, size), mode="bicubic").clamp(0.02, 0.98)
-
-
-@pytest.mark.parametrize("parameterization", ["pixels", "fourier"])
-def test_a_start_from_a_photo_is_the_photo(demo, parameterization):
-    recipe = replace(SMALL, parameterization=parameterization, steps=1, learning_rate=1e-6)
-    (picture,) = pictures(demo("resnet"), ["layer2/layer"], recipe, photo=photo(), start_from_photo=True)
-    assert np.abs(picture.pixels / 255 - photo()[0].permute(1, 2, 0).numpy()).max() < 0.01
-
-
-def test_a_start_from_a_photo_keeps_its_detail_under_coarse_stages(demo):
-    detailed = (photo() + 0.3 * (torch.arange(96) % 2 - 0.5)).clamp(0.02, 0.98)  # stripes a pixel wide
-    recipe = replace(SMALL, parameterization="fourier", steps=4, learning_rate=1e-6, stages=((0.5, 0.5), (0.5, 1.0)))
-    (picture,) = pictures(demo("resnet"), ["layer2/layer"], recipe, photo=detailed, start_from_photo=True)
-    assert np.abs(picture.pixels / 255 - detailed[0].permute(1, 2, 0).numpy()).max() < 0.01
-
-
-def test_a_photo_of_another_size_is_resized(demo):
-    recipe = replace(SMALL, steps=1, learning_rate=1e-6)
-    (picture,) = pictures(demo("resnet"), ["layer2/layer"], recipe, photo=photo(150), start_from_photo=True)
-    assert np.abs(picture.pixels / 255 - photo(150 - 54)[0].permute(1, 2, 0).numpy()).mean() < 0.02
-
-
-def test_from_a_photo_a_layer_is_made_stronger(demo):
-    """DeepDream."""
-    (picture,) = pictures(demo("resnet"), ["layer2/layer"], SMALL, photo=photo(), start_from_photo=True)
-    assert picture.trace[-1] > 1.2 * picture.trace[0]
-
-
-def test_an_inversion_comes_nearer_to_the_photo(demo):
-    recipe = replace(SMALL, steps=60, parameterization="fourier", sd=0.01)
-    (picture,) = pictures(demo("resnet"), ["layer1/inversion"], recipe, photo=photo())
-    assert picture.trace[0] < -0.3 and picture.trace[-1] > 0.4 * picture.trace[0]  # 0 is the photo itself
-
-
-def test_a_caricature_goes_beyond_the_photo(demo):
-    (picture,) = pictures(demo("resnet"), ["layer2/caricature"], SMALL, photo=photo(), start_from_photo=True)
-    assert picture.trace[0] == pytest.approx(1, abs=0.02) and picture.trace[-1] > 1.1
-
-
-@pytest.mark.parametrize("unit, more", [
-    ("layer2/inversion", {}), ("class/1 + layer2/caricature", {}), ("class/1", {"start_from_photo": True}),
-])  # fmt: skip
-def test_without_a_photo_what_needs_one_is_refused(demo, unit, more):
-    with pytest.raises(UndefinedError, match="need a photo; give one"):
-        next(ascend(demo("resnet"), [unit], SMALL, **more))
-
-
-# Several models
-
-
-def test_one_picture_serves_several_models(demo):
-    resnet, convnext = demo("resnet"), demo("convnext")
-    unit = "class/3 + demo:convnext::class/3"
-    (picture,) = pictures(resnet, [unit], replace(QUICK, output="log_odds"), others=[convnext])
-    with torch.no_grad():
-        values = [m(judge.to_batch([picture.pixels], m)).softmax(1)[0, 3].item() for m in (resnet, convnext)]
-    (alone,) = pictures(resnet, ["class/3"], replace(QUICK, output="log_odds"))
-    with torch.no_grad():
-        transferred = convnext(judge.to_batch([alone.pixels], convnext)).softmax(1)[0, 3].item()
-    assert picture.trace[-1] > picture.trace[0] + 1 and values[1] > transferred
-
-
-@pytest.mark.parametrize("recipe", [
-    SMALL, replace(SMALL, batch_norm=0.1), replace(SMALL, diversity=0.1, diversity_layer="layer2"),
-], ids=["plain", "batch_norm", "diversity"])  # fmt: skip
-def test_a_model_may_be_named_although_it_is_the_one_that_is_asked(demo, recipe):
-    recipe = replace(recipe, steps=4)
-    (named,) = pictures(demo("resnet"), ["demo:resnet::class/3"], recipe)
-    assert named.status == "ok" and np.isfinite(named.score)
-
-
-@pytest.mark.parametrize("unit, words", [
-    ("demo:vit::class/3", "belongs to demo:vit, which is not among the models"),
-    ("class/99", "Class 99 is out of range"),
-    ("layer9/channel/1", "has no layer “layer9”"),
-    ("demo:convnext::class/99", "Class 99 is out of range"),
-    ("nonsense", "is not a unit"),
-])  # fmt: skip
-def test_units_that_there_are_not_are_refused(demo, unit, words):
-    with pytest.raises(UndefinedError, match=words):
-        next(ascend(demo("resnet"), ["class/1", unit], SMALL, others=[demo("convnext")]))
-
-
-def test_a_layer_for_diversity_must_be_there(demo):
-    with pytest.raises(UndefinedError, match="has no layer “layer9”"):
-        next(ascend(demo("resnet"), ["class/1"], replace(SMALL, diversity=1.0, diversity_layer="layer9")))
 
 
 # Regularizers in the loop
@@ -635,10 +274,3 @@ def test_half_precision_climbs_too(demo):
 
 def test_nothing_asked_is_nothing_done(demo):
     assert run(demo("resnet"), []) == [] and run(demo("resnet"), ["class/3"], seeds=()) == []
-
-
-def test_progress_reaches_its_end_when_pictures_are_done_early(demo):
-    heard = []
-    with listening(lambda done, total: heard.append((done, total))):
-        (picture,) = pictures(demo("resnet"), ["class/3"], replace(SMALL, steps=40, tolerance=1.0, patience=3))
-    assert len(picture.trace) < 40 and heard[-1] == (40, 40)

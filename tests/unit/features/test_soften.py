@@ -14,7 +14,6 @@ from lsd.errors import UndefinedError
 from lsd.features.ascent import ascend
 from lsd.features.prepare import prepare
 from lsd.features.recipes import RECIPES
-from lsd.features.redirect import ReluRedirect
 from lsd.features.soften import Softening, soften
 from lsd.models import ImageModel, get_model
 
@@ -74,26 +73,6 @@ def test_branches_and_leaks_equal_a_network_written_with_them(activation, soften
     weights = torch.linspace(-1, 2, outputs.numel(), dtype=torch.float64).view_as(outputs)
     (expected,) = torch.autograd.grad((outputs * weights).sum(), slow)
     torch.testing.assert_close(gradient(net, IMAGES, softening), expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("activation", [F.relu, F.relu6])
-@pytest.mark.parametrize("softening", SOME, ids=str)
-def test_where_a_picture_of_the_batch_is_redirected_the_others_are_softened_as_ever(activation, softening):
-    net = Residual(activation)
-    expected = gradient(net, IMAGES, softening)
-    with ReluRedirect(torch.tensor([True, False])):
-        found = gradient(net, IMAGES, softening)
-    torch.testing.assert_close(found[1], expected[1], rtol=1e-10, atol=1e-12)
-
-
-def test_what_is_redirected_leaks_too():
-    """Of what a shut ReLU lets pass nothing is held back; of the rest, the share."""
-    with ReluRedirect(torch.tensor([True])):
-        shown = torch.tensor([[-1.0, -2.0]], requires_grad=True) * 1.0
-        outputs = F.relu(shown)
-        soften(Softening(leak=0.25), [outputs], shown)
-        (found,) = torch.autograd.grad((outputs * torch.tensor([-1.0, 2.0])).sum(), shown)
-    assert found.tolist() == [[-1.0, 0.5]]
 
 
 def test_the_neutral_softening_is_the_exact_gradient():
