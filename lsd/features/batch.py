@@ -355,7 +355,7 @@ class Batch:
         images[state.rows] = _resized(parameterization.decode(state.numbers).float(), self.size).clamp(0, 1).cpu()
 
     def _finish(self, images: Tensor, seconds: float) -> tuple[Picture, ...]:
-        """Score the pictures as they are kept, in 8 bits; say which of them nothing ever reached."""
+        """Score the pictures as they are kept, in 8 bits; say which of them nothing reaches."""
         pixels = to_pixels(images)
         kept = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, torch.float32) / 255
         scores, responds = self._responds(kept, range(len(self.jobs)))

@@ -18,7 +18,7 @@ your photo. Nobody drew it, and no photo went into it unless you gave one.</li>
 </ol></div>
 """
 
-DEAD = "This unit did not respond to anything that was tried: no gradient ever reached the picture, so it says nothing."
+DEAD = "This unit did not respond to anything that was tried: no gradient reaches the picture, so it says nothing."
 OUTPUTS = {"logit": "logit", "log_odds": "log-odds", "probability": "probability"}
 
 
