@@ -154,10 +154,14 @@ def apply(
 
 
 def _grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """What `affine_grid` gives for (N, 3, *size), (N, height, width, 2), in a quarter of its time on a CPU."""
+    """What `affine_grid` gives for (N, 3, *size), (N, height, width, 2), in a small part of its time on a CPU.
+
+    Laid out as two planes, which are quicker to fill and to sample at than pairs.
+    """
     rows, columns = ((torch.arange(n, device=maps.device, dtype=maps.dtype) * 2 + 1) / n - 1 for n in size)
-    maps = maps[:, None, None]
-    return maps[..., 0] * columns[None, None, :, None] + (maps[..., 1] * rows[None, :, None, None] + maps[..., 2])
+    maps = maps[..., None, None]
+    planes = maps[:, :, 0] * columns[None, None, None, :] + (maps[:, :, 1] * rows[None, None, :, None] + maps[:, :, 2])
+    return planes.permute(0, 2, 3, 1)
 
 
 def _wrapped(grid: Tensor, size: Sequence[int]) -> Tensor:
