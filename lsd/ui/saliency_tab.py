@@ -224,6 +224,7 @@ class SaliencyTab:
                 **{r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)},
                 **{c: None for i, r in enumerate(self.results) for c in r.components[1:]},
             }
+            everything = {}
             for i, name in enumerate(names):
                 place = self.results[i]
                 for step in follow(lambda name=name: _explain_one(name, picture, spec, method, settings)):
@@ -239,6 +240,7 @@ class SaliencyTab:
                 session.explanations.append(explanation)
                 session.checks.append(None)
                 shown = self._show(place, display, model, explanation)
+                everything |= shown
                 yield shown | {self.status: blocks.status(f"{i + 1} of {len(names)} models done …")}
                 if check:
                     for step in follow(lambda m=model, e=explanation: _check(m, picture, e, method, settings)):
@@ -252,8 +254,10 @@ class SaliencyTab:
                             }
                         elif isinstance(step, Done):
                             session.checks[-1] = step.value
-                    yield {place.badge: blocks.badge(session.checks[-1])}
-            yield {
+                    everything[place.badge] = blocks.badge(session.checks[-1])
+                    yield {place.badge: everything[place.badge]}
+            # All of it once more with the last word: a page that is still opening its tab may have lost what came before.
+            yield everything | {
                 self.session: session,
                 self.which: gr.update(
                     choices=[(n, i) for i, n in enumerate(session.models)], value=0, visible=len(names) > 1
