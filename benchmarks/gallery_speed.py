@@ -87,7 +87,7 @@ def _rows_of(model: str, family: str, drawn: list[tuple[bytes, bytes]], generato
             "agreement": generator.randrange(4) / 3 if of_class else None, "spread": None,
             "fine_energy": generator.random(), "flat": "", "trace": [generator.random() for _ in range(64)],
             "restarts": 0, "weights_source": "hub", "weights_repo": f"timm/{model}", "weights_revision": "0" * 40,
-            "weights_sha256": "1" * 64, "recipe_json": "{}" * 300, "steps": 512, "batch_size": 32,
+            "weights_sha256": "1" * 64, "weights_digest": "2" * 64, "recipe_json": "{}" * 300, "steps": 512, "batch_size": 32,
             "batch_place": number % 32, "pixels_sha256": f"{generator.getrandbits(256):064x}",
             "environment": "{}" * 100, "seconds": 1.0, "created": "2026-01-01T00:00:00Z", "task": f"{number // 32:016x}",
         })  # fmt: skip

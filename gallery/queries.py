@@ -73,6 +73,7 @@ class Entry:
     weights_repo: str
     weights_revision: str
     weights_sha256: str
+    weights_digest: str
     steps: int | None
     batch: int | None
     batch_size: int | None

@@ -8,7 +8,7 @@ from datasets import Features, Image, List, Value
 
 from lsd.features.recipes import RECIPES, Recipe
 
-FORMAT = 1
+FORMAT = 2
 ROW_GROUP = 64  # rows; a page of thumbnails is one or two reads, however large the shard
 THUMBNAIL = 128  # side in pixels
 TRACE_POINTS = 64
@@ -55,7 +55,8 @@ FEATURES = Features(
         "weights_source": Value("string"),
         "weights_repo": Value("string"),
         "weights_revision": Value("string"),
-        "weights_sha256": Value("string"),
+        "weights_sha256": Value("string"),  # of the file
+        "weights_digest": Value("string"),  # of the tensors, whatever file they came in: `lsd.identity.tensors_digest`
         "recipe_json": Value("string"),
         "steps": Value("int32"),  # taken
         "batch": Value("int32"),  # which of the task's batches: neighbours and their number may change the last bits
@@ -70,6 +71,7 @@ FEATURES = Features(
 )
 
 SCHEMA = FEATURES.arrow_schema
+LATER = ("weights_digest",)  # columns that shards of an earlier format lack; they are read as null
 
 # What the index leaves out: the pictures, and what only a unit's own page shows.
 HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gallery.schema import ROW_GROUP, SCHEMA
+from gallery.schema import LATER, ROW_GROUP, SCHEMA
 from lsd.errors import LSDError
 
 PICTURES = ("picture", "thumbnail")
@@ -20,8 +20,8 @@ _PICTURE_LEAVES = tuple(f"{name}.{part}" for name in PICTURES for part in ("byte
 # Texts that repeat from row to row, which a dictionary shrinks to almost nothing.
 REPEATING = (
     *("model", "architecture", "family", "layer", "kind", "class_name", "synset", "recipe", "recipe_hash", "status"),
-    *("error", "flat", "weights_source", "weights_repo", "weights_revision", "weights_sha256", "recipe_json"),
-    *("environment", "created", "task"),
+    *("error", "flat", "weights_source", "weights_repo", "weights_revision", "weights_sha256", "weights_digest"),
+    *("recipe_json", "environment", "created", "task"),
 )
 
 
@@ -82,7 +82,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
 
 
 def open_shard(source: Path | bytes) -> pq.ParquetFile:
-    """A shard, given as a path or as the bytes of the file, opened; its schema is the gallery's.
+    """A shard, given as a path or as the bytes of the file, opened; its schema is the gallery's, or an earlier one.
 
     Raises:
         ShardError: it cannot be read, is cut short, or is of another format.
@@ -94,24 +94,30 @@ def open_shard(source: Path | bytes) -> pq.ParquetFile:
         )
     except (pa.ArrowException, OSError) as error:
         raise ShardError(f"{name} is no whole parquet file.") from error
-    if not file.schema_arrow.equals(SCHEMA):
+    found = file.schema_arrow
+    if not found.equals(pa.schema([field for field in SCHEMA if field.name in found.names or field.name not in LATER])):
         file.close()
         raise ShardError(f"{name} has other columns than a gallery of this version.")
     return file
 
 
 def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a shard as a table, with all columns or those named.
+    """The rows of a shard as a table, with all columns or those named; those that it is too old for are null.
 
     Raises:
         ShardError: as `open_shard`, or the rows are damaged.
     """
     with open_shard(source) as file:
         try:
-            return file.read(None if columns is None else list(columns), use_threads=False)
+            names = SCHEMA.names if columns is None else list(columns)
+            table = file.read([name for name in names if name in file.schema_arrow.names], use_threads=False)
         except (pa.ArrowException, OSError) as error:
             name = source.name if isinstance(source, Path) else "The shard"
             raise ShardError(f"{name} is damaged.") from error
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
+    return table.select(names).cast(pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata))
 
 
 def read_rows(source: Path | bytes, columns: Sequence[str] | None = None) -> list[dict]:

@@ -239,8 +239,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     spec = TargetSpec(**request["target"])
     run = _run(path, request["models"], spec, request["method"], request["settings"])
     for model, before in zip(run.models, record["results"], strict=True):
-        if model.identity.sha256 != before["weights"]["sha256"]:
-            raise LSDError(f"The weights of {model.name} are not those of the manifest: their SHA-256 differs.")
+        if not model.identity.is_in(before["weights"]):
+            raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")
     if options.output:
         maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])
         _write(options.output, run, run.record(path, spec, request["settings"], maps, look))

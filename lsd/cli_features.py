@@ -269,8 +269,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     request = bundle.Request.from_dict(record["request"])
     torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
     model = get_model(request.model)
-    if model.identity.sha256 != record["weights"]["sha256"]:
-        raise LSDError(f"The weights of {model.name} are not those of the manifest: their SHA-256 differs.")
+    if not model.identity.is_in(record["weights"]):
+        raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")
     photo = None
     if request.photo:
         photo = options.photo or Path(request.photo["path"])

@@ -40,15 +40,24 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_EXAMPLES = {  # each CC0, or released into the public domain, by what scikit-image says of it
-    "Chelsea the cat": "chelsea.png",
-    "Coffee cup": "coffee.png",
-    "Astronaut": "astronaut.png",
-    "Rocket": "rocket.jpg",
-    "Clock in motion": "clock_motion.png",
-    "Cameraman": "camera.png",
-    "Deep field of galaxies": "hubble_deep_field.jpg",
+# Label → (package whose wheel holds the photo, where). Each CC0 or in the public domain, by what scikit-image says of it, but for
+# those with a credit, whose authors want to be named.
+_EXAMPLES = {
+    "Chelsea the cat": ("skimage", "data/chelsea.png"),
+    "Summer Palace": ("sklearn", "datasets/images/china.jpg"),
+    "Coffee cup": ("skimage", "data/coffee.png"),
+    "Clock in motion": ("skimage", "data/clock_motion.png"),
+    "Dahlia": ("sklearn", "datasets/images/flower.jpg"),
+    "Astronaut": ("skimage", "data/astronaut.png"),
+    "Grass": ("skimage", "data/grass.png"),
+    "Retina of an eye": ("skimage", "data/retina.jpg"),
+    "Rocket": ("skimage", "data/rocket.jpg"),
+    "Cameraman": ("skimage", "data/camera.png"),
+    "Surface of the Moon": ("skimage", "data/moon.png"),
+    "Deep field of galaxies": ("skimage", "data/hubble_deep_field.jpg"),
 }
+CREDITS = {"Summer Palace": "danielbuechele, CC BY 2.0", "Dahlia": "vultilion, CC BY 2.0"}
+"""Example photo → author and licence, where it asks to be told."""
 
 
 def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -176,12 +185,14 @@ def find_images(folder: str | Path) -> list[Path]:
 
 
 def example_images() -> dict[str, Path]:
-    """Photos that ship inside scikit-image's wheel, by a label to show. Empty when scikit-image is not installed."""
-    package = find_spec("skimage")  # found without importing it, which would be slow
-    if package is None:
-        return {}
-    folder = Path(package.submodule_search_locations[0]) / "data"
-    return {label: folder / name for label, name in _EXAMPLES.items() if (folder / name).is_file()}
+    """Photos that ship inside the wheels of scikit-image and scikit-learn, by a label to show; those that are there."""
+    found = {label: _in_package(package, name) for label, (package, name) in _EXAMPLES.items()}
+    return {label: path for label, path in found.items() if path and path.is_file()}
+
+
+def _in_package(package: str, name: str) -> Path | None:
+    spec = find_spec(package)  # found without importing it, which would be slow
+    return Path(spec.submodule_search_locations[0]) / name if spec else None
 
 
 @dataclass(frozen=True)

@@ -11,35 +11,20 @@ import textwrap
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
-from lsd import labels
+from lsd import labels, packages
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
+from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
 from lsd.weights import Location, locate, read_config, ready_models, weights_sha256
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
 
-
-@dataclass(frozen=True)
-class WeightIdentity:
-    """Which weights exactly: where they came from and the SHA-256 of the file.
-
-    `source` is "demo", "local", "hub" or "memory" (a network made by the caller, sha256 None).
-    """
-
-    source: str
-    repo: str
-    revision: str | None
-    sha256: str | None
-
-    def to_dict(self) -> dict:
-        """As plain JSON values."""
-        return asdict(self)
+log = logging.getLogger("lsd")
 
 
 class ImageModel(nn.Module):
@@ -149,9 +134,31 @@ def load_model(name: str, *, device: str = "auto", allow_pickle: bool = False) -
         ModelError: one sentence: unknown, offline, too large, damaged, or weights that do not fit.
     """
     location = locate(name, allow_pickle=allow_pickle)
-    net = _build(location)
-    identity = WeightIdentity(location.source, location.repo, location.revision, weights_sha256(location))
+    if location.source == "package":
+        location, net = _from_package(location, allow_pickle)
+    else:
+        net = _build(location)
+    identity = WeightIdentity(
+        location.source, location.repo, location.revision, weights_sha256(location), tensors_digest(net.state_dict())
+    )
     return ImageModel(net, location.name, identity).to(resolve_device(device))
+
+
+def _from_package(location: Location, allow_pickle: bool) -> tuple[Location, nn.Module]:
+    """The network in a package, or if the package is refused the one of the same name on the Hub."""
+    import timm
+
+    net = timm.create_model(location.name)
+    try:
+        packages.load_into(net, location.name, location.weights)
+    except ModelError as refused:
+        log.warning("%s", refused)
+        try:
+            location = locate(location.name, allow_pickle=allow_pickle, packages=False)
+        except ModelError as error:
+            raise ModelError(f"{str(refused).rstrip('.')}; and {error}") from error
+        return location, _build(location)
+    return location, net
 
 
 def _build(location: Location) -> nn.Module:
@@ -247,4 +254,4 @@ def get_model(name: str) -> ImageModel:
     return _cache.get(name)
 
 
-__all__ = ["ImageModel", "ModelCache", "WeightIdentity", "get_model", "load_model", "ready_models", "resolve_device"]
+__all__ = ["ImageModel", "ModelCache", "get_model", "load_model", "ready_models", "resolve_device"]

@@ -1,12 +1,14 @@
-"""From a model's name to the folder that holds its configuration and weights.
+"""From a model's name to its configuration and weights.
 
-Four kinds of names, all ending in the same thing, a folder in timm's layout (`config.json` beside a weights file):
+Four kinds of names:
 
-- `resnet50.a1_in1k`: a folder of that name under `LSD_MODEL_PATH`, else timm's own repository on the Hugging Face Hub
+- `resnet50.a1_in1k`: a folder of that name under `LSD_MODEL_PATH`, else an installed package that holds the network
+  (`lsd.packages`), else timm's own repository on the Hugging Face Hub
 - `hf-hub:owner/repo` or `hf-hub:owner/repo@revision`: any repository on the Hub in timm's layout
 - `local-dir:PATH`: a folder on this machine
 - `demo:NAME`: one of the small models that ship with the project
 
+All but the packages end in a folder in timm's layout (`config.json` beside a weights file).
 Weights are read from safetensors; pickled weights, which can run code when they are read, only where the caller opts in.
 """
 
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
+from lsd.packages import PACKAGES, installed
 
 MAX_BYTES = int(os.environ.get("LSD_MAX_MODEL_BYTES", 4 * 2**30))  # of a weights file; a ViT-g in fp32 is 4 GB
 _PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
@@ -30,15 +33,15 @@ class Location:
 
     Attributes:
         name: the canonical name, by which the model is loaded again.
-        config: path of config.json.
+        config: path of config.json; None for a package, whose configuration is timm's own.
         weights: path of the weights file.
-        source: "demo", "local" or "hub".
-        repo: the repository on the Hub, or the folder's name.
-        revision: commit on the Hub, None elsewhere.
+        source: "demo", "local", "package" or "hub".
+        repo: the repository on the Hub, the package, or the folder's name.
+        revision: commit on the Hub, version of the package, None elsewhere.
     """
 
     name: str
-    config: Path
+    config: Path | None
     weights: Path
     source: str
     repo: str
@@ -56,16 +59,19 @@ def local_models() -> dict[str, Path]:
 
 
 def ready_models() -> list[str]:
-    """Names of the models that load without a network: the demo models and those under `LSD_MODEL_PATH`."""
-    return [*_demo_names(), *local_models()]
+    """Names of the models that load without a network: those in packages, those under `LSD_MODEL_PATH`, the demo models."""
+    return list(dict.fromkeys([*installed(), *local_models(), *_demo_names()]))
 
 
 def _demo_names() -> list[str]:
     return [f"demo:{name}" for name in demo_models()]
 
 
-def locate(name: str, *, allow_pickle: bool = False) -> Location:
+def locate(name: str, *, allow_pickle: bool = False, packages: bool = True) -> Location:
     """The files of the model called `name`; downloads them from the Hub if need be.
+
+    Args:
+        packages: whether a package may hold them.
 
     Raises:
         ModelError: unknown name, no network, no safetensors, larger than `MAX_BYTES`.
@@ -85,7 +91,15 @@ def locate(name: str, *, allow_pickle: bool = False) -> Location:
     if name in local:
         return _in_folder(name, local[name], "local", allow_pickle)
     name, repo = _timm_repo(name)
+    if packages and (location := _in_package(name)):
+        return location
     return _on_hub(name, repo, None, allow_pickle)
+
+
+def _in_package(name: str) -> Location | None:
+    package = PACKAGES.get(name)
+    file = package and package.weights()
+    return Location(name, None, file, "package", package.distribution, package.version) if file else None
 
 
 def _in_folder(name: str, folder: Path, source: str, allow_pickle: bool) -> Location:
@@ -210,11 +224,16 @@ def _check_size(name: str, size: int) -> None:
 
 
 def read_config(location: Location) -> dict:
-    """The model's config.json.
+    """The model's config.json, or for a package what it would be.
 
     Raises:
         ModelError: not JSON, or without an architecture.
     """
+    if location.config is None:
+        import timm
+
+        known = timm.get_pretrained_cfg(location.name)
+        return {"architecture": known.architecture, "pretrained_cfg": known.to_dict()}
     try:
         config = json.loads(location.config.read_text("utf-8"))
         architecture = config["architecture"]

@@ -78,7 +78,7 @@ def make_plan(settings: Settings, told: Callable[[str], None] = lambda name: Non
         told(name)
         model = attempt(get_model, name, default=None)
         if model is not None:
-            verifiers[model.name] = model.identity.sha256
+            verifiers[model.name] = model.identity.digest
     tasks: list[Task] = []
     for name in names:
         told(name)
@@ -108,7 +108,7 @@ def _tasks(model: ImageModel, units: Sequence[str], settings: Settings, judges) 
     parts = [tuple(units[start : start + UNITS]) for start in range(0, len(units), UNITS)]
     return [
         Task(
-            model.name, model.identity.sha256, part, recipe, seeds, judges, settings.batch_size, settings.quality,
+            model.name, model.identity.digest, part, recipe, seeds, judges, settings.batch_size, settings.quality,
             _others(part, model),
         )
         for recipe in settings.recipes for part in parts
@@ -116,9 +116,9 @@ def _tasks(model: ImageModel, units: Sequence[str], settings: Settings, judges) 
 
 
 def _others(units: Sequence[str], model: ImageModel) -> tuple[tuple[str, str | None], ...]:
-    """(name, SHA-256) of the further models that the units name."""
+    """(name, digest of the weights) of the further models that the units name."""
     names = other_models(map(parse, units), model.name)
-    return tuple((name, get_model(name).identity.sha256) for name in names)
+    return tuple((name, get_model(name).identity.digest) for name in names)
 
 
 def bytes_of(task: Task) -> int:

@@ -25,15 +25,15 @@ class Task:
 
     Attributes:
         model: its name.
-        weights_sha256: of its weights: others make another task.
+        weights_digest: of its weights: others make another task.
         units: as strings, in order.
         recipe, seeds, batch_size, quality: as in `precompute.settings`.
-        verifiers: (name, SHA-256 of the weights) of the models that are asked.
+        verifiers: (name, digest of the weights) of the models that are asked.
         others: the same of further models whose units these are in part (`MODEL::UNIT`).
     """
 
     model: str
-    weights_sha256: str | None
+    weights_digest: str | None
     units: tuple[str, ...]
     recipe: Recipe
     seeds: tuple[int, ...]

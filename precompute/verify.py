@@ -119,7 +119,7 @@ def _make(rows: Sequence[dict]) -> dict[tuple[str, int], np.ndarray]:
     """(unit, seed) → pixels, of the rows of one batch."""
     first = rows[0]
     model = get_model(first["model"])
-    if model.identity.sha256 != first["weights_sha256"]:
+    if not model.identity.is_of(first["weights_digest"], first["weights_sha256"]):
         raise LSDError(f"The weights of {model.name} here are not the ones that the pictures were made from.")
     recipe = Recipe.from_dict(json.loads(first["recipe_json"]))
     of_rows = {row["batch_place"]: Job(parse(row["unit"]), row["seed"]) for row in rows}

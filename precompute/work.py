@@ -130,15 +130,15 @@ def make_rows(task: Task) -> tuple[list[dict], float]:
     Raises:
         LSDError: the model or a verifier cannot be had, or its weights are not those that were planned for.
     """
-    model = _planned(task.model, task.weights_sha256)
-    judges = [_planned(name, sha) for name, sha in task.verifiers]
+    model = _planned(task.model, task.weights_digest)
+    judges = [_planned(name, digest) for name, digest in task.verifiers]
     jobs, errors = [], {}
     for unit in map(parse, task.units):
         try:
             jobs += [Job(check(unit, model), seed) for seed in task.seeds]
         except UndefinedError as error:
             errors |= {Job(unit, seed): str(error) for seed in task.seeds}
-    others = [_planned(name, sha) for name, sha in task.others]
+    others = [_planned(name, digest) for name, digest in task.others]
     began = time.perf_counter()
     made: dict[Job, Made] = {}
     for result, error in _make(model, jobs, task, others, itertools.count()):
@@ -152,10 +152,10 @@ def make_rows(task: Task) -> tuple[list[dict], float]:
     return sorted(rows, key=_place), ascent
 
 
-def _planned(name: str, sha: str | None) -> ImageModel:
+def _planned(name: str, digest: str | None) -> ImageModel:
     model = get_model(name)
-    if model.identity.sha256 != sha:
-        raise LSDError(f"The weights of {name} are not those of the plan: their SHA-256 differs; plan the run again.")
+    if model.identity.digest != digest:
+        raise LSDError(f"The weights of {name} are not those of the plan: their digest differs; plan the run again.")
     return model
 
 

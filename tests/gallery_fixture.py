@@ -75,6 +75,7 @@ def make_row(
         "weights_repo": f"timm/{model}",
         "weights_revision": "0" * 40,
         "weights_sha256": "1" * 64,
+        "weights_digest": "2" * 64,
         "recipe_json": "{}",
         "steps": 512,
         "batch": 0,

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lsd.errors import UndefinedError
-from lsd.models import ImageModel, WeightIdentity
+from lsd.identity import WeightIdentity
+from lsd.models import ImageModel
 
 ZERO_DEVIATION = 0.02  # of what stands in for zeros: with it, weights of transformers are usually initialised
 

@@ -15,7 +15,7 @@ from lsd.saliency.maps import CHANNELS, SCALES, MapSettings
 from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.saliency.views import Look
 from lsd.ui.choices_address import why
-from lsd.ui.examples import examples
+from lsd.ui.examples import drawn, photos
 from lsd.weights import locate, read_config, ready_models
 
 MAX_MODELS = 4
@@ -36,9 +36,7 @@ def default_models() -> list[str]:
 
 def default_example(models: Sequence[str]) -> str:
     """A picture that these models have classes for."""
-    names = list(examples())
-    drawn = all(name.startswith("demo:") for name in models)
-    return names[0] if drawn else next((name for name in names if "cat" in name), names[0])
+    return (drawn() if all(name.startswith("demo:") for name in models) else photos() or drawn())[0]
 
 
 def model_picker(value: Sequence[str] | None = None, label: str = "Models, up to four") -> gr.Dropdown:

@@ -1,11 +1,11 @@
-"""Pictures to start from: the photos in scikit-image's wheel, and a few that the demo data set draws."""
+"""Pictures to start from: the photos in the wheels of scikit-image and scikit-learn, and a few that the demo data set draws."""
 
 import functools
 import shutil
 import tempfile
 from pathlib import Path
 
-from lsd.images import example_images
+from lsd.images import CREDITS, example_images
 
 _DEMO = ((0, 3, None), (6, 11, None), (9, 5, None), (13, 2, 4))  # class, seed, tag
 _DEMO_SIZE = 480
@@ -19,12 +19,25 @@ def examples() -> dict[str, Path]:
     from lsd.demo import CLASS_NAMES, render
 
     folder = Path(tempfile.mkdtemp(prefix="lsd-examples-"))
-    found = {}
+    found = {name: Path(shutil.copy(source, folder)) for name, source in example_images().items()}
     for class_index, seed, tag in _DEMO:
         name = CLASS_NAMES[class_index] + ("" if tag is None else f", tagged {CLASS_NAMES[tag]}")
         path = folder / (name.replace(",", "").replace(" ", "-") + ".png")
         Image.fromarray(render(class_index, seed, size=_DEMO_SIZE, tag=tag).image).save(path)
         found[name] = path
-    for name, source in example_images().items():
-        found[name] = Path(shutil.copy(source, folder))
     return found
+
+
+def photos() -> list[str]:
+    """The names of those that are photos."""
+    return [name for name in examples() if name in example_images()]
+
+
+def drawn() -> list[str]:
+    """The names of those that the demo data set draws."""
+    return [name for name in examples() if name not in example_images()]
+
+
+def credit() -> str:
+    """Whose photos those are that ask for it, in one line; "" if none does."""
+    return "; ".join(f"{name}: {CREDITS[name]}" for name in photos() if name in CREDITS)

@@ -64,10 +64,10 @@ def test_a_picture_that_differs_is_told_by_how_much(folder, capsys):
 def test_other_weights_are_not_taken_for_the_same(folder, capsys):
     make(folder, "--unit", "class/3")
     record = json.loads((folder / "manifest.json").read_text())
-    record["weights"]["sha256"] = "0" * 64
+    record["weights"]["digest"] = "0" * 64
     (folder / "manifest.json").write_text(json.dumps(record))
     assert main(["features", "--from", str(folder / "manifest.json")]) == 2
-    assert "SHA-256 differs" in capsys.readouterr().err
+    assert "digests differ" in capsys.readouterr().err
 
 
 def test_a_photo_is_inverted_and_found_again(folder, tmp_path, capsys):

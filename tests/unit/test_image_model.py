@@ -10,7 +10,8 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from lsd.errors import ModelError, UndefinedError
-from lsd.models import ImageModel, WeightIdentity, load_model, resolve_device
+from lsd.identity import WeightIdentity, tensors_digest
+from lsd.models import ImageModel, load_model, resolve_device
 from lsd.saliency.explain import to_input
 
 
@@ -93,9 +94,11 @@ def test_a_network_made_by_the_caller_has_no_weights_file(image_model):
 
 def test_a_folders_identity_is_the_sum_of_its_file(model_folder):
     folder = model_folder()
-    identity = load_model(f"local-dir:{folder}", device="cpu").identity
+    model = load_model(f"local-dir:{folder}", device="cpu")
     expected = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert identity.to_dict() == {"source": "local", "repo": "small", "revision": None, "sha256": expected}
+    digest = tensors_digest(model.net.state_dict())
+    told = {"source": "local", "repo": "small", "revision": None, "sha256": expected, "digest": digest}
+    assert model.identity.to_dict() == told
 
 
 def test_the_sum_follows_the_file(model_folder):

@@ -104,6 +104,15 @@ def test_other_parquet_is_no_shard():
         shards.check(buffer.getvalue(), 1)
 
 
+def test_a_shard_from_before_there_were_digests_is_read():
+    buffer = io.BytesIO()
+    pq.write_table(shards.to_table(ROWS[:2]).drop_columns(["weights_digest"]), buffer)
+    shards.check(buffer.getvalue(), 2)
+    table = shards.read_table(buffer.getvalue())
+    assert table.schema.equals(SCHEMA) and table["weights_digest"].null_count == 2
+    assert table["weights_sha256"].to_pylist() == [row["weights_sha256"] for row in ROWS[:2]]
+
+
 CARD = """---
 configs:
 - config_name: default

@@ -44,7 +44,7 @@ def test_tasks_are_made_model_by_model_recipe_by_recipe(plan_of, monkeypatch):
     ]
     assert plan.pictures == 3 * 3 * 4 and not plan.problems
     assert all(task.seeds == (0, 1, 2) for task in plan.tasks)
-    assert plan.tasks[0].weights_sha256 == get_model("demo:resnet").identity.sha256
+    assert plan.tasks[0].weights_digest == get_model("demo:resnet").identity.digest
 
 
 def test_a_unit_asked_for_twice_is_made_once(plan_of):
@@ -55,12 +55,12 @@ def test_a_unit_asked_for_twice_is_made_once(plan_of):
 def test_no_model_judges_its_own_pictures(plan_of):
     plan = plan_of("class:0", models=["demo:resnet", "demo:vit"], verifiers=["demo:resnet", "demo:vit"])
     assert [[name for name, _ in task.verifiers] for task in plan.tasks] == [["demo:vit"], ["demo:resnet"]]
-    assert plan.tasks[0].verifiers[0][1] == get_model("demo:vit").identity.sha256
+    assert plan.tasks[0].verifiers[0][1] == get_model("demo:vit").identity.digest
 
 
 def test_a_unit_of_several_models_makes_them_part_of_the_task(plan_of):
     (task,) = plan_of("class/0 + demo:vit::class/0", "class/1 + demo:resnet::class/0").tasks
-    assert task.others == (("demo:vit", get_model("demo:vit").identity.sha256),)
+    assert task.others == (("demo:vit", get_model("demo:vit").identity.digest),)
 
 
 @pytest.mark.parametrize("values, words", [

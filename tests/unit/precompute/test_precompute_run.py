@@ -81,7 +81,7 @@ def test_changed_weights_never_take_up_old_rows(plan_of, tmp_path, small_model, 
     monkeypatch.setattr("lsd.models._cache", ModelCache())
     after = plan_of("class:0", models=[name])
     assert (
-        after.tasks[0].hash != before.tasks[0].hash and after.tasks[0].weights_sha256 != before.tasks[0].weights_sha256
+        after.tasks[0].hash != before.tasks[0].hash and after.tasks[0].weights_digest != before.tasks[0].weights_digest
     )
     assert run(after, str(tmp_path / "run")).reused == 0
     again = run(Plan((replace(before.tasks[0], seeds=(1,)),), ()), str(tmp_path / "run"))

@@ -90,7 +90,7 @@ def test_a_model_that_is_not_here_makes_it_impossible(finished_run):
 
 
 def test_other_weights_make_it_impossible(finished_run):
-    change(finished_run, lambda row: row.update(weights_sha256="0" * 64))
+    change(finished_run, lambda row: row.update(weights_digest="0" * 64))
     (check, *_) = verify(finished_run, 1)
     assert check.verdict == "impossible" and "are not the ones that the pictures were made from" in check.reason
 

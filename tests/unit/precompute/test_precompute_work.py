@@ -88,7 +88,11 @@ def test_a_row_says_what_it_is(made):
     model = get_model("demo:resnet")
     assert row["unit_id"] == f"demo:resnet/class/1/lsd-{task.recipe.hash[:8]}/0"
     assert row["class_name"] == model.class_names[1] and row["title"] and row["synset"] == ""
-    assert row["weights_sha256"] == model.identity.sha256 and row["weights_source"] == "demo"
+    assert (
+        row["weights_digest"] == model.identity.digest
+        and row["weights_sha256"] == model.identity.sha256
+        and row["weights_source"] == "demo"
+    )
     assert row["architecture"] == model.architecture and row["family"] == model.family and row["task"] == task.hash
     assert Recipe.from_dict(json.loads(row["recipe_json"])) == task.recipe
     environment = json.loads(row["environment"])
@@ -300,10 +304,10 @@ def test_classes_of_imagenet_carry_their_wordnet_id(plan_of, small_model):
     assert row["synset"] == "" and row["class_name"] == "thing 207"
 
 
-@pytest.mark.parametrize("part", ["weights_sha256", "verifiers", "others"])
+@pytest.mark.parametrize("part", ["weights_digest", "verifiers", "others"])
 def test_other_weights_than_those_of_the_plan_are_refused(plan_of, tmp_path, part):
     (task,) = plan_of("class/0 + demo:vit::class/0", verifiers=["demo:vit"]).tasks
-    other = "0" * 64 if part == "weights_sha256" else (("demo:vit", "0" * 64),)
+    other = "0" * 64 if part == "weights_digest" else (("demo:vit", "0" * 64),)
     task = replace(task, **{part: other})
     outcome = run_task(task, str(tmp_path))
     ((what, sentence),) = outcome.failures
