@@ -88,7 +88,8 @@ def _models(options: argparse.Namespace) -> int:
         if entry.family != family:
             family = entry.family
             print(family)
-        print(f"  {entry.name:<52}{'' if entry.millions is None else f'{entry.millions:6.1f} M'}")
+        size = "" if entry.millions is None else f"{entry.millions:.1f} M"
+        print(f"  {entry.title:<28}{entry.name:<52}{size:>8}  {entry.origin}")
     print("\nAny other timm name works too: python -m lsd models 'convnext*' lists them.")
     return 0
 

@@ -254,4 +254,17 @@ def get_model(name: str) -> ImageModel:
     return _cache.get(name)
 
 
-__all__ = ["ImageModel", "ModelCache", "get_model", "load_model", "ready_models", "resolve_device"]
+def holds(location: Location, digest: str | None, sha256: str | None) -> bool:
+    """Whether the model at a location has the weights of a record: the same file, or else the same tensors.
+
+    Only if the file is another is the model loaded, through the process's cache, to compare the tensors.
+
+    Raises:
+        ModelError: it has to be loaded, and cannot be.
+    """
+    if weights_sha256(location) == sha256:
+        return True
+    return get_model(location.name).identity.is_of(digest, sha256)
+
+
+__all__ = ["ImageModel", "ModelCache", "get_model", "holds", "load_model", "ready_models", "resolve_device"]

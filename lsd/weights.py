@@ -16,6 +16,7 @@ import difflib
 import functools
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,49 @@ def locate(name: str, *, allow_pickle: bool = False, packages: bool = True) -> L
     Raises:
         ModelError: unknown name, no network, no safetensors, larger than `MAX_BYTES`.
     """
-    name = name.strip()
+    found = _find(name.strip(), allow_pickle, packages)
+    return found if isinstance(found, Location) else _on_hub(*found, allow_pickle)
+
+
+HERE, HUB, NOWHERE = "here", "hub", "nowhere"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a model can be had, as far as can be told without asking the Hub.
+
+    Attributes:
+        place: `HERE` (its files are on this machine), `HUB` (they are to be downloaded), or `NOWHERE`.
+        location: where they are; None unless `HERE`.
+        reason: one sentence on why it cannot be had, or not now; "" where it can.
+    """
+
+    place: str
+    location: Location | None = None
+    reason: str = ""
+
+    @property
+    def can_load(self) -> bool:
+        """Whether it may be offered: it is here, or on a Hub that answers."""
+        return not self.reason
+
+
+def availability(name: str) -> Availability:
+    """Whether the model called `name` can be had; nothing is loaded, and no network asked."""
+    try:
+        found = _find(name.strip(), allow_pickle=False, packages=True)
+        if not isinstance(found, Location):
+            if cached := _in_hub_cache(*found):
+                return Availability(HERE, cached)
+            reason = f"{name} is on the Hugging Face Hub, which is out of reach from here." if _hub_is_silent() else ""
+            return Availability(HUB, reason=reason)
+    except ModelError as error:
+        return Availability(NOWHERE, reason=str(error))
+    return Availability(HERE, found)
+
+
+def _find(name: str, allow_pickle: bool, packages: bool) -> Location | tuple[str, str, str | None]:
+    """A model's files on this machine, or else (name, repository, revision) on the Hub."""
     scheme, _, rest = name.partition(":")
     if scheme == "demo":
         if name not in _demo_names():
@@ -86,14 +129,12 @@ def locate(name: str, *, allow_pickle: bool = False, packages: bool = True) -> L
         return _in_folder(name, Path(rest).expanduser(), "local", allow_pickle)
     if scheme == "hf-hub":
         repo, _, revision = rest.partition("@")
-        return _on_hub(name, repo, revision or None, allow_pickle)
+        return name, repo, revision or None
     local = local_models()
     if name in local:
         return _in_folder(name, local[name], "local", allow_pickle)
     name, repo = _timm_repo(name)
-    if packages and (location := _in_package(name)):
-        return location
-    return _on_hub(name, repo, None, allow_pickle)
+    return (packages and _in_package(name)) or (name, repo, None)
 
 
 def _in_package(name: str) -> Location | None:
@@ -178,8 +219,14 @@ def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> L
             raise ModelError(f"{repo} has no revision “{revision}” on the Hugging Face Hub.") from error
         except EntryNotFoundError:
             continue
-        except Exception:  # any failure of the network or of the Hub: what was downloaded before still serves
-            return _from_hub_cache(name, repo, filename, revision)
+        except Exception as error:  # any failure of the network or of the Hub: what was downloaded before still serves
+            _hub_answers(False)
+            if cached := _in_hub_cache(name, repo, revision, filename):
+                return cached
+            raise ModelError(
+                f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; ready here: {_ready()}."
+            ) from error
+        _hub_answers(True)
         _check_size(name, metadata.size or 0)
         return _download(name, repo, filename, metadata.commit_hash or revision)
     raise ModelError(f"{repo} has no model.safetensors; pickled weights are not read.")
@@ -198,16 +245,31 @@ def _download(name: str, repo: str, filename: str, revision: str | None) -> Loca
     return Location(name, Path(config), Path(weights), "hub", repo, revision)
 
 
-def _from_hub_cache(name: str, repo: str, filename: str, revision: str | None) -> Location:
+_SILENCE = 300  # seconds for which a Hub that gave no answer is taken to give none
+_silent_since: float | None = None
+
+
+def _hub_answers(answers: bool) -> None:
+    global _silent_since
+    _silent_since = None if answers else time.monotonic()
+
+
+def _hub_is_silent() -> bool:
+    """Whether the Hub is switched off here (HF_HUB_OFFLINE), or gave no answer a moment ago."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE or (_silent_since is not None and time.monotonic() - _silent_since < _SILENCE)
+
+
+def _in_hub_cache(name: str, repo: str, revision: str | None, filename: str = "model.safetensors") -> Location | None:
+    """What was downloaded before, None if nothing was."""
     from huggingface_hub import hf_hub_download
 
     try:
         config = Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=True))
         weights = Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
-    except OSError as error:
-        raise ModelError(
-            f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; ready here: {_ready()}."
-        ) from error
+    except (OSError, ValueError):  # none, or not a repository's name
+        return None
     return Location(name, config, weights, "hub", repo, weights.parent.name)  # …/snapshots/<commit>/model.safetensors
 
 
@@ -253,6 +315,13 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def weights_sha256(location: Location) -> str:
-    """SHA-256 of the weights file, in hex; computed once for each state of the file."""
-    stat = location.weights.stat()
+    """SHA-256 of the weights file, in hex; computed once for each state of the file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        stat = location.weights.stat()
+    except OSError as error:
+        raise ModelError(f"{location.name}: its weights file cannot be read: {error.strerror}.") from error
     return _sha256(location.weights, stat.st_size, stat.st_mtime_ns)

@@ -35,6 +35,10 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("output", metavar="DIR")
     command.add_argument("--sample", default="1%", help="a share of the rows, or a number (default: 1%%)")
     command.add_argument("--seed", type=int, default=0, help="another sample")
+    command.add_argument(
+        "--models", nargs="+", default=["*"], metavar="NAME", help="only their rows; wildcards will do"
+    )
+    command.add_argument("--strict", action="store_true", help="fail too where a model's weights cannot be had")
 
     command = commands.add_parser("publish", help="put the data set together and send it to the Hub")
     command.add_argument("output", metavar="DIR")
@@ -150,17 +154,20 @@ def _status(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from precompute.storage import Storage
-    from precompute.verify import parse_sample, verify
+    from precompute.verify import UNAVAILABLE, parse_sample, verify
 
     verdicts = Counter()
-    for check in verify(Storage(options.output).folder, parse_sample(options.sample), options.seed):
+    folder, sample = Storage(options.output).folder, parse_sample(options.sample)
+    for check in verify(folder, sample, options.seed, options.models):
         verdicts[check.verdict] += 1
         if check.verdict != "identical":
             similarity = "" if check.similarity is None else f" (SSIM {check.similarity:.3f})"
             print(f"{check.verdict}: {check.unit_id}{similarity}{check.reason and ': ' + check.reason}", flush=True)
-    total = sum(verdicts.values())
-    print(f"{total} pictures made again: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()))
-    return 1 if verdicts["different"] or verdicts["impossible"] else 0
+    unavailable = verdicts.pop(UNAVAILABLE, 0)
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()) or "none"
+    left = f"; {unavailable} model{'s' * (unavailable > 1)} cannot be had here" if unavailable else ""
+    print(f"{verdicts.total()} pictures made again: {counts}{left}")
+    return 1 if verdicts["different"] or verdicts["impossible"] or (options.strict and unavailable) else 0
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Pictures made again from their rows alone, and held against the ones that are stored."""
 
+import fnmatch
 import json
 import math
 import random
@@ -14,16 +15,18 @@ from skimage.metrics import structural_similarity
 
 from gallery import pictures, shards
 from gallery.index import find_shards
-from lsd.errors import LSDError
+from lsd.errors import LSDError, ModelError
 from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
 from lsd.features.pictures import Job
 from lsd.features.recipes import Recipe
 from lsd.features.units import other_models, parse
-from lsd.models import get_model
+from lsd.models import get_model, holds
+from lsd.weights import availability
 from precompute.work import one_sentence
 
 SIMILAR = 0.9  # structural similarity from which two pictures count as one
+UNAVAILABLE = "unavailable"
 _SHOWS = 0.5  # from which a stored picture can be what WebP left of those very pixels, even at the lowest quality (.58)
 
 
@@ -32,12 +35,13 @@ class Check:
     """One row made again.
 
     Attributes:
-        unit_id: which.
+        unit_id: which; of what is `UNAVAILABLE`, the model.
         verdict: "identical" (the same 8-bit pixels before WebP, and the stored picture shows them), "similar" (structural
-            similarity ≥ `SIMILAR`), "different", or "impossible" with the reason.
+            similarity ≥ `SIMILAR`), "different", "impossible" with the reason, or `UNAVAILABLE`: the model's weights cannot be
+            had here.
         similarity: structural similarity of the stored picture and the new one, which has been through WebP as well;
             None where there is nothing to compare.
-        reason: a sentence, "" unless impossible.
+        reason: a sentence, "" unless impossible or unavailable.
     """
 
     unit_id: str
@@ -61,41 +65,77 @@ def parse_sample(text: str) -> float | int:
     return value
 
 
-def verify(folder: Path, sample: float | int = 0.01, seed: int = 0) -> Iterator[Check]:
+def verify(folder: Path, sample: float | int = 0.01, seed: int = 0, models: Sequence[str] = ("*",)) -> Iterator[Check]:
     """Make a random sample of a folder's rows again, whole batches of them, and compare.
 
-    A batch is made again with the number of pictures and of threads that it had, because both can change the last bits,
-    of which an ascent makes much. Neighbours that are gone (no row is left of them) get a stand-in.
+    First comes a check for each model whose weights cannot be had here, or are others than the rows'; the sample is of the
+    other models' rows. A batch is made again with the number of pictures and of threads that it had, because both can
+    change the last bits, of which an ascent makes much. Neighbours that are gone (no row is left of them) get a stand-in.
 
     Args:
         sample: a share of the rows below 1, or a number of rows; rounded up to whole batches.
         seed: which batches.
+        models: names or wildcards; only their rows are looked at.
 
     Raises:
         LSDError: there is nothing to verify.
     """
-    batches = _batches(folder)
-    total = sum(len(batch) for batch in batches)
-    if not total:
-        raise LSDError(f"There are no pictures in {folder}; python -m precompute run makes some.")
+    batches = [b for b in _batches(folder) if any(fnmatch.fnmatchcase(b.model, pattern) for pattern in models)]
+    if not batches:
+        those = "" if tuple(models) == ("*",) else f" of {', '.join(models)}"
+        raise LSDError(f"There are no pictures{those} in {folder}; python -m precompute run makes some.")
+    lacking = {batch.weights: _lacking(*batch.weights) for batch in batches}
+    for (model, *_), reason in sorted(lacking.items()):
+        if reason:
+            yield Check(model, UNAVAILABLE, None, reason)
+    batches = [batch for batch in batches if not lacking[batch.weights]]
+    total = sum(len(batch.rows) for batch in batches)
     wanted = sample if isinstance(sample, int) else math.ceil(sample * total)
     random.Random(seed).shuffle(batches)
     done = 0
     for batch in batches:
         if done >= wanted:
             return
-        done += len(batch)
-        yield from _again(batch)
+        done += len(batch.rows)
+        yield from _again(batch.rows)
 
 
-def _batches(folder: Path) -> list[list[tuple[Path, int]]]:
-    """The rows of each batch, (shard, place in the shard), in the order in which they were made together."""
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that were made together, (shard, place in the shard), in their order; and the weights that made them."""
+
+    weights: tuple[str, str, str]  # model, digest, SHA-256
+    rows: tuple[tuple[Path, int], ...]
+
+    @property
+    def model(self) -> str:
+        return self.weights[0]
+
+
+_NEEDED = ("task", "batch", "batch_place", "status", "model", "weights_digest", "weights_sha256")
+
+
+def _batches(folder: Path) -> list[_Batch]:
     found: dict[tuple, dict[int, tuple[Path, int]]] = defaultdict(dict)
     for path in find_shards(folder):
-        for i, row in enumerate(shards.read_rows(path, ["task", "batch", "batch_place", "status"])):
+        for i, row in enumerate(shards.read_rows(path, _NEEDED)):
             if row["status"] != "failed":
-                found[row["task"], row["batch"]][row["batch_place"]] = path, i
-    return [[batch[place] for place in sorted(batch)] for _, batch in sorted(found.items())]
+                weights = row["model"], row["weights_digest"] or "", row["weights_sha256"] or ""
+                found[row["task"], row["batch"], weights][row["batch_place"]] = path, i
+    return [_Batch(key[-1], tuple(batch[place] for place in sorted(batch))) for key, batch in sorted(found.items())]
+
+
+def _lacking(model: str, digest: str, sha256: str) -> str:
+    """Why a model cannot be had with these weights; "" if it can, or is to be downloaded."""
+    there = availability(model)
+    if not there.can_load:
+        return there.reason
+    try:
+        if there.location is None or holds(there.location, digest, sha256):
+            return ""
+    except LSDError as error:
+        return str(error)
+    return f"The weights of {model} here are not the ones that the pictures were made from."
 
 
 def _again(batch: Sequence[tuple[Path, int]]) -> Iterator[Check]:
@@ -105,7 +145,10 @@ def _again(batch: Sequence[tuple[Path, int]]) -> Iterator[Check]:
     try:
         torch.set_num_threads(json.loads(rows[0]["environment"])["threads"])
         made = _make(rows)
-    except Exception as error:  # no such weights here, or a device that gives up
+    except ModelError as error:  # it was to be downloaded
+        yield Check(rows[0]["model"], UNAVAILABLE, None, str(error))
+        return
+    except Exception as error:  # a recipe of another version, a device that gives up
         for row in rows:
             yield Check(row["unit_id"], "impossible", None, one_sentence(error))
         return
@@ -120,7 +163,7 @@ def _make(rows: Sequence[dict]) -> dict[tuple[str, int], np.ndarray]:
     first = rows[0]
     model = get_model(first["model"])
     if not model.identity.is_of(first["weights_digest"], first["weights_sha256"]):
-        raise LSDError(f"The weights of {model.name} here are not the ones that the pictures were made from.")
+        raise ModelError(f"The weights of {model.name} here are not the ones that the pictures were made from.")
     recipe = Recipe.from_dict(json.loads(first["recipe_json"]))
     of_rows = {row["batch_place"]: Job(parse(row["unit"]), row["seed"]) for row in rows}
     stand_in = next(iter(of_rows.values()))

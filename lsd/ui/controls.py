@@ -43,13 +43,12 @@ def model_picker(value: Sequence[str] | None = None, label: str = "Models, up to
     """Choose from what is ready and the curated list, or type any timm name."""
     choices = []
     for entry in catalogue.offered():
-        size = "" if entry.millions is None else f", {entry.millions:g} M"
-        choices.append((f"{entry.name}  ({entry.family}{size})", entry.name))
+        choices.append((f"{entry.title}  ·  {entry.name}  ·  {entry.origin}", entry.name))
     return gr.Dropdown(
         choices, value=list(value or default_models()), multiselect=True, max_choices=MAX_MODELS, label=label,
         allow_custom_value=True,
-        info="Ready ones first; others are fetched from the Hugging Face Hub. Any timm name can be typed, with its tag, "
-        "and so can hf-hub:owner/repository.",
+        info="Those that are here come first; others are fetched from the Hugging Face Hub. Any timm name can be typed, with "
+        "its tag, and so can hf-hub:owner/repository.",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from gallery.filters import FACETS, Filters
 from gallery.queries import Entry, Gallery
 from lsd.ui.gallery_address import CLASSES, COMPARE, View
-from lsd.ui.gallery_html import STATUS, called, cards, count, layer_name, link, message, text
+from lsd.ui.gallery_html import STATUS, called, called_model, cards, count, layer_name, link, message, short_names, text
 
 PAGE = 48
 FRONT_MODELS = 8  # on the front; from each, so many of its best that they fill a page
@@ -43,7 +43,8 @@ def _facet(name: str, values: Sequence[tuple[str, int]], view: View) -> str:
         here = active and value == chosen
         target = view.with_filters(**_change(name, anything if here else value))
         label = text(_shown(name, value))
-        inner = f'<span class="lsd-g-value">{label}</span><span class="lsd-g-count">{number:,}</span>'
+        shown = called_model(value) if name == "model" else label
+        inner = f'<span class="lsd-g-value">{shown}</span><span class="lsd-g-count">{number:,}</span>'
         attributes = f'title="{label}"' + (" aria-current=true" if here else "")
         items.append(f"<li>{link(target, inner, attributes=attributes)}</li>")
     return _group(name, f"<ul>{''.join(items)}</ul>")
@@ -94,7 +95,7 @@ def browse(gallery: Gallery, view: View) -> str:
         return _head(view, "Nothing fits") + message(_nothing(view))
     view = replace(view, number=page.number)
     several = len({(entry.recipe, entry.seed) for entry in page.entries}) > 1
-    grid = cards(gallery, page.entries, lambda entry: _lines(entry, view, several))
+    grid = cards(gallery, page.entries, lambda entry: _lines(gallery, entry, view, several))
     first = (page.number - 1) * PAGE + 1
     part = f"{first:,}–{first + len(page.entries) - 1:,} of " if page.pages > 1 else ""
     return _head(view, part + count(page.total)) + grid + _pager(view, page.pages)
@@ -104,10 +105,10 @@ def _head(view: View, heading: str) -> str:
     return f'<div class="lsd-g-head"><h2 tabindex="-1">{heading}</h2>{active(view)}</div>'
 
 
-def _lines(entry: Entry, view: View, several: bool) -> list[str]:
+def _lines(gallery: Gallery, entry: Entry, view: View, several: bool) -> list[str]:
     """A caption: the name, where it is, the model unless all are of one, the recipe if there are several."""
     return [
-        *called(entry), "" if view.filters.model else entry.model,
+        *called(entry), "" if view.filters.model else short_names(gallery)[entry.model],
         f"{entry.recipe} · seed {entry.seed}" if several else "",
     ]  # fmt: skip
 
@@ -161,7 +162,7 @@ def front(gallery: Gallery) -> str:
         f"a channel, an attention head. {count(gallery.rows)} of {ways}; no model has to run for you to look.</p>"
         + (f'<div class="lsd-g-try"><small>Try</small> {tries}</div>' if tries else "")
         + "</div>"
-        + cards(gallery, entries, lambda entry: _lines(entry, View(), False))
+        + cards(gallery, entries, lambda entry: _lines(gallery, entry, View(), False))
         + f'<p class="lsd-g-all">{link(View(sort="agreement"), f"All {count(gallery.rows)} ›")}</p>'
     )
 

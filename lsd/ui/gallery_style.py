@@ -48,6 +48,9 @@ CSS = """
 .lsd-g-facet a:hover { background: var(--background-fill-secondary); }
 #lsd-gallery .lsd-g-facet a[aria-current] { background: var(--tint); font-weight: 650; }
 .lsd-g-value { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+:is(.lsd-g-value, .lsd-g-compare th, .lsd-g-add a) small { display: block; overflow: hidden; text-overflow: ellipsis;
+  color: var(--soft); font-size: .72rem; font-weight: 400; }
+.lsd-g-weights { margin: .5rem 0; padding: .5rem .8rem; border-left: 3px solid var(--soft); font-size: .9rem; }
 .lsd-g-count { flex: none; color: var(--soft); font-variant-numeric: tabular-nums; font-weight: 400; }
 
 .lsd-g-hero { margin-bottom: 1.1rem; max-width: 52rem; }

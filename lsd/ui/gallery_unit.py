@@ -8,6 +8,7 @@ from typing import Any
 
 from gallery.filters import Filters
 from gallery.queries import Entry, Gallery
+from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.features.judge import Verdict
 from lsd.features.recipes import RECIPES
@@ -17,8 +18,23 @@ from lsd.ui import gallery_again as again
 from lsd.ui.feature_texts import DEAD, OUTPUTS, says
 from lsd.ui.gallery_address import CLASS, COMPARE, MAX_MODELS, UNIT, View
 from lsd.ui.gallery_classes import classes_of
-from lsd.ui.gallery_html import alt, called, cards, count, data_url, layer_name, link, made, message, section, text
+from lsd.ui.gallery_html import (
+    alt,
+    called,
+    called_model,
+    cards,
+    count,
+    data_url,
+    layer_name,
+    link,
+    made,
+    message,
+    section,
+    short_names,
+    text,
+)
 from lsd.ui.gallery_plot import trace_plot
+from lsd.ui.gallery_weights import NONE, Standing, instead, standing
 
 SIDE = 448  # pixels, at which the picture is shown
 NEIGHBOURS, OTHERS = 12, 24
@@ -34,13 +50,14 @@ def unit_page(gallery: Gallery, entry: Entry) -> str:
     except LSDError as error:  # the index still tells most of it
         trouble = f'<p class="lsd-trouble" role="note">{text(error)}</p>'
     neighbours = gallery.neighbours(entry, NEIGHBOURS)
+    found = standing(entry)
     return (
         _way_back(entry, neighbours)
         + f'<article class="lsd-g-unit"><div class="lsd-g-left">{_picture(entry, picture)}{_downloads(entry, row, picture)}'
-        f'</div><div class="lsd-g-right">{_title(entry)}{trouble}{_state(entry)}{_actions(gallery, entry, row)}'
+        f'</div><div class="lsd-g-right">{_title(entry)}{trouble}{_state(entry)}{_actions(gallery, entry, row, found)}'
         f"{_judgement(entry, row)}</div></article>"
         + _belongings(gallery, entry, neighbours)
-        + section("Make it again", _command(entry, row))
+        + section("Make it again", _command(entry, row, found))
         + section("Where it comes from", _provenance(entry, row))
         + section("How to cite it", _code(again.citation(entry)))
     )
@@ -94,7 +111,7 @@ def _title(entry: Entry) -> str:
     of_model = View(filters=Filters(model=entry.model))
     where = " · ".join(
         (
-            link(of_model, text(entry.model)),
+            link(of_model, called_model(entry.model)),
             link(of_model.with_filters(layer=entry.layer), text(layer_name(entry.layer))),
             f"<code>{text(entry.unit)}</code>",
             text(made(entry)),
@@ -119,12 +136,21 @@ def _state(entry: Entry) -> str:
     return f'<p class="lsd-trouble" role="note">{text(said)}</p>' if said else ""
 
 
-def _actions(gallery: Gallery, entry: Entry, row: Mapping[str, Any]) -> str:
+def _actions(gallery: Gallery, entry: Entry, row: Mapping[str, Any], found: Standing) -> str:
+    """Where the row's network can be run: only what can be; else the nearest thing that can."""
+    said = f'<p class="lsd-g-weights" role="note">{text(found.said)}</p>' if found.said else ""
+    if found.state == NONE:
+        there = instead(gallery, entry)
+        if there is None:
+            return said
+        words, view = there
+        return said + f'<div class="lsd-g-buttons">{link(view, text(words), css="lsd-g-button lsd-g-primary")}</div>'
     live = again.live_address(entry, again.recipe_of(row) if row else None)
-    actions = [f'<a class="lsd-g-button lsd-g-primary" href="{text(live)}">Open in the live tab</a>']
+    primary = " lsd-g-primary" if found.can_run else ""
+    actions = [f'<a class="lsd-g-button{primary}" href="{text(live)}">Open in the live tab</a>']
     if saliency := again.saliency_address(entry, by_index=entry.class_name in classes_of(gallery).shared):
         actions.append(f'<a class="lsd-g-button" href="{text(saliency)}">See where your image shows this</a>')
-    return f'<div class="lsd-g-buttons">{"".join(actions)}</div>'
+    return f'{said}<div class="lsd-g-buttons">{"".join(actions)}</div>'
 
 
 def _judgement(entry: Entry, row: Mapping[str, Any]) -> str:
@@ -213,29 +239,31 @@ def _belongings(gallery: Gallery, entry: Entry, neighbours: Sequence[Entry]) -> 
             + "</p>"
         )
         shown = [entry, *elsewhere][:OTHERS]
-        grid = cards(gallery, shown, lambda e: [e.model, made(e)], css=strip)
+        grid = cards(gallery, shown, lambda e: [short_names(gallery)[e.model], made(e)], css=strip)
         parts += section(f"{entry.title} across models", grid + more)
     if neighbours:
         layer = View(filters=Filters(model=entry.model, layer=entry.layer, kind=entry.kind))
         where = "classes" if not entry.layer else f"{entry.kind}s of {entry.layer}"
         grid = cards(gallery, neighbours, lambda e: [called(e)[0]], css=strip)
-        more = f'<p class="lsd-g-more">{link(layer, f"All {text(where)} in {text(entry.model)}")}</p>'
+        more = f'<p class="lsd-g-more">{link(layer, f"All {text(where)} in {text(common_name(entry.model))}")}</p>'
         parts += section("Beside it in the layer", grid + more)
     return parts
 
 
-def _command(entry: Entry, row: Mapping[str, Any]) -> str:
+def _command(entry: Entry, row: Mapping[str, Any], found: Standing) -> str:
     if not row:
         return ""
     recipe = again.recipe_of(row)
     if recipe is None:
         said = "This row's recipe cannot be read, or is not the one whose hash it gives, so no command is given."
         return f'<p class="lsd-note">{said}</p>'
-    return (
-        _code(again.command(entry, recipe))
-        + '<p class="lsd-note">It makes the same picture; the last bits depend on the machine, on the number of threads, and on '
-        "what is made in the same batch. <code>python -m precompute verify</code> makes whole batches again, bit for bit.</p>"
+    note = (
+        "It makes the same picture; the last bits depend on the machine, on the number of threads, and on what is made in the "
+        "same batch. <code>python -m precompute verify</code> makes whole batches again, bit for bit."
     )
+    if not found.can_run:
+        note = f"For whoever has these weights, as a folder {text(entry.model)} under LSD_MODEL_PATH. {note}"
+    return _code(again.command(entry, recipe)) + f'<p class="lsd-note">{note}</p>'
 
 
 def _code(content: str) -> str:
@@ -252,7 +280,8 @@ def _provenance(entry: Entry, row: Mapping[str, Any]) -> str:
     revision = f" at {text(entry.weights_revision[:12])}" if entry.weights_revision else ""
     lines = [
         ("Weights", f"{text(entry.weights_source)}: {repo}{revision}"),
-        ("Weights' SHA-256", f"<code>{text(entry.weights_sha256)}</code>"),
+        ("Weights' digest", f"<code>{text(entry.weights_digest)}</code>" if entry.weights_digest else ""),
+        ("File's SHA-256", f"<code>{text(entry.weights_sha256)}</code>"),
         ("Recipe", _recipe(entry, row)),
         ("Steps and seed", text(f"{entry.steps} steps, seed {entry.seed}")),
         ("Batch", text(f"place {entry.batch_place} of {entry.batch_size} pictures made together")),

@@ -16,12 +16,14 @@ from safetensors.torch import load_file, save_file
 from lsd import weights
 from lsd.errors import ModelError
 from lsd.models import load_model
-from lsd.weights import local_models, locate, ready_models
+from lsd.weights import HERE, HUB, NOWHERE, availability, local_models, locate, ready_models
 
 
 @pytest.fixture(autouse=True)
 def nothing_local(monkeypatch):
     monkeypatch.delenv("LSD_MODEL_PATH", raising=False)
+    monkeypatch.setattr(weights, "_silent_since", None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
 
 
 @pytest.fixture
@@ -312,3 +314,51 @@ def test_without_a_network_the_answer_is_quick_and_quiet(offline, tmp_path):
     assert "out of reach" in sentence, done.stderr
     assert float(seconds) < 5 and time.perf_counter() - start < 60
     assert done.stderr == ""
+
+
+# Whether a model can be had, without asking anybody
+
+
+def test_what_is_on_this_machine_is_here(model_folder, monkeypatch, tmp_path, hub):
+    folder = model_folder("mine")
+    monkeypatch.setenv("LSD_MODEL_PATH", str(tmp_path))
+    for name in ("mine", f"local-dir:{folder}", "demo:vit", "tf_efficientnet_lite1"):
+        found = availability(name)
+        assert found.place == HERE and found.can_load and found.location.weights.is_file(), name
+    assert not hub.asked
+
+
+def test_what_was_downloaded_before_is_here(hub):
+    hub.cached = True
+    assert availability("resnet50.a1_in1k").place == HERE and all(local for *_, local in hub.asked)
+
+
+def test_what_is_on_the_hub_is_offered_while_the_hub_answers(hub, monkeypatch):
+    assert availability("resnet50.a1_in1k").place == HUB and availability("resnet50.a1_in1k").can_load
+    hub.error = ConnectionError("no route")
+    refusal("resnet50.a1_in1k")
+    silent = availability("resnet50.a1_in1k")
+    assert silent.place == HUB and not silent.can_load and "out of reach" in silent.reason
+    hub.error = None
+    locate("resnet50.a1_in1k")
+    assert availability("resnet50.a1_in1k").can_load
+
+
+def test_a_silence_is_forgotten(hub, monkeypatch):
+    monkeypatch.setattr(weights, "_SILENCE", -1)
+    hub.error = ConnectionError("no route")
+    refusal("resnet50.a1_in1k")
+    assert availability("resnet50.a1_in1k").can_load
+
+
+def test_a_hub_that_is_switched_off_is_out_of_reach(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert not availability("hf-hub:owner/repo").can_load
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_100.tflite_qat_in1k", "no_such_network", "demo:none", "local-dir:/nowhere", ""]
+)
+def test_what_nobody_publishes_is_nowhere(name):
+    found = availability(name)
+    assert found.place == NOWHERE and not found.can_load and found.reason

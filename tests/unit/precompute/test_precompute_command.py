@@ -177,6 +177,18 @@ def test_verify_counts_its_verdicts(finished_run, capsys):
     assert told.endswith("10 pictures made again: 7 identical, 2 impossible, 1 similar\n")
 
 
+def test_verify_fails_on_models_that_cannot_be_had_only_if_it_is_to_be_strict(finished_run, capsys):
+    (path,) = find_shards(finished_run)
+    rows = [row | ({"model": "demo:nosuch"} if row["index"] == 1 else {}) for row in shards.read_rows(path)]
+    path.write_bytes(shards.table_bytes(shards.to_table(rows)))
+    assert main(["verify", str(finished_run), "--sample", "100%"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("unavailable: demo:nosuch: There is no model demo:nosuch")
+    assert told.endswith(" identical; 1 model cannot be had here\n")
+    assert main(["verify", str(finished_run), "--sample", "100%", "--strict"]) == 1
+    assert main(["verify", str(finished_run), "--models", "demo:resnet", "--strict"]) == 0
+
+
 def test_similar_pictures_are_no_failure(finished_run, capsys):
     (path,) = find_shards(finished_run)
     rows = [row | {"pixels_sha256": "0" * 64} for row in shards.read_rows(path)]

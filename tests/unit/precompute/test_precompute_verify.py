@@ -7,12 +7,13 @@ import pytest
 
 from gallery import pictures, shards
 from gallery.index import find_shards
-from lsd.errors import LSDError
+from lsd.errors import LSDError, ModelError
 from lsd.features.ascent import ascend_jobs
+from lsd.weights import HUB, Availability
 from precompute import verify as verifying
 from precompute.publish import assemble
 from precompute.run import run
-from precompute.verify import SIMILAR, parse_sample, verify
+from precompute.verify import SIMILAR, UNAVAILABLE, parse_sample, verify
 
 
 def change(folder, edit) -> None:
@@ -83,16 +84,48 @@ def test_pictures_of_the_lowest_quality_are_still_themselves(plan_of, tmp_path):
     assert {check.verdict for check in verify(tmp_path, 1.0)} == {"identical"}
 
 
-def test_a_model_that_is_not_here_makes_it_impossible(finished_run):
+def test_a_model_that_is_not_here_is_told_once(finished_run):
     change(finished_run, lambda row: row.update(model="demo:nosuch"))
-    checks = list(verify(finished_run, 1))
-    assert {check.verdict for check in checks} == {"impossible"} and "There is no model demo:nosuch" in checks[0].reason
+    (check,) = verify(finished_run, 1.0)
+    assert (check.verdict, check.unit_id) == (UNAVAILABLE, "demo:nosuch")
+    assert "There is no model demo:nosuch" in check.reason
 
 
-def test_other_weights_make_it_impossible(finished_run):
-    change(finished_run, lambda row: row.update(weights_digest="0" * 64))
+def test_other_weights_are_told_once(finished_run):
+    change(finished_run, lambda row: row.update(weights_digest="0" * 64, weights_sha256="0" * 64))
+    (check,) = verify(finished_run, 1.0)
+    assert check.verdict == UNAVAILABLE and "are not the ones that the pictures were made from" in check.reason
+
+
+def test_the_same_tensors_from_another_file_are_the_same(finished_run):
+    change(finished_run, lambda row: row.update(weights_sha256="0" * 64))
+    assert {check.verdict for check in verify(finished_run, 1.0)} == {"identical"}
+
+
+def test_the_sample_is_of_what_can_be_made(plan_of, tmp_path):
+    """However few of the rows have a model that is here, so many of theirs are made again."""
+    run(plan_of("class:0-7", batch_size=2), str(tmp_path))
+    gone = [f"class/{i}" for i in range(6)]
+    change(tmp_path, lambda row: row.update(model="demo:nosuch") if row["unit"] in gone else None)
+    first, *made = verify(tmp_path, 2)
+    assert first.verdict == UNAVAILABLE and [check.verdict for check in made] == ["identical"] * 2
+
+
+def test_only_the_models_that_are_asked_for(plan_of, tmp_path):
+    run(plan_of("class:0", models=["demo:resnet", "demo:vit"]), str(tmp_path))
+    assert [check.unit_id.partition("/")[0] for check in verify(tmp_path, 1.0, models=["demo:v*"])] == ["demo:vit"]
+    with pytest.raises(LSDError, match="no pictures of nosuch in"):
+        next(verify(tmp_path, models=["nosuch"]))
+
+
+def test_a_model_that_cannot_be_downloaded_is_unavailable(finished_run, monkeypatch):
+    def offline(name):
+        raise ModelError(f"{name} cannot be downloaded.")
+
+    monkeypatch.setattr(verifying, "availability", lambda name: Availability(HUB))
+    monkeypatch.setattr(verifying, "get_model", offline)
     (check, *_) = verify(finished_run, 1)
-    assert check.verdict == "impossible" and "are not the ones that the pictures were made from" in check.reason
+    assert (check.verdict, check.reason) == (UNAVAILABLE, "demo:resnet cannot be downloaded.")
 
 
 def test_a_device_that_gives_up_makes_it_impossible(finished_run, monkeypatch):
