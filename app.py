@@ -9,8 +9,11 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lsd.ui.page import build, launch_settings
+from lsd.ui.saliency_tab import explain_first
 
 demo = build()
 
 if __name__ == "__main__":
-    demo.launch(**launch_settings())
+    demo.launch(**launch_settings(), prevent_thread_lock=True)
+    explain_first()  # while the first visitors look at the gallery
+    demo.block_thread()

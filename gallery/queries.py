@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from gallery import index, tables
-from gallery.cache import Recent
 from gallery.filters import FACETS, SORTS, Filters
 from gallery.reader import Reader
 from gallery.search import Meaning, Vocabulary, split
 from gallery.tables import CELL
 from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT
+from lsd.recent import Recent
 
 _SORTS = {
     "order": "n",

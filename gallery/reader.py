@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gallery.cache import Recent
 from gallery.schema import SCHEMA
 from gallery.shards import PICTURES, ShardError
+from lsd.recent import Recent
 
 _THUMBNAILS = 128 * 2**20  # bytes of thumbnails kept
 _FOOTERS = 16 * 2**20  # bytes of footers kept, as they are in the files; unpacked they are seven times that

@@ -98,7 +98,7 @@ CURATED: tuple[Network, ...] = (
 
 _BY_NAME = {network.name: network for network in CURATED}
 _BY_ARCHITECTURE = {network.name.partition(".")[0]: network.title for network in CURATED}
-_DEMO = {"convnext": "ConvNeXt", "resnet": "ResNet", "shortcut": "ResNet that reads tags", "vit": "XCiT"}
+_DEMO = {"convnext": "ConvNeXt", "resnet": "ResNet", "shortcut": "tag reader", "vit": "XCiT"}
 
 
 def common_name(name: str) -> str:

@@ -41,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     saliency = commands.add_parser("saliency", help="which pixels moved the output?")
-    saliency.add_argument("image", nargs="?", type=Path, help="the picture (with --from: where it lies now)")
+    saliency.add_argument(
+        "image", nargs="?", type=Path, help="the picture, or example:NAME (with --from: where it lies now)"
+    )
     saliency.add_argument("--model", action="append", default=[], metavar="NAME", help="may be given several times")
     saliency.add_argument("--method", default=defaults.METHOD, help="see --list-methods (default: %(default)s)")
     saliency.add_argument("--list-methods", action="store_true", help="describe the methods and their settings")
@@ -113,6 +115,7 @@ def _list_methods() -> int:
 def _explain(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from lsd.images import picture_path
     from lsd.saliency.explain import TargetSpec
     from lsd.saliency.maps import MapSettings
     from lsd.saliency.methods import find_method
@@ -128,8 +131,9 @@ def _explain(options: argparse.Namespace) -> int:
     chosen = {k: getattr(options, k) for k in ("sign", "channels", "clip", "blur", "scale", "upsampling")}
     maps = replace(MapSettings(sign=method.sign), **{k: v for k, v in chosen.items() if v is not None})
     look = Look(options.style, options.opacity)
-    run = _run(options.image, options.model, spec, method.name, settings, check=options.check)
-    record = run.record(options.image, spec, settings, maps, look)
+    path = picture_path(options.image)
+    run = _run(path, options.model, spec, method.name, settings, check=options.check)
+    record = run.record(path, spec, settings, maps, look)
     _write(options.output or Path("lsd-saliency"), run, record)
     _print_results(record, run.explanations)
     return 0
@@ -222,7 +226,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     """Make the values of a manifest again; 0 if they are the same bit for bit, 1 if not."""
     import torch
 
-    from lsd.images import file_sha256
+    from lsd.images import file_sha256, picture_path
     from lsd.saliency.bundle import read_manifest, values_sha256
     from lsd.saliency.explain import TargetSpec
     from lsd.saliency.maps import MapSettings
@@ -232,7 +236,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         record = read_manifest(options.manifest.read_bytes())
     except OSError as error:
         raise LSDError(f"{options.manifest} cannot be read: {error.strerror}.") from error
-    path = options.image or _find_image(record, options.manifest)
+    path = picture_path(options.image) if options.image else _find_image(record, options.manifest)
     if file_sha256(path) != record["image"]["sha256"]:
         raise LSDError(f"{path} is not the picture of this manifest: its SHA-256 differs; give the right one as IMAGE.")
     request = record["request"]

@@ -105,7 +105,7 @@ def _make(options: argparse.Namespace) -> int:
     from lsd.features.bundle import Request
     from lsd.features.recipes import DEFAULT, described
     from lsd.features.units import expand, other_models
-    from lsd.images import file_sha256
+    from lsd.images import file_sha256, picture_path
     from lsd.models import get_model
 
     if not (options.unit or options.units):
@@ -121,6 +121,7 @@ def _make(options: argparse.Namespace) -> int:
     others = other_models(units, model.name)
     photo = None
     if options.photo:
+        options.photo = picture_path(options.photo)
         photo = {"file": options.photo.name, "path": str(options.photo), "sha256": file_sha256(options.photo)}
     request = Request(
         model.name, tuple(map(str, units)), tuple(seeds), recipe, options.batch_size, tuple(others),

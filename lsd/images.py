@@ -61,7 +61,7 @@ CREDITS = {"Summer Palace": "danielbuechele, CC BY 2.0", "Dahlia": "vultilion, C
 
 
 def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a picture, given as a path or as the bytes of a file, to upright 8-bit RGB.
+    """Decode a picture, given as a path, as "example:NAME" or as the bytes of a file, to upright 8-bit RGB.
 
     The EXIF orientation is applied, transparency is laid on white, 16-bit samples are scaled to 8 bits, and of an
     animation the first frame is taken. The size is checked in the header, before any pixel is decoded.
@@ -97,11 +97,12 @@ def _damaged(name: str) -> ImageError:
 
 def _read(source: str | Path | bytes, name: str) -> bytes:
     """The bytes of the file; never holds more than `MAX_BYTES` and one."""
+    path = source if isinstance(source, bytes) else picture_path(source)
     try:
         if isinstance(source, bytes):
             data = source
         else:
-            with open(source, "rb") as file:
+            with open(path, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ImageError(f"{name} does not exist: check the path.") from None
@@ -188,6 +189,21 @@ def example_images() -> dict[str, Path]:
     """Photos that ship inside the wheels of scikit-image and scikit-learn, by a label to show; those that are there."""
     found = {label: _in_package(package, name) for label, (package, name) in _EXAMPLES.items()}
     return {label: path for label, path in found.items() if path and path.is_file()}
+
+
+def picture_path(name: str | Path) -> Path:
+    """The path that a user means: a path, or "example:" and the name of one of `example_images`.
+
+    Raises:
+        ImageError: there is no such example.
+    """
+    scheme, _, label = str(name).partition(":")
+    if scheme != "example":
+        return Path(name)
+    examples = example_images()
+    if label not in examples:
+        raise ImageError(f"There is no example “{label}”: choose one of {', '.join(examples) or 'none, here'}.")
+    return examples[label]
 
 
 def _in_package(package: str, name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Labelled pictures from anywhere: the demo set, a folder, a Hugging Face data set.
+"""Labelled pictures from anywhere: example photos, the demo set, a folder, a Hugging Face data set.
 
 A set knows its labels and decodes no picture before it is asked for one. What a label means to a model is decided in
 `lsd.evaluation.classes`.
@@ -19,9 +19,11 @@ from lsd import labels
 from lsd.demo import CLASS_NAMES, SPLIT_SEEDS, Sample, render
 from lsd.errors import ImageError, LSDError, UndefinedError
 from lsd.evaluation.classes import ClassIndex, Label, label_index
-from lsd.images import open_image
+from lsd.evaluation.photos import Box, labelled_photos
+from lsd.images import CREDITS, open_image
 from lsd.models import ImageModel
 
+PHOTO_SET = "photos"
 DEMO_SETS = {"demo": "none", "demo:true-tags": "true", "demo:misleading-tags": "misleading"}
 DEMO_PER_CLASS = 100  # without a limit: the held-out pictures that the demo models' stated accuracies are measured on
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -58,14 +60,16 @@ class Item:
 
 @dataclass(frozen=True)
 class FileItem(Item):
-    """A picture in a file."""
+    """A picture in a file, or the part of it in `box` (left, top, right, bottom)."""
 
     path: Path
+    box: Box | None = None
 
     def picture(self) -> Image.Image:
         """Upright RGB. Raises ImageError, naming the file by its id."""
         try:
-            return open_image(self.path)
+            whole = open_image(self.path)
+            return whole.crop(self.box) if self.box else whole
         except ImageError as error:
             raise ImageError(str(error).replace(str(self.path), self.id)) from error
 
@@ -140,8 +144,9 @@ class LabelledSet(Sequence[Item]):
 
 
 def available_sets() -> list[str]:
-    """Names that `open_set` takes without a network: the demo sets, and the folders in `LSD_IMAGE_PATH`."""
-    return [*DEMO_SETS, *_folders()]
+    """Names that `open_set` takes without a network: the example photos, if they are there, the demo sets, and the folders
+    in `LSD_IMAGE_PATH`."""
+    return list(dict.fromkeys([*([PHOTO_SET] if labelled_photos() else []), *DEMO_SETS, *_folders()]))
 
 
 def _folders() -> dict[str, Path]:
@@ -159,7 +164,8 @@ def open_set(source: str, *, limit: int | None = None) -> LabelledSet:
 
     Args:
         source: one of
-            - a name from `available_sets`: "demo", "demo:true-tags", "demo:misleading-tags", or a folder's name;
+            - a name from `available_sets`: "photos" (those of `lsd.evaluation.photos`), "demo", "demo:true-tags",
+              "demo:misleading-tags", or a folder's name;
             - the path of a folder with files `NNNN_….jpg` (class number in ImageNet-1k, WordNet id after it if there is
               one), or with a folder for each class, named by the class, its WordNet id, or its number. It reads what it
               is told to: pass on a path only from someone who may see this machine's files;
@@ -179,6 +185,8 @@ def open_set(source: str, *, limit: int | None = None) -> LabelledSet:
     folders = _folders()
     if source in DEMO_SETS:
         opened = _demo_set(source, limit)
+    elif source == PHOTO_SET and labelled_photos():
+        opened = _photo_set()
     elif source.startswith("hf:"):
         opened = _hugging_face(source)
     elif source in folders:
@@ -251,6 +259,18 @@ def _demo_set(name: str, limit: int | None) -> LabelledSet:
             seed = SPLIT_SEEDS["test"][number * count + class_index]
             items.append(DemoItem(f"{number:04d}-{class_name.replace(' ', '-')}", label, seed, tag))
     return LabelledSet(name, tuple(items))
+
+
+def _photo_set() -> LabelledSet:
+    photos = labelled_photos()
+    names, synsets = labels.class_names(1000), labels.synsets(1000)
+    items = [
+        FileItem(p.name, Label(names[p.number], synsets[p.number], p.number, names), p.file, p.box) for p in photos
+    ]
+    credit = [f"{p.name}: {CREDITS[p.example]}." for p in photos if p.example in CREDITS]
+    return LabelledSet(
+        "the example photos", tuple(items), ("Each is labelled by hand with a class that fits.", *credit)
+    )
 
 
 def _folder(folder: Path) -> LabelledSet:
@@ -428,6 +448,6 @@ def _check_reachable(name: str, cache: Path) -> None:
 
 
 __all__ = [
-    "DEMO_SETS", "DataError", "DemoItem", "FileItem", "Item", "Label", "LabelledSet", "RowItem", "available_sets",
-    "balanced", "label_index", "open_set", "true_indices",
+    "DEMO_SETS", "PHOTO_SET", "DataError", "DemoItem", "FileItem", "Item", "Label", "LabelledSet", "RowItem",
+    "available_sets", "balanced", "label_index", "open_set", "true_indices",
 ]  # fmt: skip

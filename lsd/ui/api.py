@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import io
 import math
 from dataclasses import replace
@@ -17,27 +18,30 @@ from lsd.features.judge import classify
 from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.features.units import other_models, resolve, title
 from lsd.images import open_image
-from lsd.models import get_model
+from lsd.models import get_model, ready_models
 from lsd.provenance import png
 from lsd.saliency import defaults
-from lsd.saliency.explain import TargetSpec, explain, to_input
+from lsd.saliency.explain import TargetSpec, to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
+from lsd.ui.answers import explained
 from lsd.ui.controls import check_public
 from lsd.ui.examples import examples
 from lsd.ui.jobs import MODEL_QUEUE, sentence
 
+FIRST_MODEL = ready_models()[0]  # what is explained and visualized unless another is asked for
 _MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
 _MAX_STEPS = 512
 
 
-def predict(image: str, model: str = "demo:resnet", top: int = 5) -> dict:
+def predict(image: str, model: str = FIRST_MODEL, top: int = 5) -> dict:
     """The most probable classes of a picture.
 
     Args:
         image: a PNG, JPEG or WebP in base64 (a data URL will do), or "example:NAME" for one of the page's examples.
-        model: any timm name, hf-hub:owner/repository or demo:NAME.
+        model: any timm name, hf-hub:owner/repository or demo:NAME; by default an ImageNet network that is there without
+            a download.
         top: how many classes.
 
     Returns:
@@ -46,7 +50,8 @@ def predict(image: str, model: str = "demo:resnet", top: int = 5) -> dict:
     try:
         check_public([model])
         network = get_model(model)
-        probabilities = network.probabilities(to_input(network, _picture(image)))[0]
+        picture, _ = _picture(image)
+        probabilities = network.probabilities(to_input(network, picture))[0]
         values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
         return {"model": network.name, "top": _top(network.class_names, order.tolist(), values.tolist())}
     except Exception as error:
@@ -55,7 +60,7 @@ def predict(image: str, model: str = "demo:resnet", top: int = 5) -> dict:
 
 def saliency(
     image: str,
-    model: str = "demo:resnet",
+    model: str = FIRST_MODEL,
     method: str = defaults.METHOD,
     target: str = "top1",
     against: str = "",
@@ -80,9 +85,9 @@ def saliency(
         check_public([model])
         chosen = find_method(method)
         spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
-        picture = _picture(image)
+        picture, sha256 = _picture(image)
         network = get_model(model)
-        explanation = explain(network, picture, spec, method, **chosen.parse(settings or {}))
+        explanation = explained(network, picture, sha256, spec, method, chosen.parse(settings or {}))
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
         index, names, p = zip(*explanation.top, strict=True)
@@ -102,7 +107,7 @@ def saliency(
 
 
 def feature(
-    model: str = "demo:resnet", unit: str = "class/0", recipe: str = DEFAULT, steps: int = 64, seed: int = 0
+    model: str = FIRST_MODEL, unit: str = "class/0", recipe: str = DEFAULT, steps: int = 64, seed: int = 0
 ) -> dict:
     """The picture that a unit responds to most, by gradient ascent from noise.
 
@@ -154,18 +159,21 @@ def register() -> None:
         gr.api(function, api_name=function.__name__, concurrency_id=MODEL_QUEUE)
 
 
-def _picture(text: str) -> Image.Image:
+def _picture(text: str) -> tuple[Image.Image, str]:
+    """The picture, and the SHA-256 of its file."""
     if not isinstance(text, str) or len(text) > _MAX_CHARACTERS:
         raise ImageError("The picture must be a text: base64 of at most 24 MB, or example:NAME.")
     if text.startswith("example:"):
         name = text.removeprefix("example:")
         if name not in examples():
             raise LSDError(f"There is no example “{name}”; choose one of {', '.join(examples())}.")
-        return open_image(examples()[name])
-    try:
-        return open_image(base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True))
-    except binascii.Error as error:
-        raise ImageError("The picture is not valid base64; send the bytes of a PNG, JPEG or WebP file.") from error
+        data = examples()[name].read_bytes()
+    else:
+        try:
+            data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        except binascii.Error as error:
+            raise ImageError("The picture is not valid base64; send the bytes of a PNG, JPEG or WebP file.") from error
+    return open_image(data), hashlib.sha256(data).hexdigest()
 
 
 def _top(names, order, probabilities) -> list[dict]:

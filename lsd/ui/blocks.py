@@ -2,6 +2,7 @@
 
 import html
 
+from lsd.catalogue import common_name
 from lsd.labels import short
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation
@@ -21,7 +22,7 @@ CSS = """
 .lsd-good { background: #d8f0dc; color: #14532d; } .lsd-bad { background: #fbd5d0; color: #7a1f1b; }
 .lsd-none { background: var(--border-color-primary); color: var(--body-text-color); }
 .lsd-top { width: 100%; border-collapse: collapse; font-size: .85rem; margin: .3rem 0; }
-.lsd-head { min-height: 5.6rem; }
+.lsd-head { min-height: 6.2rem; }
 .lsd-top, .lsd-top tr, .lsd-top td { border: none !important; }
 .lsd-top td { padding: .12rem .3rem !important; position: relative; }
 .lsd-top td.p { text-align: right; width: 4rem; font-variant-numeric: tabular-nums; }
@@ -29,6 +30,7 @@ CSS = """
 .lsd-top .name { position: relative; z-index: 1; }
 .lsd-top tr.target .name { font-weight: 700; }
 .lsd-model { font-weight: 700; overflow-wrap: anywhere; }
+.lsd-own-name { font-size: .78rem; overflow-wrap: anywhere; line-height: 1.2; margin-bottom: .2rem; }
 .lsd-acc { padding: .35rem .2rem; font-size: .85rem; line-height: 1.45; }
 .lsd-acc-line { display: flex; justify-content: space-between; gap: .6rem; align-items: baseline; }
 .lsd-acc-line > :last-child { white-space: nowrap; }
@@ -67,6 +69,13 @@ def status(text: str, *, error: bool = False, done: int = 0, total: int = 0) -> 
         )
     role, extra = ("alert", " lsd-error") if error else ("status", "")
     return f'<div class="lsd-status{extra}" role="{role}">{html.escape(text)}{bar}</div>'
+
+
+def model_name(model: str) -> str:
+    """A model by the name that people use, with its own below if that is another."""
+    title = common_name(model)
+    own = "" if title == model else f'<div class="lsd-note lsd-own-name">{html.escape(model)}</div>'
+    return f'<div class="lsd-model">{html.escape(title)}</div>{own}'
 
 
 def top_table(explanation: Explanation) -> str:

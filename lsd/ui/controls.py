@@ -16,7 +16,7 @@ from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.saliency.views import Look
 from lsd.ui.choices_address import why
 from lsd.ui.examples import drawn, photos
-from lsd.weights import locate, read_config, ready_models
+from lsd.weights import HERE, locate, read_config, ready_models
 
 MAX_MODELS = 4
 
@@ -43,7 +43,8 @@ def model_picker(value: Sequence[str] | None = None, label: str = "Models, up to
     """Choose from what is ready and the curated list, or type any timm name."""
     choices = []
     for entry in catalogue.offered():
-        choices.append((f"{entry.title}  ·  {entry.name}  ·  {entry.origin}", entry.name))
+        elsewhere = "" if entry.available.place == HERE else f"  ·  {entry.origin}"
+        choices.append((f"{entry.title}  ·  {entry.name}{elsewhere}", entry.name))
     return gr.Dropdown(
         choices, value=list(value or default_models()), multiselect=True, max_choices=MAX_MODELS, label=label,
         allow_custom_value=True,

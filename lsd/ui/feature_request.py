@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
+from starlette.datastructures import QueryParams
+
 from lsd.errors import LSDError, UndefinedError
 from lsd.features.bundle import Request
 from lsd.features.objectives import needs_photo
@@ -16,7 +18,7 @@ from lsd.models import ImageModel, get_model
 from lsd.ui import controls, feature_units
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences
-from lsd.ui.feature_runs import MAX_LANES, Cooking, Lane, Session
+from lsd.ui.feature_runs import MAX_LANES, Cooking, Lane, Session, judge
 from lsd.ui.feature_texts import OUTPUTS
 from lsd.weights import ready_models
 
@@ -48,6 +50,13 @@ class Wish:
     photo: Path | None
     example: str
     start: str
+
+
+def default_wish() -> Wish:
+    """What the tab's inputs say before anybody has touched them."""
+    models = tuple(controls.default_models()[:1])
+    cooking = Cooking(DEFAULT, {}, DEFAULT_STEPS, None)
+    return Wish(models, f"class/{feature_units.default_class(models)}", cooking, DEFAULT_SEEDS, None, "", NOISE)
 
 
 def read_wish(values: Sequence) -> Wish:
@@ -187,6 +196,28 @@ def judges(session: Session, loaded: Sequence[str]) -> list[str]:
     return each_other + others[: max(0, MAX_JUDGES - len(makers) + 1)]
 
 
+def ask(session: Session, models: Mapping[str, ImageModel]) -> Iterator[str]:
+    """Have the makers say what they see in the finished pictures, then the judges; yields a judge's name before it is asked.
+
+    A judge that cannot be loaded is left out.
+
+    Args:
+        models: the session's, by name.
+    """
+    for lane in session.lanes:
+        judge(lane, models[lane.request.model], own=True)
+    for name in judges(session, list(models)):
+        yield name
+        try:
+            model = models.get(name) or get_model(name)
+        except LSDError:
+            continue  # one judge fewer: the pictures are there
+        session.judges.append(model.name)
+        for lane in session.lanes:
+            if lane.request.model != model.name:
+                judge(lane, model, own=False)
+
+
 def judges_of(session: Session, lane: Lane) -> list[str]:
     """Those of the session's judges that did not make the lane's pictures themselves."""
     return [name for name in session.judges if name != lane.request.model]
@@ -208,6 +239,11 @@ def write_address(wish: Wish) -> str:
     if wish.example:
         query.append(("example", wish.example))
     return urlencode(query, safe="/:")
+
+
+def names_nothing(query: Mapping) -> bool:
+    """Whether an address leaves this tab as it is when nobody has touched it."""
+    return read_address(query) in (None, read_address(QueryParams("tab=features")))
 
 
 @dataclass(frozen=True)

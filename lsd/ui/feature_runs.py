@@ -124,6 +124,7 @@ class Session:
     photo: Path | None
     judges: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    manifest: dict | None = None  # if it was made beforehand: by which weights, and on what machine
 
     @property
     def finished(self) -> bool:
@@ -258,6 +259,8 @@ def files(session: Session, models: Mapping[str, ImageModel]) -> dict[str, bytes
         ]
         apart = {} if lane.spread is None else {lane.pictures[0].job.unit: lane.spread}
         record = bundle.manifest(lane.request, models[lane.request.model], results, apart)
+        if session.manifest is not None:
+            record |= {key: session.manifest[key] for key in ("weights", "environment")}
         heading = f"{lane.request.model}, recipe {lane.recipe.name}"
         contents = {bundle.file_name(p.job): bundle.png(Image.fromarray(p.pixels)) for p in lane.pictures} | {
             "sheet.png": bundle.sheet(lane.pictures, [lane.title] * len(lane.pictures), heading),

@@ -4,22 +4,28 @@ import base64
 import html
 from collections.abc import Sequence
 
+from lsd.catalogue import common_name
 from lsd.features.judge import Verdict, fine_energy, flatness
 from lsd.features.pictures import Picture
 from lsd.features.units import class_of, parse
+from lsd.ui.blocks import model_name
 from lsd.ui.feature_runs import Lane, Session
 
-INTRO = """
-<div class="lsd-intro"><ol>
+_INTRO = """<ol>
 <li><b>Choose a network and a unit</b>: a class, or anything inside: a channel, a neuron, an attention head, a whole layer.</li>
 <li><b>Press Visualize</b> and watch the picture form that this unit responds to most: gradient ascent, from noise or from
 your photo. Nobody drew it, and no photo went into it unless you gave one.</li>
 <li><b>Then doubt it</b>: see what other networks take it for, and what is left of it without regularization.</li>
-</ol></div>
-"""
+</ol>"""
 
 DEAD = "This unit did not respond to anything that was tried: no gradient reaches the picture, so it says nothing."
 OUTPUTS = {"logit": "logit", "log_odds": "log-odds", "probability": "probability"}
+
+
+def intro(*, folded: bool) -> str:
+    """How the tab is used; folded up where there are pictures to look at."""
+    start = "" if folded else " open"
+    return f'<details class="lsd-intro"{start}><summary>How this tab is used</summary>{_INTRO}</details>'
 
 
 def duration(seconds: float) -> str:
@@ -42,7 +48,7 @@ def head(lane: Lane) -> str:
     if recipe.size:
         parts.append(f"{recipe.size} pixels")
     return (
-        f'<div class="lsd-feature-head"><div class="lsd-model">{html.escape(lane.heading)}</div>'
+        f'<div class="lsd-feature-head">{model_name(lane.heading)}'
         f"<div>{html.escape(lane.title)}</div>"
         f'<div class="lsd-note">{html.escape(" · ".join(parts))}</div></div>'
     )
@@ -132,10 +138,8 @@ def top_bars(verdict: Verdict, target: str | None) -> str:
 
 def says(verdict: Verdict, role: str, target: str | None) -> str:
     """`top_bars` under the network's name, and whose network it is."""
-    return (
-        f'<div class="lsd-says"><b>{html.escape(verdict.model)}</b> <span class="lsd-note">{role}</span>'
-        f"{top_bars(verdict, target)}</div>"
-    )
+    named = f'<b title="{html.escape(verdict.model)}">{html.escape(common_name(verdict.model))}</b>'
+    return f'<div class="lsd-says">{named} <span class="lsd-note">{role}</span>{top_bars(verdict, target)}</div>'
 
 
 def verdicts(lane: Lane, seed: int) -> str:
@@ -173,13 +177,28 @@ def _class_name(lane: Lane) -> str | None:
 def summary(session: Session) -> str:
     """The status line at the end."""
     dead = [lane.heading for lane in session.lanes if lane.done and all(p.status == "dead" for p in lane.pictures)]
-    text = f"Done in {duration(session.seconds)}."
+    text = f"Done in {duration(session.seconds)}." if session.manifest is None else _made_beforehand(session)
     if dead:
         return f"{text} {', '.join(dead)}: this unit did not respond to anything that was tried."
     agree = [_agreement(lane) for lane in session.lanes if lane.others]
     if session.kind == "models" and len(session.lanes) == 1 and agree and agree[0]:
         text += " " + agree[0]
-    return text
+    return text if session.manifest is None else f"{text} Press Visualize to watch it live."
+
+
+def _made_beforehand(session: Session) -> str:
+    """Where pictures are from that nobody had to wait for."""
+    lane = session.lanes[0]
+    return (
+        f"Made beforehand, by the code that Visualize runs: {lane.steps} steps with {common_name(lane.request.model)} in "
+        f"{duration(session.seconds)} on {_where(session.manifest)}."
+    )
+
+
+def _where(manifest: dict) -> str:
+    """ "1 CPU thread", or the GPU's name."""
+    device, threads = manifest["environment"]["device"], manifest["environment"]["threads"]
+    return f"{threads} CPU thread{'s' * (threads > 1)}" if device == "cpu" else device
 
 
 def _agreement(lane: Lane) -> str:
@@ -273,13 +292,20 @@ def commands(session: Session, lines: Sequence[str]) -> str:
     """The command lines that make the same pictures again."""
     code = html.escape("\n".join(lines))
     again = "the same pictures" if len(lines) == 1 else "each column's pictures"
+    exactly = "bit for bit on the same machine"
+    if session.manifest is not None:
+        exactly = (
+            f"bit for bit with {_where(session.manifest)} on the same kind of machine; elsewhere numbers are rounded otherwise, "
+            "and the ascent ends in other pictures of the same unit"
+        )
     return (
-        f'<div class="lsd-facts">This makes {again} again, bit for bit on the same machine:'
+        f'<div class="lsd-facts">This makes {again} again, {html.escape(exactly)}:'
         f'<pre class="lsd-code">{code}</pre></div>'
     )
 
 
 CSS = """
+.lsd-intro summary { cursor: pointer; color: var(--body-text-color-subdued); font-size: .9rem; }
 .lsd-feature-head { line-height: 1.4; }
 .lsd-picture, .lsd-feature-facts { max-width: 460px; }
 .lsd-picture img { width: 100%; max-width: 460px; border-radius: 8px; display: block; }

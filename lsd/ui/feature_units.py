@@ -73,7 +73,7 @@ def kinds_of(sizes: dict) -> list[str]:
 def default_class(models: Sequence[str]) -> str | None:
     """A class to start with that these models have."""
     values = [value for _, value in controls.class_choices(models)]
-    for wanted in ("goldfinch", "striped star"):
+    for wanted in ("golden retriever", "striped star"):
         for value in values:
             if value.startswith(wanted):
                 return value

@@ -14,13 +14,13 @@ from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT, EFFORTS, RECIPES, at_effort, find_recipe
 from lsd.models import ImageModel, get_model
 from lsd.provenance import slug
-from lsd.ui import blocks, controls, feature_units
+from lsd.ui import blocks, controls, feature_first, feature_units
 from lsd.ui import feature_request as requests
 from lsd.ui import feature_texts as texts
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, knob_controls, knob_values
 from lsd.ui.feature_request import DEFAULT_SEEDS, DEFAULT_STEPS, MAX_SEEDS, MAX_SIDE, MAX_STEPS, NOISE, PHOTO
-from lsd.ui.feature_runs import MAX_LANES, Lane, Session, advance, command, files, judge, live_picture
+from lsd.ui.feature_runs import MAX_LANES, Lane, Session, advance, command, files, live_picture
 from lsd.ui.feature_units import UnitPicker
 from lsd.ui.jobs import MODEL_QUEUE, sentence
 from lsd.ui.picture_input import PictureInput
@@ -53,6 +53,7 @@ class FeaturesTab:
 
     def __init__(self):
         models = controls.default_models()[:1]
+        self.first = feature_first.shipped()  # with the page, whose controls are set to the same
         self.session = gr.State(None)
         self.address = gr.Textbox("", visible=False)
         with gr.Row():
@@ -111,7 +112,7 @@ class FeaturesTab:
         self.status = gr.HTML(
             blocks.status("Choose a model and a unit, and press Visualize."), elem_id="features-status"
         )
-        self.intro = gr.HTML(texts.INTRO)
+        self.intro = gr.HTML(texts.intro(folded=False))
         with gr.Row():
             self.columns = [Column() for _ in range(MAX_LANES)]
         self.reading = gr.HTML(elem_id="features-reading")
@@ -154,7 +155,7 @@ class FeaturesTab:
             *self.unit.inputs, *self.knobs,
         ]  # fmt: skip
         parts = [c for column in self.columns for c in column.components]
-        outputs = [
+        self.outputs = [
             self.session, self.status, self.intro, self.reading, self.after, self.scrub, self.which, self.command, self.file,
             *parts,
         ]  # fmt: skip
@@ -165,7 +166,7 @@ class FeaturesTab:
         running = []
         for button, kind in ((self.run, "models"), (self.against_none, "recipes"), (self.three_outputs, "outputs")):
             made = button.click(
-                lambda *values, kind=kind: (yield from self._make(kind, values)), self.inputs, outputs,
+                lambda *values, kind=kind: (yield from self._make(kind, values)), self.inputs, self.outputs,
                 trigger_mode="once", **slow,
             )  # fmt: skip
             running.append(made)
@@ -180,14 +181,22 @@ class FeaturesTab:
         self.pack.click(_pack, self.session, [self.file, self.status], **slow)
 
     def restore(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
-        """When the page opens with an address of this tab, show again what it says."""
+        """When the page opens with an address of this tab, show again what it says; else what was made beforehand."""
+        quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
         shown = [
             tabs, self.models, self.unit.what, self.unit.of, self.unit.expression, self.recipe, self.about, self.steps,
             self.seeds, self.size, self.start, self.photo, self.example, *self.knobs,
         ]  # fmt: skip
-        page.load(_read_address, None, shown, api_visibility="private", queue=False, show_progress="hidden").then(
-            None, None, None, js=_RUN_IF_ASKED
-        )
+        page.load(_read_address, None, shown, **quick).then(None, None, None, js=_RUN_IF_ASKED)
+        page.load(self._open, self.session, self.outputs, **quick)
+
+    def _open(self, session: Session | None, request: gr.Request) -> dict:
+        """The pictures made beforehand, as a run leaves its own; nothing if others are asked for, or there already."""
+        if self.first is None or session is not None or not requests.names_nothing(request.query_params):
+            return gr.skip()
+        return self._end(self.first) | {
+            column.curve: _curve(lane) for column, lane in zip(self.columns, self.first.lanes, strict=False)
+        }
 
     def _make(self, kind: str, values: Sequence) -> Iterator[dict]:
         """The long event: loads the models, ascends, shows every picture as it forms, and asks who recognises it."""
@@ -208,7 +217,7 @@ class FeaturesTab:
     def _begin(self, session: Session) -> dict:
         update = {
             self.session: session, self.status: blocks.status("The first step takes a little longer …"),
-            self.intro: gr.update(visible=False), self.reading: texts.reading(session), self.after: gr.update(visible=False),
+            self.intro: texts.intro(folded=True), self.reading: texts.reading(session), self.after: gr.update(visible=False),
         }  # fmt: skip
         for i, column in enumerate(self.columns):
             update[column.column] = gr.update(visible=i < len(session.lanes))
@@ -247,19 +256,9 @@ class FeaturesTab:
         session.seconds = time.perf_counter() - started
 
     def _judge(self, session: Session, models: dict[str, ImageModel]) -> Iterator[dict]:
-        for lane in session.lanes:
-            judge(lane, models[lane.request.model], own=True)
-        for name in requests.judges(session, list(models)):
-            yield {self.status: blocks.status(f"Asking {name} what it sees …")}
-            try:
-                model = models.get(name) or get_model(name)
-            except LSDError:
-                continue  # one judge fewer: the pictures are there
-            session.judges.append(model.name)
-            for lane in session.lanes:
-                if lane.request.model != model.name:
-                    judge(lane, model, own=False)
-            yield {c: t for c, t in zip([k.verdicts for k in self.columns], _say(session, 0), strict=True) if t}
+        for name in requests.ask(session, models):
+            said = zip([column.verdicts for column in self.columns], _say(session, 0), strict=True)
+            yield {self.status: blocks.status(f"Asking {name} what it sees …"), **{c: text for c, text in said if text}}
 
     def _end(self, session: Session) -> dict:
         lines = [
@@ -271,7 +270,7 @@ class FeaturesTab:
             self.command: texts.commands(session, lines), **self._looking_back(session, session.steps),
         }  # fmt: skip
         # The whole columns once more: the address's run may have begun before the browser had them all.
-        update[self.intro] = gr.update(visible=False)
+        update[self.intro] = texts.intro(folded=True)
         for column, lane, said in zip(self.columns, session.lanes, _say(session, 0), strict=False):
             update |= self._shown(column, lane) | {column.verdicts: said}
         return update

@@ -7,6 +7,7 @@ from contextlib import closing
 import gradio as gr
 import torch
 
+from lsd.catalogue import common_name
 from lsd.evaluation.probe import FILLS, ProbeResult, probe
 from lsd.models import ImageModel, get_model
 from lsd.ui import blocks, mistake_views
@@ -106,7 +107,7 @@ class ProbePart:
         pictures, tops = mistake_views.removals(model, reading, which, share, fill)
         verdict, flips = texts.probe_sentence(reading, share, tops), texts.flip_sentence(curve)
         wrong, true = reading.names["predicted"], reading.names["true"]
-        plot = probe_plot(curve, (f"{wrong}, {reading.model}'s answer", f"{true}, the truth"), share)
+        plot = probe_plot(curve, (f"{wrong}, {common_name(reading.model)}'s answer", f"{true}, the truth"), share)
         updates = {
             self.verdict: f'<div class="lsd-verdict"><b>{html.escape(verdict)}</b><br>{html.escape(flips)}</div>',
             self.plot: gr.update(value=plot, alt_text=f"{verdict} {flips}"),

@@ -4,10 +4,12 @@ import html
 from collections.abc import Sequence
 
 from lsd import labels
+from lsd.catalogue import common_name
 from lsd.evaluation.labelled import LabelledSet
 from lsd.evaluation.mistakes import Prediction, ScanResult, confusions
 from lsd.evaluation.probe import ProbeResult
 from lsd.saliency.methods import METHODS
+from lsd.ui.blocks import model_name
 from lsd.ui.mistake_views import Case, Reading, shares
 
 TITLES = {"predicted": "the wrong class", "true": "the true class", "contrast": "wrong − true"}
@@ -28,28 +30,30 @@ def summary(result: ScanResult, pictures: LabelledSet) -> str:
     return " ".join([found + "." + lost, *pictures.notes])
 
 
-INTRO = """<div class="lsd-intro"><ol>
-<li><b>Find.</b> Every picture goes through every model. You get each model's accuracy with its uncertainty, and the
-pictures that it gets wrong, to sort and to filter.</li>
-<li><b>Look.</b> Choose a mistake: three maps show what spoke for the wrong class, what for the true one, and what decided
-between the two, for every model side by side.</li>
-<li><b>Test.</b> A map is a claim. The probe takes the pixels that it points at away and asks the model again, beside as
-many pixels taken at random.</li></ol>
-<p>As a start: the model <i>demo:shortcut</i> learned from pictures whose corner tag gave the answer away, and here the tags
-lie. Do its maps give that away?</p></div>"""
+INTRO = """<div class="lsd-note"><b>Find</b> the pictures that models get wrong. <b>Look</b> at what spoke for the wrong class,
+what for the true one, and what decided between the two. <b>Test</b> it: the probe takes the pixels that a map points at away
+and asks the model again.</div>"""
+
+STORIES = {
+    "photos": "Photos that ship with scikit-image and scikit-learn, and ImageNet networks that get some of them wrong. What did "
+    "they go by?",
+    "demo:misleading-tags": "The model <i>demo:shortcut</i> learned from pictures whose corner tag gave the class away, and here "
+    "the tags lie. Do its maps give that away?",
+}
+"""Labelled set → what to look for in it, in HTML."""
 
 
 def wrong_count(p: Prediction, total: int) -> str:
     """ "1 of 2 models is wrong about this picture." """
     if total == 1:
-        return f"{p.model} is wrong about this picture."
+        return f"{common_name(p.model)} is wrong about this picture."
     return f"{p.wrong_by} of {total} models {'is' if p.wrong_by == 1 else 'are'} wrong about this picture."
 
 
 def caption(p: Prediction, *, with_model: bool) -> str:
     """ "said ring 93 %, is star · demo:vit"."""
     return f"said {p.predicted_name} {_percent(p.probability)}, is {p.true_name}" + (
-        f" · {p.model}" if with_model else ""
+        f" · {common_name(p.model)}" if with_model else ""
     )
 
 
@@ -65,7 +69,8 @@ def accuracies(result: ScanResult) -> str:
             names = result.class_names[k]
             often = f"; most often {labels.short(names[true])} taken for {labels.short(names[predicted])} ({n} ×)"
         rows.append(
-            f'<div class="lsd-acc"><div class="lsd-acc-line"><span class="lsd-model">{html.escape(model)}</span>'
+            '<div class="lsd-acc" style="flex: 1 1 200px"><div class="lsd-acc-line" style="flex-wrap: wrap; gap: 0 .6rem">'
+            f'<span class="lsd-model" title="{html.escape(model)}">{html.escape(common_name(model))}</span>'
             f"<span><b>{value:.1f} %</b> right <span class='lsd-note'>({low:.1f}–{high:.1f})</span></span></div>"
             f'<div class="lsd-acc-track" role="img" aria-label="{value:.1f} % right, 95 % interval {low:.1f} to {high:.1f} %">'
             f'<div class="lsd-acc-bar" style="width:{value:.2f}%"></div>'
@@ -73,13 +78,14 @@ def accuracies(result: ScanResult) -> str:
             f'<div class="lsd-note">{a.total - a.correct} of {a.total} wrong{html.escape(often)}</div></div>'
         )
     note = "Right answers, with Wilson's 95 % interval."
-    return f'<h3>Accuracy</h3><div class="lsd-note">{note}</div>{"".join(rows)}'
+    bars = f'<div style="display: flex; flex-wrap: wrap; gap: 0 1.2rem">{"".join(rows)}</div>'
+    return f'<h3>Accuracy</h3><div class="lsd-note">{note}</div>{bars}'
 
 
 def title(p: Prediction) -> str:
     """The heading over one mistake."""
     return (
-        f"<h3>{html.escape(p.model)} says {html.escape(p.predicted_name)} with {_percent(p.probability)}. "
+        f"<h3>{html.escape(common_name(p.model))} says {html.escape(p.predicted_name)} with {_percent(p.probability)}. "
         f"It is {html.escape(p.true_name)}.</h3>"
     )
 
@@ -90,14 +96,14 @@ def about(case: Case) -> str:
     if reading := case.reading(case.said.model):
         sentences.append(without_sentence(reading))
         if found := share_sentences(case, reading, "contrast"):
-            sentences.append(f"{reading.model}, {TITLES['contrast']}: {found}")
+            sentences.append(f"{common_name(reading.model)}, {TITLES['contrast']}: {found}")
     paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in sentences if text)
     return f'<div class="lsd-facts"><span class="lsd-note">{html.escape(case.said.item.id)}</span>{paragraphs}</div>'
 
 
 def legend(case: Case, scale: str) -> str:
     """What rows, columns and colours mean."""
-    wrong = f"what {case.said.model} says" if any(not r.mistaken for r in case.readings) else ""
+    wrong = f"what {common_name(case.said.model)} says" if any(not r.mistaken for r in case.readings) else ""
     right = f" For a model that is right, the wrong class is {wrong}." if wrong else ""
     method = METHODS[case.method]
     sign = {
@@ -117,7 +123,7 @@ def head(case: Case, reading: Reading) -> str:
     """A row's first cell: the model, right or wrong, its most probable classes."""
     kind, word = ("lsd-bad", "✗ wrong") if reading.mistaken else ("lsd-good", "✓ right")
     return (
-        f'<div class="lsd-model">{html.escape(reading.model)}</div><span class="lsd-badge {kind}">{word}</span>'
+        f'{model_name(reading.model)}<span class="lsd-badge {kind}">{word}</span>'
         f"{top_rows(reading.top, reading.names['true'])}"
     )
 
@@ -158,7 +164,7 @@ def tag_sentence(case: Case) -> str:
     if tag is None:
         return ""
     named = labels.short(case.said.item.label.space[tag])
-    fooled = [r.model for r in case.readings if r.mistaken and r.top[0][0] == named]
+    fooled = [common_name(r.model) for r in case.readings if r.mistaken and r.top[0][0] == named]
     followers = f", and so {'says' if len(fooled) == 1 else 'say'} {_listed(fooled)}" if fooled else ""
     return f"The corner tag claims “{named}”{followers}."
 
@@ -170,7 +176,7 @@ def without_sentence(reading: Reading) -> str:
         f"with the {name} painted over, it {'still says' if answer == before else 'says'} {answer} ({_percent(p)})"
         for name, (answer, p) in reading.without.items()
     ]
-    return f"{reading.model} says {before}; {'; '.join(parts)}." if parts else ""
+    return f"{common_name(reading.model)} says {before}; {'; '.join(parts)}." if parts else ""
 
 
 def probe_sentence(reading: Reading, fraction: float, tops: list[list[tuple[str, float]]]) -> str:

@@ -1,5 +1,6 @@
 """The Mistakes tab: where models are wrong on labelled pictures, the maps of a mistake, and whether to believe them."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from PIL import Image
 
 from lsd import render
 from lsd.errors import LSDError
-from lsd.evaluation.labelled import DEMO_SETS, LabelledSet, available_sets, open_set
+from lsd.evaluation.labelled import DEMO_SETS, PHOTO_SET, LabelledSet, available_sets, open_set
 from lsd.evaluation.mistakes import SORTS, scan
 from lsd.images import fit_within
 from lsd.models import get_model
@@ -26,19 +27,35 @@ from lsd.ui.mistake_probe import ProbePart
 from lsd.ui.mistake_views import ALL, MAPS, PAGE, Case, Choice, Filters, Search
 from lsd.weights import ready_models
 
-DEFAULT_SET = "demo:misleading-tags"
+DRAWN_SET = "demo:misleading-tags"
 DEFAULT_LIMIT = 160  # ten of each class of the demo set
 
 _PUBLIC_SET = re.compile(r"hf:\w[\w.-]*(/\w[\w.-]*)?(@[\w.-]+)?")
 _SCALES = [("each model by itself", "model"), ("all models together", "all"), ("rank", "rank")]
 _STYLES = [("heat map", "heatmap"), ("mask", "mask"), ("map alone", "map")]
+_STARTS = {PHOTO_SET: "Photos that networks get wrong", DRAWN_SET: "Drawn pictures with a lying tag"}
+# In the queue, since outside it the page is not told that a state has changed.
+_ASKING = {"api_visibility": "private", "show_progress": "hidden"}
+_NUMBERS = itertools.count(1)
 _SHOW_WHY = "() => document.querySelector('#why').scrollIntoView({behavior: 'smooth'})"
 
 
-def default_models() -> list[str]:
+def demo_models() -> list[str]:
     """The demo models that are there, the one that reads the corner tag first."""
     wanted = ("demo:shortcut", "demo:resnet", "demo:vit", "demo:convnext")
     return [name for name in wanted if name in ready_models()]
+
+
+def imagenet_models() -> list[str]:
+    """The default models if they are ImageNet's, which takes two that are ready; else none."""
+    return [name for name in controls.default_models() if not name.startswith("demo:")]
+
+
+def worked_cases() -> dict[str, list[str]]:
+    """Set → models whose mistakes in it can be shown at once; what the tab opens with comes first."""
+    models = imagenet_models()
+    photos = {PHOTO_SET: models} if models and PHOTO_SET in available_sets() else {}
+    return photos | {DRAWN_SET: demo_models()}
 
 
 def open_public(source: str | None, limit: int) -> LabelledSet:
@@ -84,6 +101,13 @@ class MistakesTab:
 
     def __init__(self):
         self.search, self.choice, self.page = gr.State(None), gr.State(None), gr.State(0)
+        self.asked = gr.State(None)  # another number every time that mistakes are asked for
+        self.cases = worked_cases()
+        gr.HTML(texts.INTRO)
+        with gr.Row():
+            self.starts = {
+                source: gr.Button(_STARTS[source], size="sm", min_width=230, scale=0) for source in self.cases
+            }
         with gr.Row():
             with gr.Column(scale=4, min_width=340):
                 self._inputs()
@@ -91,7 +115,8 @@ class MistakesTab:
                 self.status = gr.HTML(
                     blocks.status("Choose labelled pictures and models, and press Find the mistakes.")
                 )
-                self.intro = gr.HTML(texts.INTRO)
+                self.story = gr.HTML()
+                self.accuracy = gr.HTML()
                 self._browser()
         with gr.Column(visible=False, elem_id="why") as self.details:
             self._details()
@@ -100,22 +125,22 @@ class MistakesTab:
         self._events()
 
     def _inputs(self) -> None:
+        first = next(iter(self.cases))
         self.source = gr.Dropdown(
-            available_sets(), value=DEFAULT_SET, label="Labelled pictures", allow_custom_value=True,
-            info="Drawn pictures with a tag in the corner that names another class are the default, since what a model "
-            "should look at is known there. Or type a folder (a subfolder for each class, or files NNNN_name.jpg with "
-            "ImageNet's class numbers), or hf:NAME for a data set of the Hugging Face Hub.",
+            available_sets(), value=first, label="Labelled pictures", allow_custom_value=True,
+            info="photos are a few, for ImageNet models. The demo sets are drawn, and what a model should look at is known "
+            "there. Or type a folder (a subfolder for each class, or files NNNN_name.jpg with ImageNet's class numbers), "
+            "or hf:NAME for a data set of the Hugging Face Hub.",
         )  # fmt: skip
         self.limit = gr.Slider(
             32, 1024, DEFAULT_LIMIT, step=32, label="At most so many pictures",
             info="Spread evenly over the classes, and the same ones every time. Few go fast; the intervals of the "
             "accuracies show whether they are enough.",
         )  # fmt: skip
-        self.models = controls.model_picker(default_models())
+        self.models = controls.model_picker(self.cases[first])
         with gr.Row():
             self.run = gr.Button("Find the mistakes", variant="primary", elem_id="find")
             self.stop = gr.Button("Stop", variant="stop")
-        self.accuracy = gr.HTML()
 
     def _browser(self) -> None:
         with gr.Column(visible=False) as self.browser:
@@ -126,9 +151,9 @@ class MistakesTab:
                 self.by_count = gr.Dropdown([("all", "all")], value="all", label="Wrong by", min_width=130)
                 self.sort = gr.Dropdown(list(SORTS), value="confidence", label="Sort by", min_width=130)
             self.filters = [self.by_model, self.by_true, self.by_predicted, self.by_count, self.sort]
-            gr.HTML("<div class='lsd-note'>Choose a picture to see why.</div>")
+            gr.HTML("<div class='lsd-note'>One is explained below. Choose another to see why.</div>")
             self.gallery = gr.Gallery(
-                show_label=False, columns=6, allow_preview=False, object_fit="contain",
+                show_label=False, columns=6, height="max-content", allow_preview=False, object_fit="contain",
                 interactive=False, buttons=[], elem_classes="lsd-mistakes",
             )  # fmt: skip
             with gr.Row(elem_classes="lsd-pager"):
@@ -177,15 +202,17 @@ class MistakesTab:
         browser = [*self.filters, self.page, self.gallery, self.where]
         seen = [self.title, self.picture, self.about, self.legend, *(c for r in self.rows for c in r.components)]
 
-        found = self.run.click(
+        # Whoever asks changes the number, which starts the search: the same one by a button and by the tab's first opening.
+        found = self.asked.change(
             self._scan, [self.source, self.limit, self.models],
-            [self.search, self.choice, self.status, self.accuracy, self.intro, self.browser, self.details, self.prober, *browser],
-            trigger_mode="once", **slow,
+            [self.search, self.choice, self.status, self.accuracy, self.story, self.browser, self.details, self.prober, *browser],
+            trigger_mode="multiple", **slow,
         )  # fmt: skip
         explain = (
             self._explain, [self.search, self.choice, self.method, self.scale, self.style],
             [self.progress, self.details, self.prober, self.probe.model, *seen],
         )  # fmt: skip
+        probe_first = (self._probe_first, [self.search, self.choice, *self.probe.inputs], self.probe.outputs)
         probe_it = (self.probe.ask, [self.search, *self.probe.inputs], self.probe.outputs)
         picked = self.gallery.select(self._pick, [self.search, self.page, *self.filters], self.choice, **quick)
         again = self.method.input(_choose_again, [self.search, self.method], [self.choice, self.what], **quick)
@@ -194,8 +221,18 @@ class MistakesTab:
             explained = chosen.then(*explain, **slow)
             if chosen is picked:
                 explained.then(None, None, None, js=_SHOW_WHY)
-            running += [explained, explained.then(*probe_it, **slow)]
-        self.stop.click(lambda: blocks.status("Stopped."), None, self.status, cancels=running, **quick)
+            running.append(explained.then(*probe_first, **slow))
+        # Explaining is not cancelled but ends by itself, since Gradio goes on with what comes after a cancelled event.
+        self.stop.click(_stop, self.search, self.status, cancels=running, **quick)
+        # What a click sets off goes one after the other: what still runs is cancelled before the new search begins.
+        buttons = [self.run, *self.starts.values()]
+        gr.on([b.click for b in buttons], None, None, None, cancels=running, api_visibility="private")
+        self.run.click(_ask, self.search, self.asked, **_ASKING)
+        for source, button in self.starts.items():
+            button.click(
+                lambda search, source=source: [_ask(search), source, self.cases[source]],
+                self.search, [self.asked, self.source, self.models], **_ASKING,
+            )  # fmt: skip
 
         self.source.input(_suggest_models, [self.source, self.models], self.models, **quick)
         for event in (c.input for c in self.filters):
@@ -209,6 +246,14 @@ class MistakesTab:
             [self.scale.input, self.style.input], self._draw, [self.search, self.scale, self.style], seen, **quick,
         )  # fmt: skip
         gr.on(self.probe.changes, *probe_it, trigger_mode="always_last", **slow)
+
+    def restore(self, tab: gr.Tab) -> None:
+        """Find mistakes when the tab is first opened.
+
+        Args:
+            tab: this one, in whose context this must not be called.
+        """
+        tab.select(lambda asked: asked or _ask(None), self.asked, self.asked, **_ASKING)
 
     def _scan(self, source, limit, names) -> Iterator[dict]:
         """The long event: every picture through every model, then the first page of mistakes."""
@@ -227,7 +272,7 @@ class MistakesTab:
                 self.choice: search.choose(first[0]) if first else None,
                 self.status: blocks.status(texts.summary(search.result, pictures)),
                 self.accuracy: texts.accuracies(search.result),
-                self.intro: gr.update(visible=False),
+                self.story: f'<div class="lsd-note">{texts.STORIES.get(source, "")}</div>',
                 self.browser: gr.update(visible=bool(first)),
                 self.details: gr.update(visible=False),
                 self.prober: gr.update(visible=False),
@@ -298,6 +343,8 @@ class MistakesTab:
                         yield {self.progress: blocks.status(text, done=done, total=total)}
                 except LSDError as error:  # a method that is not defined for this model; the others may have it
                     failures.append(f"{name}: {error}")
+                if search.wanted is not choice:
+                    return
                 yield self._draw(search, scale, style)
             mistaken = [r.model for r in case.readings if r.mistaken]
             text = " ".join([texts.wrong_count(said, len(search.result.models)), *failures])
@@ -308,6 +355,11 @@ class MistakesTab:
             }
         except Exception as error:
             yield {self.progress: blocks.status(sentence(error), error=True)}
+
+    def _probe_first(self, search: Search | None, choice: Choice | None, *values) -> Iterator[dict]:
+        """The probe of a mistake just explained, unless that was given up."""
+        if search and choice and search.wanted is choice:
+            yield from self.probe.ask(search, *values)
 
     def _draw(self, search: Search | None, scale: str, style: str) -> dict:
         """All maps of the mistake anew; no model runs."""
@@ -340,11 +392,26 @@ def _values(filters: Filters) -> list[str]:
     return [filters.model, filters.true, filters.predicted, filters.wrong_by, filters.sort]
 
 
+def _ask(search: Search | None) -> int:
+    """A number that was not there before: two that ask at once both count. The work on a mistake of the last search ends."""
+    if search:
+        search.wanted = None
+    return next(_NUMBERS)
+
+
+def _stop(search: Search | None) -> str:
+    """The work on a mistake ends."""
+    if search:
+        search.wanted = None
+    return blocks.status("Stopped.")
+
+
 def _choose_again(search: Search | None, method: str) -> list:
     """The same mistake once more, because the method changed."""
+    last = search and (search.wanted or (search.case and search.case.choice))  # after Stop it is not wanted any more
     choice = None
-    if search and search.wanted:
-        choice = search.wanted = replace(search.wanted)
+    if last:
+        choice = search.wanted = replace(last)
     return [choice, controls.describe_method(METHODS[method])]
 
 
@@ -353,5 +420,4 @@ def _suggest_models(source: str, models: list[str]) -> list[str] | dict:
     drawn = source in DEMO_SETS
     if not models or drawn == all(name.startswith("demo:") for name in models):
         return gr.skip()
-    suggested = default_models() if drawn else [n for n in controls.default_models() if not n.startswith("demo:")]
-    return suggested or gr.skip()
+    return (demo_models() if drawn else imagenet_models()) or gr.skip()

@@ -30,16 +30,17 @@ def build() -> gr.Blocks:
         with gr.Tabs() as tabs:
             with gr.Tab("Gallery", id="gallery", elem_id="lsd-gallery-tab"):
                 gallery = GalleryTab()
-            with gr.Tab("Saliency", id="saliency"):
+            with gr.Tab("Saliency", id="saliency") as saliency_place:
                 saliency = SaliencyTab()
-            with gr.Tab("Mistakes", id="mistakes"):
-                MistakesTab()
+            with gr.Tab("Mistakes", id="mistakes") as mistakes_place:
+                mistakes = MistakesTab()
             with gr.Tab("Choices", id="choices") as choices_place:
                 choices = ChoicesTab()
             with gr.Tab("Features", id="features"):
                 features = FeaturesTab()
         gallery.restore(page)
-        saliency.restore(page, tabs)
+        saliency.restore(page, tabs, saliency_place)
+        mistakes.restore(mistakes_place)
         choices.restore(page, tabs, choices_place)
         features.restore(page, tabs)
         api.register()

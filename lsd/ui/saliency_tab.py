@@ -12,20 +12,22 @@ import gradio as gr
 from PIL import Image
 
 from lsd import render
+from lsd.catalogue import common_name, common_names
 from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
 from lsd.models import ImageModel, get_model
 from lsd.saliency import bundle, defaults
-from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
-from lsd.saliency.explain import Explanation, TargetSpec, explain
+from lsd.saliency.crosscheck import CrossCheck
+from lsd.saliency.explain import Explanation, TargetSpec
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui import blocks, controls
+from lsd.ui.answers import checked, explained, is_answered
 from lsd.ui.choices_address import why
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, MapControls
-from lsd.ui.examples import examples
-from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, sentence
+from lsd.ui.examples import credit, examples
+from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, log, sentence
 from lsd.ui.picture_input import PictureInput
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
@@ -47,8 +49,8 @@ class Session:
 class Result:
     """One model's place in the row of results."""
 
-    def __init__(self, visible: bool):
-        with gr.Column(visible=visible, min_width=240) as self.column:
+    def __init__(self):
+        with gr.Column(visible=False, min_width=240) as self.column:
             self.head = gr.HTML()
             self.image = gr.Image(
                 format="jpeg", interactive=False, show_label=False, buttons=["download", "fullscreen"], height=300
@@ -69,11 +71,12 @@ class SaliencyTab:
         models = controls.default_models()
         first = controls.default_example(models)
         self.session = gr.State(None)
+        self.ask = gr.Textbox("", visible=False)  # not empty: the first view is still to be computed
         with gr.Row():
             with gr.Column(scale=4, min_width=340):
                 self._inputs(models, first)
             with gr.Column(scale=9):
-                self._outputs(len(models))
+                self._outputs()
         self._events()
 
     def _inputs(self, models: Sequence[str], example: str) -> None:
@@ -85,6 +88,8 @@ class SaliencyTab:
             [(str(path), name) for name, path in examples().items()], label="Or one of these", columns=3, height=270,
             buttons=[], allow_preview=False, object_fit="cover", interactive=False, elem_classes="lsd-examples",
         )  # fmt: skip
+        if credit():
+            gr.HTML(f"<div class='lsd-note'>{html.escape(credit())}</div>", padding=False)
         self.example = gr.Textbox(example, visible=False)
         self.models = controls.model_picker(models)
         self.target = gr.Radio(
@@ -110,10 +115,10 @@ class SaliencyTab:
             self.run = gr.Button("Explain", variant="primary", elem_id="explain")
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop")
 
-    def _outputs(self, count: int) -> None:
-        self.status = gr.HTML(blocks.status("Choose a picture and press Explain."), elem_id="status")
+    def _outputs(self) -> None:
+        self.status = gr.HTML(blocks.status("Opening …"), elem_id="status")
         with gr.Row():
-            self.results = [Result(visible=i < count) for i in range(MAX_MODELS)]
+            self.results = [Result() for _ in range(MAX_MODELS)]
         self.bar = gr.Image(
             render.color_bar(False), interactive=False, show_label=False, container=False, height=44, width=320,
             buttons=[], format="png", alt_text="Colour bar: from no to full strength",
@@ -146,9 +151,6 @@ class SaliencyTab:
             self.file = gr.File(label="Pictures, raw values and manifest", visible=False)
 
     def _events(self) -> None:
-        self.gallery.select(_pick_example, None, [self.image, self.example], api_visibility="private", queue=False)
-        for event in (self.image.upload, self.image.clear):
-            event(lambda: "", None, self.example, api_visibility="private", queue=False)
         self.target.change(_show_classes, self.target, [self.of, self.against], api_visibility="private", queue=False)
         self.models.change(_update_classes, self.models, [self.of, self.against], api_visibility="private", queue=False)
         self.method.change(
@@ -170,55 +172,84 @@ class SaliencyTab:
             self.bar, self.slider, self.before, self.after, self.status,
         ]  # fmt: skip
         outputs = [self.session, self.which, self.file, *(c for r in self.results for c in r.components)]
-        self.started = self.run.click(
-            self._explain, self.inputs, [self.status, *outputs], concurrency_id=MODEL_QUEUE, concurrency_limit=1,
-            api_visibility="private", show_progress="hidden", trigger_mode="once",
-        )  # fmt: skip
-        self.started.then(
-            _draw, [self.session, self.which, *self.map.components], self.pictures, api_visibility="private",
-            show_progress="hidden",
-        )  # fmt: skip
-        self.stop.click(
-            lambda: blocks.status("Stopped."),
-            None,
-            self.status,
-            cancels=[self.started],
-            api_visibility="private",
-            queue=False,
-        )
+        quick = {"api_visibility": "private", "queue": False}
+        long = {
+            "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "api_visibility": "private", "show_progress": "hidden",
+        }  # fmt: skip
+        draw = {
+            "fn": _draw, "inputs": [self.session, self.which, *self.map.components], "outputs": self.pictures,
+            "api_visibility": "private", "show_progress": "hidden",
+        }  # fmt: skip
+        shown = [self.status, *outputs]
+        pressed = self.run.click(self._explain, self.inputs, shown, trigger_mode="once", **long)
+        pressed.then(**draw)
+        told = [self.models, self.method, self.example, self.target, self.of, self.against]
+        # A picture that is chosen is explained at once, and whatever was being explained is given up.
+        running = [pressed]
+        for chosen in (
+            self.gallery.select(_pick_example, None, [self.image, self.example], cancels=running, **quick),
+            self.image.upload(lambda: "", None, self.example, cancels=running, **quick),
+        ):
+            chosen.then(None, told, None, js=_WRITE_ADDRESS)
+            explained = chosen.then(self._explain, self.inputs, shown, **long)
+            explained.then(**draw)
+            running.append(explained)
+        self.image.clear(lambda: "", None, self.example, **quick)
+        self.stop.click(lambda: blocks.status("Stopped."), None, self.status, cancels=running, **quick)
         gr.on(
             [c.change for c in (*self.map.components, self.which)], _draw,
             [self.session, self.which, *self.map.components], self.pictures, api_visibility="private",
             show_progress="hidden", trigger_mode="always_last", concurrency_limit=4,
         )  # fmt: skip
         # The address always says what is shown, so that it can be sent to somebody; and opening it shows it again.
-        self.run.click(
-            None, [self.models, self.method, self.example, self.target, self.of, self.against], None, js=_WRITE_ADDRESS
-        )
+        self.run.click(None, told, None, js=_WRITE_ADDRESS)
+        self.shown = shown
         self.pack.click(
             _pack, [self.session, *self.map.components], [self.file, self.status], concurrency_id=MODEL_QUEUE,
             api_visibility="private",
         )  # fmt: skip
 
-    def restore(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
-        """When the page opens with an address of this tab, show what it says."""
+    def restore(self, page: gr.Blocks, tabs: gr.Tabs, place: gr.Tab) -> None:
+        """Show what an address of this tab says when the page opens with one, and an explained photo when nobody asks.
+
+        Args:
+            tabs, place: all of them, and this one, in whose context this must not be called.
+        """
         controls_shown = [
             self.models, self.method, self.image, self.example, self.target, self.of, self.against, self.what, self.map.sign,
             *self.settings, tabs,
         ]  # fmt: skip
-        page.load(_read_address, None, controls_shown, api_visibility="private", queue=False).then(
-            None, None, None, js=_RUN_IF_ASKED
-        )
+        quick = {"api_visibility": "private", "queue": False}
+        page.load(_read_address, None, controls_shown, **quick).then(None, None, None, js=_RUN_IF_ASKED)
+        place.select(
+            self._first, [self.session, *self.inputs], [self.ask, *self.shown], show_progress="hidden", **quick
+        ).then(None, self.ask, None, js=_RUN_IF_NEEDED)
+
+    def _first(self, session: Session | None, *values) -> dict:
+        """The first view: what is asked for if its answer is there already; else the button is to be pressed."""
+        if session is not None:
+            return {self.ask: ""}
+        try:
+            path, names, spec, method, settings = _request(*values[:7], values[8:])
+            sha256 = file_sha256(path)
+            if not all(is_answered(get_model(n), sha256, spec, method, settings, values[7]) for n in names):
+                return {self.ask: "run"}
+        except LSDError:  # said by the run itself
+            return {self.ask: "run"}
+        merged: dict = {}
+        for update in self._explain(*values):
+            merged |= update
+        return merged | {self.ask: ""}
 
     def _explain(self, path, names, target, of, against, method, kind, check, *settings) -> Iterator[dict]:
         """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
         try:
             path, names, spec, method, settings = _request(path, names, target, of, against, method, kind, settings)
-            picture = open_image(path)
+            picture, sha256 = open_image(path), file_sha256(path)
             display = fit_within(picture, DISPLAY_SIDE)
             session = Session(Path(path), spec, settings, display, [], [], [])
             yield {
-                self.status: blocks.status(f"Loading {names[0]} …"),
+                self.status: blocks.status(f"Loading {common_name(names[0])} …"),
                 self.session: None,
                 self.file: gr.update(visible=False),
                 **{r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)},
@@ -227,13 +258,9 @@ class SaliencyTab:
             everything = {}
             for i, name in enumerate(names):
                 place = self.results[i]
-                for step in follow(lambda name=name: _explain_one(name, picture, spec, method, settings)):
+                for step in follow(lambda name=name: _explain_one(name, picture, sha256, spec, method, settings)):
                     if isinstance(step, Progress):
-                        yield {
-                            self.status: blocks.status(
-                                f"{name}: {step.done} of {step.total} passes", done=step.done, total=step.total
-                            )
-                        }
+                        yield {self.status: _passes(common_name(name), step)}
                     elif isinstance(step, Done):
                         model, explanation = step.value
                 session.models.append(model.name)
@@ -243,24 +270,20 @@ class SaliencyTab:
                 everything |= shown
                 yield shown | {self.status: blocks.status(f"{i + 1} of {len(names)} models done …")}
                 if check:
-                    for step in follow(lambda m=model, e=explanation: _check(m, picture, e, method, settings)):
+                    for step in follow(lambda m=model, e=explanation: checked(m, picture, sha256, spec, e, settings)):
                         if isinstance(step, Progress):
-                            yield {
-                                self.status: blocks.status(
-                                    f"{name}: Captum, {step.done} of {step.total} passes",
-                                    done=step.done,
-                                    total=step.total,
-                                )
-                            }
+                            yield {self.status: _passes(f"{common_name(name)}: Captum", step)}
                         elif isinstance(step, Done):
                             session.checks[-1] = step.value
                     everything[place.badge] = blocks.badge(session.checks[-1])
                     yield {place.badge: everything[place.badge]}
             # All of it once more with the last word: a page that is still opening its tab may have lost what came before.
+            titles = common_names(session.models)
             yield everything | {
+                **{r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)},
                 self.session: session,
                 self.which: gr.update(
-                    choices=[(n, i) for i, n in enumerate(session.models)], value=0, visible=len(names) > 1
+                    choices=[(titles[n], i) for i, n in enumerate(session.models)], value=0, visible=len(names) > 1
                 ),
                 self.status: blocks.status(_summary(session)),
             }
@@ -272,7 +295,7 @@ class SaliencyTab:
         (image,) = overlays(display, [explanation], maps, Look())
         facts = blocks.facts(explanation, model.class_names)
         return {
-            place.head: f'<div class="lsd-head"><div class="lsd-model">{html.escape(model.name)}</div>{facts}</div>',
+            place.head: f'<div class="lsd-head">{blocks.model_name(model.name)}{facts}</div>',
             place.image: gr.update(value=image, alt_text=_alt(explanation)),
             place.note: blocks.empty_map(explanation, maps),
             place.table: blocks.top_table(explanation),
@@ -288,6 +311,8 @@ _WRITE_ADDRESS = """(models, method, example, target, of, against) => {
   if (target === "CONTRAST" && against) query.set("against", against);
   history.replaceState(null, "", "?" + query);
 }""".replace("FIRST_CHOICE", FIRST_CHOICE).replace("CONTRAST", CONTRAST)
+
+_RUN_IF_NEEDED = "need => { if (need) document.querySelector('#explain')?.click(); }"
 
 _RUN_IF_ASKED = """() => {
   const query = new URLSearchParams(location.search);
@@ -346,15 +371,31 @@ def _request(path, names, target, of, against, method, kind, settings):
     return path, names, TargetSpec(of, kind), method.name, settings
 
 
-def _explain_one(name: str, picture, spec, method, settings) -> tuple[ImageModel, Explanation]:
+def _explain_one(name: str, picture, sha256: str, spec, method, settings) -> tuple[ImageModel, Explanation]:
     model = get_model(name)
-    return model, explain(model, picture, spec, method, **settings)
+    return model, explained(model, picture, sha256, spec, method, settings)
 
 
-def _check(model: ImageModel, picture, explanation: Explanation, method: str, settings: dict) -> CrossCheck | None:
-    if method.startswith("captum:"):
-        return None
-    return crosscheck_explanation(model, picture, explanation, settings)
+def explain_first() -> None:
+    """Compute what the tab opens with, for whoever comes first: the same requests, kept by content."""
+    models = controls.default_models()
+    path = examples()[controls.default_example(models)]
+    method = METHODS[defaults.METHOD]
+    settings = method.parse({})
+    picture, sha256, spec = open_image(path), file_sha256(path), TargetSpec("top1", defaults.KIND)
+    try:
+        for name in models:
+            model, explanation = _explain_one(name, picture, sha256, spec, method.name, settings)
+            checked(model, picture, sha256, spec, explanation, settings)
+    except LSDError as error:  # the tab will say so
+        log.warning("%s", error)
+
+
+def _passes(what: str, step: Progress) -> str:
+    """How far it is; of what somebody else is already waiting for nobody knows."""
+    if not step.total:
+        return blocks.status(f"{what}: being computed for another visitor …")
+    return blocks.status(f"{what}: {step.done} of {step.total} passes", done=step.done, total=step.total)
 
 
 def _summary(session: Session) -> str:

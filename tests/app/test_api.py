@@ -15,6 +15,7 @@ from lsd.features.ascent import ascend
 from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.images import prepare
 from lsd.models import get_model
+from lsd.packages import PACKAGES
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
 
@@ -40,6 +41,11 @@ def test_predict_names_what_is_in_the_picture(client, picture):
     assert answer["top"][0]["name"] == CLASS_NAMES[5]
     assert len(answer["top"]) == 3
     assert answer["top"][0]["probability"] > 0.5
+
+
+def test_without_a_model_an_imagenet_network_answers(client):
+    answer = client.predict(image="example:Coffee cup", api_name="/predict")
+    assert answer["model"] == next(iter(PACKAGES)) and answer["top"][0]["name"] == "espresso"
 
 
 def test_saliency_returns_the_values_of_the_library(client, picture):
@@ -97,7 +103,7 @@ def test_a_feature_is_the_picture_of_the_library(client):
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        ({"unit": "class/99"}, "out of range"),
+        ({"unit": "class/9999"}, "out of range"),
         ({"unit": "nonsense"}, "is not a unit"),
         ({"recipe": "magic"}, "no recipe"),
         ({"steps": 100_000}, "between 1 and 512"),

@@ -13,10 +13,10 @@ from lsd.evaluation.variants import FACTORS
 from lsd.ui import choices_address, choices_extras, choices_html, choices_tab, choices_texts, controls
 from lsd.ui.choices_plot import NARROW, WIDE, Panel, forest, randomization
 from lsd.ui.choices_tab import ChoicesTab
-from lsd.ui.examples import examples
+from lsd.ui.examples import drawn
 from lsd.ui.saliency_tab import SaliencyTab
 
-DRAWN = next(iter(examples()))
+DRAWN = drawn()[0]
 HOSTILE = "<img src=x onerror=alert(1)>$\\frac{"
 
 

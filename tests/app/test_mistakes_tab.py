@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from lsd.evaluation.mistakes import ScanProgress
+from lsd.packages import installed
 from lsd.ui import controls, mistake_texts, mistake_views, mistakes_tab
+from lsd.ui.jobs import MODEL_QUEUE
 from lsd.ui.mistake_views import ALL, MAPS, PAGE, Filters
 from lsd.ui.mistakes_tab import MistakesTab, _choose_again, _suggest_models, _values, open_public
 
@@ -16,9 +18,18 @@ SET, MODELS = "demo:misleading-tags", ["demo:shortcut", "demo:resnet"]
 
 
 @pytest.fixture(scope="module")
-def tab():
-    with gr.Blocks():
-        return MistakesTab()
+def page():
+    """The tab, the place of it, and all events."""
+    with gr.Blocks() as blocks:
+        with gr.Tab("Mistakes") as place:
+            tab = MistakesTab()
+        tab.restore(place)
+    return tab, place, blocks.fns.values()
+
+
+@pytest.fixture(scope="module")
+def tab(page):
+    return page[0]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +65,87 @@ def probed(tab, search, share=2, which="contrast", fill="mean", model="demo:shor
     return joined(tab.probe.ask(search, model, which, fill, share))
 
 
+def on(events, component, name):
+    """What an event of a component sets off."""
+    (found,) = (event for event in events if (component._id, name) in event.targets and event.outputs)
+    return found
+
+
+def after(events, event):
+    (found,) = (later for later in events if later.trigger_after == event._id)
+    return found
+
+
 def text(markup):
     return re.sub(r"<[^>]*>", " ", markup).replace("\u00a0", " ")
+
+
+# The first view
+
+
+@pytest.mark.skipif(len(installed()) < 2, reason="no ImageNet networks are installed as packages")
+def test_opening_the_tab_shows_photos_that_networks_get_wrong_and_why(page):
+    tab, place, events = page
+    search = on(events, tab.asked, "change")
+    assert on(events, place, "select").outputs == [tab.asked]
+    assert search.concurrency_id == MODEL_QUEUE
+    assert [tab.source.value, tab.models.value] == ["photos", installed()[:3]]
+    last = list(search.fn(*(c.value for c in search.inputs)))[-1]
+    assert "is wrong about" in last[tab.status] and "lsd-error" not in last[tab.status]
+    assert last[tab.gallery]["value"] and "of them wrong" in last[tab.story]
+    explain = after(events, search)
+    values = {c: last.get(c, c.value) for c in explain.inputs}
+    shown = joined(explain.fn(*values.values()))
+    assert shown[tab.title].endswith("It is tabby.</h3>")
+    assert all(shown[image]["value"] for row in tab.rows[: len(tab.models.value)] for image in row.images)
+    assert after(events, explain).outputs == tab.probe.outputs
+
+
+def test_only_the_first_opening_asks_and_every_button_asks_anew(page):
+    tab, place, events = page
+    first = on(events, place, "select").fn(None)
+    assert first and on(events, place, "select").fn(first) == first
+    again = on(events, tab.run, "click").fn(None)
+    asked = [on(events, tab.starts[source], "click").fn(None) for source in tab.cases]
+    assert len({first, again, *(number for number, *_ in asked)}) == 2 + len(asked)
+    assert [rest for _, *rest in asked] == [[source, models] for source, models in tab.cases.items()]
+    assert tab.cases[SET][:2] == MODELS
+
+
+def test_asking_anew_and_stop_end_the_work_on_the_last_mistake(tab):
+    search = list(tab._scan(SET, 32, ["demo:shortcut"]))[-1][tab.search]
+    for leave in (lambda: mistakes_tab._ask(search), lambda: mistakes_tab._stop(search)):
+        choice = pick(tab, search, 0)
+        steps = tab._explain(search, choice, "gradient", "model", "heatmap")
+        next(steps)
+        leave()
+        assert not any(tab.rows[0].head in step for step in steps)
+        assert list(tab._probe_first(search, choice, "demo:shortcut", "contrast", "mean", 2)) == []
+    again, _ = _choose_again(search, "gradient")  # but another method shows it again
+    assert (again.row, again.column) == (choice.row, choice.column)
+    assert tab.rows[0].head in joined(tab._explain(search, again, "gradient", "model", "heatmap"))
+
+
+def test_without_packages_the_drawn_pictures_come_first(monkeypatch):
+    monkeypatch.delenv("LSD_MODEL_PATH", raising=False)
+    monkeypatch.setattr("lsd.weights.installed", list)
+    with gr.Blocks():
+        tab = MistakesTab()
+    assert [tab.source.value, tab.models.value[:2]] == [SET, MODELS]
+    assert list(tab.starts) == [SET]
+
+
+def test_without_the_photos_the_drawn_pictures_come_first(monkeypatch):
+    monkeypatch.setattr("lsd.evaluation.labelled.labelled_photos", list)
+    assert list(mistakes_tab.worked_cases()) == [SET]
+
+
+def test_photos_and_a_model_without_their_classes_give_one_sentence(tab):
+    *_, last = tab._scan("photos", 32, ["demo:resnet"])
+    assert "The labels of the example photos are not classes of demo:resnet" in last[tab.status]
+
+
+# From a search to the probe
 
 
 def test_the_scan_tells_its_progress_and_finds_mistakes(tab, scanned, search):
@@ -75,7 +165,7 @@ def test_a_page_of_thumbnails_with_captions(tab, scanned, search):
     assert len(shown) == min(PAGE, len(found))
     path, caption = shown[0]
     assert Image.open(path).format == "JPEG"
-    assert re.fullmatch(r"said .+ \d+ %, is .+ · demo:.+", caption.replace("\u00a0", " "))
+    assert re.fullmatch(r"said .+ \d+ %, is .+ · Demo .+", caption.replace("\u00a0", " "))
 
 
 def test_paging_goes_forth_and_stops_at_the_ends(tab, search):
@@ -113,7 +203,7 @@ def test_a_filter_that_nothing_passes_any_more_stays_selectable(tab, search):
 
 
 def test_choosing_one_shows_three_maps_for_every_model(tab, explained, search):
-    assert explained[tab.title].startswith("<h3>demo:shortcut says")
+    assert explained[tab.title].startswith("<h3>Demo tag reader says")
     for row, reading in zip(tab.rows, search.case.readings, strict=False):
         assert reading.model in explained[row.head]
         assert [set(explained[image]) >= {"value", "alt_text"} for image in row.images] == [True] * 3
@@ -126,7 +216,7 @@ def test_choosing_one_shows_three_maps_for_every_model(tab, explained, search):
 def test_the_tag_is_named_as_the_reason(tab, explained, search):
     about = text(explained[tab.about])
     said = search.case.said
-    assert f"The corner tag claims “{said.predicted_name}”, and so says demo:shortcut." in about
+    assert f"The corner tag claims “{said.predicted_name}”, and so says Demo tag reader." in about
     share = re.search(r"(\d+) % of this map lies on the corner tag, which is 1\.1 % of the picture", about)
     assert int(share[1]) > 5
     shortcut, resnet = search.case.readings

@@ -7,13 +7,15 @@ import gradio as gr
 import numpy as np
 import pytest
 
+from lsd.packages import PACKAGES
+from lsd.recent import Recent
 from lsd.saliency.maps import MapSettings
-from lsd.ui import controls, saliency_tab
+from lsd.ui import answers, controls, saliency_tab
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS
-from lsd.ui.examples import examples
-from lsd.ui.saliency_tab import SaliencyTab, _draw, _pack, _read_address
+from lsd.ui.examples import drawn, examples
+from lsd.ui.saliency_tab import SaliencyTab, _draw, _pack, _read_address, explain_first
 
-DRAWN = next(iter(examples()))
+DRAWN = drawn()[0]
 MAP_VALUES = ["abs", "max", "image", 99.0, 0.0, "bilinear", "heatmap", 0.7, True]
 
 
@@ -148,6 +150,56 @@ def test_the_bundle_holds_pictures_values_and_manifest(tab):
     assert {"demo_resnet.png", "demo_vit.png", "comparison.png"} <= names
     assert record["request"]["models"] == ["demo:resnet", "demo:vit"]
     np.testing.assert_array_equal(arrays["demo_vit"], session.explanations[1].attribution.values.numpy())
+
+
+def first_view(tab, session=None):
+    """What the handler of the tab's first opening gives, for the controls as a fresh page has them."""
+    values = [c.value["path"] if isinstance(c.value, dict) else c.value for c in tab.inputs]
+    values[0] = str(examples()[controls.default_example(controls.default_models())])
+    return tab._first(session, *values)
+
+
+@pytest.fixture
+def nothing_answered(monkeypatch):
+    monkeypatch.setattr(answers, "_answers", Recent(answers.MAX_BYTES, answers._size))
+    monkeypatch.delenv("LSD_MODEL_PATH", raising=False)
+
+
+def test_it_opens_on_a_photo_that_three_networks_have_explained(tab, nothing_answered, monkeypatch):
+    explain_first()
+    monkeypatch.setattr(answers, "explain", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(answers, "crosscheck_explanation", lambda *_: pytest.fail("compared again"))
+    shown = first_view(tab)
+    assert shown[tab.ask] == "" and shown[tab.session].models == list(PACKAGES)
+    assert all(shown[result.image]["value"] for result in tab.results[:3])
+    assert all("Captum agrees" in shown[result.badge] for result in tab.results[:3])
+    assert "Done in" in shown[tab.status] and "EfficientNet-Lite0" in shown[tab.results[0].head]
+
+
+def test_where_it_is_not_explained_yet_the_button_is_pressed(tab, nothing_answered):
+    assert first_view(tab) == {tab.ask: "run"}
+
+
+def test_what_a_visitor_made_is_not_replaced_by_the_first_view(tab):
+    assert first_view(tab, session_of(tab, run(tab))) == {tab.ask: ""}
+
+
+def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):
+    computed = []
+
+    def counted(*arguments, **settings):
+        computed.append(arguments)
+        return saliency_explain(*arguments, **settings)
+
+    saliency_explain = answers.explain
+    monkeypatch.setattr(answers, "explain", counted)
+    first, again = session_of(tab, run(tab)), session_of(tab, run(tab))
+    assert len(computed) == 1 and first.explanations == again.explanations
+    run(tab, method="gradient_x_input")
+    run(tab, path=str(examples()[drawn()[1]]))
+    run(tab, target=OWN_CLASS, of="3")
+    run(tab, models=["demo:vit"])
+    assert len(computed) == 5
 
 
 class Request:

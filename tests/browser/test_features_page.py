@@ -32,6 +32,32 @@ def set_steps(tab, count):
     tab.get_by_label("Steps", exact=True).fill(str(count))
 
 
+def look_back(tab, step):
+    """Go to a step of the ascent, and wait until its picture is there."""
+    tab.locator("#scrub input[type=number]").fill(str(step))
+    tab.locator("#scrub input[type=number]").press("Enter")
+    tab.wait_for_function(
+        "([css, what]) => document.querySelector(css).alt.includes(what)", arg=[PICTURE, f"step {step} of"]
+    )
+
+
+def test_the_tab_opens_on_a_finished_picture_with_its_ascent_and_runs_no_model(server, tab, monkeypatch):
+    monkeypatch.setattr(batch, "report", lambda done, total: pytest.fail("a model was run"))
+    open_tab(server, tab)
+    wait_for_status(tab, "Made beforehand")
+    wait_for_pictures(tab, 1)
+    assert "finished, taken for golden retriever" in tab.locator(PICTURE).get_attribute("alt")
+    assert tab.locator(".lsd-says").count() == 3
+    finished = tab.locator(PICTURE).get_attribute("src")
+    look_back(tab, 20)
+    assert tab.locator(PICTURE).get_attribute("src") != finished
+    said = tab.locator(".lsd-says").first.inner_text()
+    tab.get_by_label("1", exact=True).check()
+    tab.wait_for_function("said => document.querySelector('.lsd-says').innerText !== said", arg=said)
+    tab.get_by_text("How this tab is used").click()
+    assert tab.get_by_text("Then doubt it").is_visible()
+
+
 def test_a_visitor_sees_a_picture_form_with_one_click(server, tab):
     open_tab(server, tab)
     tab.locator("#visualize").click()
@@ -42,11 +68,8 @@ def test_a_visitor_sees_a_picture_form_with_one_click(server, tab):
     wait_for_pictures(tab, 1)
     assert "finished" in tab.locator(PICTURE).get_attribute("alt")
     assert "tab=features" in tab.url and "unit=class/" in tab.url
-    assert tab.locator(".lsd-says").count() == 4  # its own network and the three others
-    before = tab.locator(PICTURE).get_attribute("src")
-    tab.locator("#scrub input[type=number]").fill("3")  # … and back to the beginning
-    tab.locator("#scrub input[type=number]").press("Enter")
-    tab.wait_for_function("([css, src]) => document.querySelector(css).src !== src", arg=[PICTURE, before])
+    assert tab.locator(".lsd-says").count() == 3  # its own network and the two others
+    look_back(tab, 4)  # … and back to the beginning
 
 
 def test_an_effort_sets_the_steps(server, tab):
@@ -72,6 +95,7 @@ def test_an_address_makes_what_it_says(server, tab):
     command = tab.locator("pre.lsd-code").inner_text()
     assert "--recipe jitter --steps 12 --set sd=0.5 --seeds 2" in command
     assert not tab.locator("img[alt^='Saliency map of']").count(), "the other tab ran too"
+    assert "beforehand" not in tab.inner_text("body")
 
 
 def test_stop_ends_the_work_within_a_second(server, tab, monkeypatch):
@@ -116,7 +140,7 @@ def test_a_channel_of_a_layer(server, tab):
     tab.get_by_label("channel", exact=True).fill("3")
     tab.locator("#visualize").click()
     wait_for_status(tab, "Done in")
-    assert "/channel/3 in demo:" in tab.locator(PICTURE).get_attribute("alt")
+    assert "/channel/3 in tf_efficientnet_lite0.in1k" in tab.locator(PICTURE).get_attribute("alt")
 
 
 def test_a_unit_that_does_not_respond_is_never_a_grey_picture_without_words(server, tab):

@@ -2,11 +2,11 @@
 
 import pytest
 
-from lsd.ui.examples import examples
+from lsd.ui.examples import drawn, photos
 
 pytestmark = pytest.mark.browser
 
-DRAWN = next(iter(examples()))
+DRAWN = drawn()[0]
 MAPS = "img[alt^='Saliency map of']"
 
 
@@ -27,12 +27,23 @@ def open_tab(server, tab):
     tab.locator("#explain").wait_for()
 
 
-def test_a_visitor_gets_a_map_with_one_click(server, tab):
+def test_it_opens_on_an_explained_photo(server, tab):
     open_tab(server, tab)
-    tab.locator("#explain").click()
     wait_for_status(tab, "Done in")
     wait_for_maps(tab, 3)
     assert tab.get_by_text("Captum agrees").count() == 3
+    assert tab.get_by_text("EfficientNet-Lite0", exact=True).count() >= 1
+
+
+def test_an_example_is_explained_when_it_is_chosen(server, tab):
+    open_tab(server, tab)
+    wait_for_maps(tab, 3)
+    before = tab.locator(MAPS).first.get_attribute("src")
+    tab.locator(".lsd-examples button.thumbnail-item").nth(2).click()
+    tab.wait_for_function("([css, src]) => document.querySelector(css)?.src !== src", arg=[MAPS, before])
+    wait_for_status(tab, "All say espresso")
+    wait_for_maps(tab, 3)
+    assert f"example={photos()[2].replace(' ', '+')}" in tab.url
 
 
 def test_an_address_shows_what_it_says(server, tab):

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 
 from lsd.errors import ImageError, LSDError
 from lsd.images import (
+    CREDITS,
     ENLARGING,
     InputSpec,
     crop_box,
@@ -24,6 +26,7 @@ from lsd.images import (
     fit_within,
     lay_on,
     open_image,
+    picture_path,
     prepare,
     resample,
 )
@@ -493,6 +496,19 @@ def test_examples_are_there_and_open():
     assert len(examples) >= 4
     for path in examples.values():
         assert min(open_image(path).size) >= 200
+
+
+def test_an_example_is_called_by_its_name():
+    assert picture_path("example:Grass") == example_images()["Grass"] and picture_path("a/b.png") == Path("a/b.png")
+    assert open_image("example:Summer Palace").size == (640, 427)
+    with pytest.raises(ImageError, match="no example “nothing”: choose one of Chelsea the cat"):
+        open_image("example:nothing")
+
+
+def test_photos_that_ask_for_it_have_a_credit():
+    """Those of scikit-learn are CC BY; those of scikit-image ask for nothing."""
+    asked = {label for label, path in example_images().items() if "sklearn" in path.parts}
+    assert asked == set(CREDITS)
 
 
 def test_importing_needs_no_torch():
