@@ -44,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("output", metavar="DIR")
     command.add_argument("--repo", required=True, metavar="USER/NAME")
     command.add_argument("--folder", type=Path, help="where it is put together (default: DIR-published)")
+    command.add_argument(
+        "--shard-mb", type=int, default=256, metavar="N", help="megabytes of pictures in one file (default: 256)"
+    )
     command.add_argument("--dry-run", action="store_true", help="put it together, and send nothing")
     return parser
 
@@ -176,7 +179,10 @@ def _publish(options: argparse.Namespace) -> int:
 
     source = Storage(options.output).folder
     folder = options.folder or source.with_name(f"{source.name}-published")
-    rows = assemble(source, options.repo, folder, lambda model: print(f"putting together {model}"))
+    if options.shard_mb < 1:
+        raise LSDError(f"A file holds at least 1 MB of pictures, not {options.shard_mb}.")
+    told = lambda model: print(f"putting together {model}")  # noqa: E731
+    rows = assemble(source, options.repo, folder, told, options.shard_mb * 2**20)
     print(f"{folder}: {rows:,} rows, {_size(sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()))}")
     if not options.dry_run:
         print(f"published: {upload(folder, options.repo)}")

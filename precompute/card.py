@@ -37,8 +37,8 @@ Recipes: {recipes}. Kinds of units: {kinds}. {failed:,} rows have no picture (`s
 
 ## How they were made
 
-By LSD {version}, which also makes any of them again: a row holds the model and the
-SHA-256 of its weights, the unit, the whole recipe, the seed, the batch it was made in and the versions of what made it.
+By LSD {version}, which also makes any of them again: a row holds the model and a
+digest of its weights, the unit, the whole recipe, the seed, the batch it was made in and the versions of what made it.
 `python -m precompute verify FOLDER --sample 1%` does so and compares.
 
 `own_top` is what the model itself takes the finished picture for, `verifiers` what other models do, `agreement` the share of
@@ -55,7 +55,7 @@ them whose first answer is the unit's class. Pictures are WebP; scores belong to
 
 @dataclass(frozen=True)
 class Source:
-    """One model's part: its weights' repository, their licence as timm states it, and how many rows are its own."""
+    """One model's part: its weights' repository and digest, their licence as timm states it, and how many rows are its own."""
 
     model: str
     weights: str

@@ -19,7 +19,7 @@ from precompute.storage import Storage
 SHARD_BYTES = 256 * 2**20  # of pictures in one file
 
 
-def assemble(folder: Path, repo: str, output: Path, told=lambda name: None) -> int:
+def assemble(folder: Path, repo: str, output: Path, told=lambda name: None, shard_bytes: int = SHARD_BYTES) -> int:
     """Write the data set of a run's folder into `output`, and return its number of rows.
 
     One model at a time is held in memory. What is in `output` already is replaced, if it is a data set of this program.
@@ -27,6 +27,7 @@ def assemble(folder: Path, repo: str, output: Path, told=lambda name: None) -> i
     Args:
         repo: "user/name", for the card.
         told: is called with each model's name before its shards are put together.
+        shard_bytes: of the pictures in one file, at most, unless a single one is larger; thumbnails and the rest come on top.
 
     Raises:
         LSDError: there is nothing to publish, or `output` holds something else.
@@ -44,11 +45,12 @@ def assemble(folder: Path, repo: str, output: Path, told=lambda name: None) -> i
     for model, paths in sorted(by_model.items()):
         told(model)
         table = _sorted(pa.concat_tables(shards.read_table(path) for path in paths))
-        for number, part in enumerate(_parts(table)):
+        for number, part in enumerate(_parts(table, shard_bytes)):
             data = shards.table_bytes(part)
             storage.put(f"data/{slug(model)}/{number:05}.parquet", data, lambda d, n=part.num_rows: shards.check(d, n))
-        row = table.slice(0, 1).select(["weights_repo", "weights_revision"]).to_pylist()[0]
+        row = table.slice(0, 1).select(["weights_repo", "weights_revision", "weights_digest"]).to_pylist()[0]
         weights = row["weights_repo"] + (f" at {row['weights_revision'][:10]}" if row["weights_revision"] else "")
+        weights += f", digest {row['weights_digest'][:12]}" if row["weights_digest"] else ""
         sources.append(Source(model, weights, licence(model), table.num_rows))
         for counter, column in ((recipes, "recipe"), (kinds, "kind"), (states, "status")):
             counter.update(table.column(column).to_pylist())
@@ -81,11 +83,11 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(table.select(ORDER), sort_keys=[(name, "ascending") for name in ORDER]))
 
 
-def _parts(table: pa.Table) -> Iterator[pa.Table]:
+def _parts(table: pa.Table, most: int) -> Iterator[pa.Table]:
     sizes = pc.fill_null(pc.binary_length(pc.struct_field(table.column("picture"), "bytes")), 0).to_pylist()
     start = total = 0
     for i, size in enumerate(sizes):
-        if total and total + size > SHARD_BYTES:
+        if total and total + size > most:
             yield table.slice(start, i - start)
             start, total = i, 0
         total += size

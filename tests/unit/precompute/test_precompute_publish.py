@@ -16,6 +16,7 @@ from gallery import shards
 from gallery.index import ORDER, find_shards
 from gallery.schema import HEAVY, SCHEMA
 from lsd.errors import LSDError
+from lsd.models import get_model
 from precompute import publish as publishing
 from precompute.publish import assemble, licence, upload
 from precompute.run import run
@@ -93,7 +94,9 @@ def test_the_card_says_what_is_in_it(published):
     about = yaml.safe_load(text.split("---")[1])
     assert about["license"] == "apache-2.0" and about["size_categories"] == ["n<1K"]
     assert [config["config_name"] for config in about["configs"]] == ["default", "index"]
-    assert "| demo:resnet | resnet | apache-2.0 | 10 |" in text and "| demo:vit | vit | apache-2.0 | 4 |" in text
+    for name, rows in (("resnet", 10), ("vit", 4)):
+        digest = get_model(f"demo:{name}").identity.digest[:12]
+        assert f"| demo:{name} | {name}, digest {digest} | apache-2.0 | {rows} |" in text
     assert 'load_dataset("user/name"' in text and "# name" in text and "lucid-" in text and "channel, class" in text
 
 
@@ -117,9 +120,8 @@ def test_a_later_failure_is_not_published_in_place_of_a_picture():
     assert [(row["status"], row["score"]) for row in kept] == [("ok", 1.0)]
 
 
-def test_large_models_are_cut_into_several_files(run_of_two, tmp_path, monkeypatch):
-    monkeypatch.setattr(publishing, "SHARD_BYTES", 3_000)
-    assemble(run_of_two, "user/name", tmp_path / "set")
+def test_large_models_are_cut_into_several_files(run_of_two, tmp_path):
+    assemble(run_of_two, "user/name", tmp_path / "set", shard_bytes=3_000)
     paths = sorted((tmp_path / "set" / "data" / "demo_resnet").iterdir())
     assert len(paths) > 1 and [path.name for path in paths] == [f"{i:05}.parquet" for i in range(len(paths))]
     assert sum(pq.read_metadata(path).num_rows for path in paths) == 10
