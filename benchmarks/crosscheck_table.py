@@ -10,7 +10,7 @@ import captum
 import timm
 import torch
 
-from benchmarks.families import CASES, METHODS, Case
+from benchmarks.families import CASES, METHODS
 from lsd.errors import UndefinedError
 from lsd.saliency.crosscheck import TOLERANCE, crosscheck
 from lsd.saliency.targets import Target
@@ -30,13 +30,21 @@ as tests, with tolerances of {fp32:g} and {fp64:g}.
   four steps, whose weights fp32 holds exactly.
 """
 
+PHOTOS = ("Chelsea the cat", "Summer Palace")
+PHOTO_INTRODUCTION = """\
+## Trained networks on photos
 
-def cell(case: Case, method: str, models: dict, image: torch.Tensor) -> str:
+The same for the networks that come with the requirements, with their own weights, at their own input size, on two photos
+that come with them too; the target is the log-odds of the first choice.
+"""
+
+
+def cell(method: str, models: dict, image: torch.Tensor, target: Target) -> str:
     """What the table says of one network and one method."""
     differences = []
     for model in models.values():
         try:
-            check = crosscheck(model, image, Target(3), method, **METHODS[method])
+            check = crosscheck(model, image.to(model.dtype), target, method, **METHODS[method])
         except UndefinedError:
             return "–"
         if check.difference is None:
@@ -45,12 +53,27 @@ def cell(case: Case, method: str, models: dict, image: torch.Tensor) -> str:
     return " / ".join(f"{difference:.0e}" if difference else "0" for difference in differences)
 
 
+def photo_rows():
+    """A row a network with its own weights and a photo: what everybody has who installed the requirements."""
+    from lsd.images import example_images, open_image
+    from lsd.models import load_model
+    from lsd.packages import PACKAGES
+    from lsd.saliency.explain import to_input
+
+    for name in PACKAGES:
+        models = {dtype: load_model(name, device="cpu").to(dtype) for dtype in (torch.float32, torch.float64)}
+        for label in PHOTOS:
+            image = to_input(models[torch.float64], open_image(example_images()[label]))
+            target = Target(int(models[torch.float64](image).argmax()))
+            yield [label, name, *(cell(method, models, image, target) for method in METHODS)]
+
+
 def rows():
     """A row a network, as it is computed."""
     for case in CASES:
         models = {dtype: case.build(dtype) for dtype in (torch.float32, torch.float64)}
         image = torch.rand(1, 3, case.size, case.size, generator=torch.Generator().manual_seed(0))
-        yield [case.family, case.name, *(cell(case, method, models, image) for method in METHODS)]
+        yield [case.family, case.name, *(cell(method, models, image, Target(3)) for method in METHODS)]
 
 
 def main() -> None:
@@ -68,6 +91,15 @@ def main() -> None:
     ]  # fmt: skip
     print("\n".join(lines))
     for row in rows():
+        lines.append(f"| {' | '.join(row)} |")
+        print(lines[-1], flush=True)
+    lines += [
+        "",
+        PHOTO_INTRODUCTION,
+        "| photo | network | " + " | ".join(METHODS) + " |",
+        "|---" * (len(METHODS) + 2) + "|",
+    ]
+    for row in photo_rows():
         lines.append(f"| {' | '.join(row)} |")
         print(lines[-1], flush=True)
     if write:
