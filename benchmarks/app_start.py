@@ -1,19 +1,24 @@
-"""How long a visitor waits: for the page after `python app.py`, for the first map, for a changed overlay.
+"""How long a visitor waits: for the page after `python app.py`, for the gallery and the first explained photo in a browser,
+for the first map, for a changed overlay.
 
     python -m benchmarks.app_start [--rounds 3]
 
-The page is fetched over HTTP from a process started for the purpose; the map and the overlay are the tab's own handlers,
-called as Gradio calls them, with the demo models (the first run includes loading the model).
+The page comes from a process started for the purpose, and with a Chromium (`LSD_CHROMIUM`, or on the PATH) it is opened as a
+visitor opens it; the map and the overlay are the tab's own handlers, called as Gradio calls them, with the demo models (the
+first run includes loading the model; the same again is kept from the first).
 """
 
 import argparse
 import os
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +30,9 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 
-def page_answers() -> float:
-    """Seconds from `python app.py` to the page's first answer."""
+@contextmanager
+def started() -> Iterator[tuple[str, float]]:
+    """The page in a process of its own: its address, and the clock when `python app.py` was called."""
     port = _free_port()
     environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
     start = time.perf_counter()
@@ -36,13 +42,46 @@ def page_answers() -> float:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
                     answer.read()
-                return time.perf_counter() - start
+                yield f"http://127.0.0.1:{port}/", start
+                return
             except OSError:
                 time.sleep(0.05)
     finally:
         process.terminate()
         process.wait()
     raise SystemExit("The page did not answer within two minutes.")
+
+
+def page_answers() -> float:
+    """Seconds from `python app.py` to the page's first answer."""
+    with started() as (_, start):
+        return time.perf_counter() - start
+
+
+_EXPLAINED = """() => document.querySelector('#status')?.innerText.includes('Done in') &&
+  [...document.querySelectorAll("img[alt^='Saliency map of']")].filter(i => i.complete && i.naturalWidth).length === 3"""
+
+
+def in_a_browser(chromium: str) -> None:
+    """Seconds to what a visitor sees: the first one counts from `python app.py`, the next one from opening the page."""
+    from playwright.sync_api import sync_playwright
+
+    with started() as (url, start), sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        for visitor, since in (
+            ("first visitor, from python app.py", start),
+            ("next visitor, from opening the page", None),
+        ):
+            since = since or time.perf_counter()
+            tab = browser.new_page(viewport={"width": 1440, "height": 1000})
+            tab.goto(url, wait_until="domcontentloaded")
+            tab.wait_for_function("document.querySelector('.lsd-g-card img')?.naturalWidth > 0", timeout=120_000)
+            print(f"{visitor}: gallery {time.perf_counter() - since:16.1f} s")
+            tab.get_by_role("tab", name="Saliency").click()
+            tab.wait_for_function(_EXPLAINED, timeout=120_000)
+            print(f"{visitor}: explained photo {time.perf_counter() - since:8.1f} s")
+            tab.close()
+        browser.close()
 
 
 def handlers(rounds: int) -> None:
@@ -74,7 +113,7 @@ def handlers(rounds: int) -> None:
     first, every, session = run()
     print(f"first map, model not loaded yet        {first * 1e3:7.0f} ms")
     print(f"three maps and their Captum checks     {every * 1e3:7.0f} ms")
-    print(f"the same again                         {run()[1] * 1e3:7.0f} ms")
+    print(f"the same again, kept                   {run()[1] * 1e3:7.0f} ms")
     for style in ("heatmap", "mask", "contours", "map"):
         values = ["abs", "max", "image", 99.0, 0.0, "bilinear", style, 0.7, True]
         times = []
@@ -94,6 +133,9 @@ def main() -> None:
     options = parser.parse_args()
     times = [page_answers() for _ in range(options.rounds)]
     print(f"python app.py to the page's answer     {statistics.median(times):7.1f} s  (of {options.rounds})")
+    chromium = os.environ.get("LSD_CHROMIUM") or shutil.which("chromium")
+    if chromium:
+        in_a_browser(chromium)
     handlers(options.rounds)
 
 

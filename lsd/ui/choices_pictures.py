@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from lsd import render
+from lsd.catalogue import common_name
 from lsd.errors import UndefinedError
 from lsd.evaluation.attributions import attributions, runner_up, targets
 from lsd.evaluation.variants import Factor, Source, Variant, draw
@@ -45,8 +46,8 @@ class Case:
 
     @property
     def said(self) -> str:
-        """ "demo:resnet says plain circle, 98 %"."""
-        return f"{self.model.name} says {short(self.model.class_names[self.classes[0]])}, {percent(self.probability)}"
+        """ "Demo ResNet says plain circle, 98 %"."""
+        return f"{common_name(self.model.name)} says {short(self.model.class_names[self.classes[0]])}, {percent(self.probability)}"
 
 
 def open_case(name: str, path: str | Path) -> Case:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from lsd.catalogue import common_name, common_names
 from lsd.errors import LSDError
 from lsd.evaluation.choices import CHOICES, summary
 from lsd.evaluation.variants import FACTORS
@@ -62,7 +63,11 @@ class ChoicesTab:
             )  # fmt: skip
             with gr.Column(min_width=180, scale=3):
                 self.example = gr.Dropdown(list(examples()), value=example, label="Picture")
-                self.model = gr.Dropdown(ready_models(), value=models[0], label="Model")
+                self.model = gr.Dropdown(
+                    [(title, name) for name, title in common_names(ready_models()).items()],
+                    value=models[0],
+                    label="Model",
+                )
         with gr.Row():
             self.run = gr.Button("Show on a picture", variant="primary", elem_id="choices-run", scale=3)
             self.stop = gr.Button("Stop", variant="stop", min_width=70)
@@ -119,7 +124,7 @@ class ChoicesTab:
             factor, path = known(factor), _picture(example)
             (model,) = controls.checked_models([model or ""])
             yield {
-                self.status: blocks.status(f"Loading {model} …"),
+                self.status: blocks.status(f"Loading {common_name(model)} …"),
                 self.gallery: gr.update(value=None, visible=_HIDDEN),
                 self.missing: gr.update(visible=_HIDDEN),
             }

@@ -8,6 +8,7 @@ from gallery.filters import FACETS, Filters
 from gallery.queries import Entry, Gallery
 from lsd.ui.gallery_address import CLASSES, COMPARE, View
 from lsd.ui.gallery_html import STATUS, called, called_model, cards, count, layer_name, link, message, short_names, text
+from lsd.weights import availability
 
 PAGE = 48
 FRONT_MODELS = 8  # on the front; from each, so many of its best that they fill a page
@@ -181,11 +182,13 @@ def _tries(gallery: Gallery) -> tuple[str, ...]:
 def _wall(gallery: Gallery) -> tuple[Entry, ...]:
     """The pictures of the front: of each model other ranks of its best, so that not all show the same class.
 
-    The small demo models' shapes come in only where there is nothing else to be seen.
+    Those of networks that can be run here come first, so that what catches the eye can be opened live; the small demo models'
+    shapes come in only where there is nothing else to be seen.
     """
     most = FRONT_MODELS if gallery.is_local else FRONT_FAR
     models = [name for name, _ in sorted(gallery.models(), key=lambda pair: -pair[1])]
-    models = ([name for name in models if not name.startswith("demo:")] or models)[:most]
+    photos = [name for name in models if not name.startswith("demo:")]
+    models = ([name for name in photos if availability(name).can_load] or photos or models)[:most]
     each = -(-PAGE // len(models))
     columns = []
     for place, model in enumerate(models):

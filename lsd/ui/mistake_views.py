@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from lsd import labels, render
+from lsd.catalogue import common_name
 from lsd.errors import ImageError, UndefinedError
 from lsd.evaluation.contrast_maps import mistake_maps, share_inside, strength
 from lsd.evaluation.labelled import Item
@@ -154,7 +155,11 @@ def filter_choices(result: ScanResult, filters: Filters) -> dict[str, list[tuple
         chosen = getattr(filters, name)
         if chosen != ALL:
             counts.setdefault(chosen, 0)
-        found[name] = [(f"all ({len(others)})", ALL), *((f"{value} ({n})", value) for value, n in counts.most_common())]
+        words = common_name if name == "model" else str
+        found[name] = [
+            (f"all ({len(others)})", ALL),
+            *((f"{words(value)} ({n})", value) for value, n in counts.most_common()),
+        ]
     counts = {name: len(find(result, replace(filters, wrong_by=name))) for name in WRONG_BY}
     words = {"all": "any", "one": "just one", "several": "several"}
     found["wrong_by"] = [(f"{words[name]} ({n})", name) for name, n in counts.items()]

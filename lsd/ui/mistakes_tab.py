@@ -12,6 +12,7 @@ import gradio as gr
 from PIL import Image
 
 from lsd import render
+from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.evaluation.labelled import DEMO_SETS, PHOTO_SET, LabelledSet, available_sets, open_set
 from lsd.evaluation.mistakes import SORTS, scan
@@ -351,7 +352,9 @@ class MistakesTab:
             yield {
                 self.progress: blocks.status(text, error=bool(failures)),
                 self.prober: gr.update(visible=bool(mistaken)),
-                self.probe.model: gr.update(choices=mistaken, value=mistaken[0] if mistaken else None),
+                self.probe.model: gr.update(
+                    choices=[(common_name(name), name) for name in mistaken], value=mistaken[0] if mistaken else None
+                ),
             }
         except Exception as error:
             yield {self.progress: blocks.status(sentence(error), error=True)}

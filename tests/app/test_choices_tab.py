@@ -262,7 +262,7 @@ def test_each_level_has_a_picture(tab, factor):
     assert all(
         u[part]["visible"] in (True, "hidden") for u in updates for part in (tab.gallery, tab.missing) if part in u
     )
-    assert f"demo:resnet says {DRAWN}" in last[tab.status]
+    assert f"Demo ResNet says {DRAWN}" in last[tab.status]
 
 
 def test_levels_that_are_not_defined_say_why_and_the_others_come_one_after_the_other(tab):

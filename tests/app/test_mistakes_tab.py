@@ -210,7 +210,7 @@ def test_choosing_one_shows_three_maps_for_every_model(tab, explained, search):
         assert max(explained[row.images[0]]["value"].size) == mistake_views.CELL_SIDE
     assert [r.mistaken for r in search.case.readings] == [True, False]
     assert "✗ wrong" in explained[tab.rows[0].head] and "✓ right" in explained[tab.rows[1].head]
-    assert explained[tab.probe.model]["choices"] == ["demo:shortcut"]
+    assert explained[tab.probe.model]["choices"] == [("Demo tag reader", "demo:shortcut")]
 
 
 def test_the_tag_is_named_as_the_reason(tab, explained, search):
@@ -287,7 +287,7 @@ def test_a_method_that_one_model_lacks_leaves_the_others(tab):
     update = joined(tab._explain(search, search.wanted, "guided_backprop", "model", "heatmap"))
     assert [r.model for r in search.case.readings] == ["demo:shortcut"]
     assert "demo:vit" in update[tab.progress] and "lsd-error" in update[tab.progress]
-    assert update[tab.probe.model]["choices"] == ["demo:shortcut"]
+    assert update[tab.probe.model]["choices"] == [("Demo tag reader", "demo:shortcut")]
 
 
 def test_another_choice_ends_the_work_on_the_last(tab, search):
