@@ -1,6 +1,6 @@
 """Make the README's pictures again: python docs/make_pictures.py [comparison gallery saliency mistakes choices features]
 
-Needs a Chromium, and three ImageNet models under LSD_MODEL_PATH (or a network). The pictures show scikit-image's
+Needs a Chromium. The pictures show scikit-image's and scikit-learn's
 photos and drawn pictures only. `mistake_cases`, which is made only when it is named, writes the worked cases of
 mistakes.md, strips and sentences.
 """

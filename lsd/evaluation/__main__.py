@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lsd.errors import LSDError
-from lsd.evaluation import channels, features, flips, saliency
+from lsd.evaluation import accuracy, channels, features, flips, saliency
 from lsd.memory import keep_freed_memory
 
 
@@ -13,6 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("lsd.evaluation", description=__doc__)
     studies = parser.add_subparsers(required=True, metavar="STUDY")
     for name, module, help in (
+        ("accuracy", accuracy, "how often are models right about labelled pictures?"),
         ("features", features, "do other networks recognise feature visualizations?"),
         ("channels", channels, "do pictures of hidden channels excite them more than photos do?"),
         ("saliency", saliency, "which choices make a saliency map better, and by which measure?"),

@@ -1,0 +1,61 @@
+"""How often models are right about labelled pictures: the class among the first one, and among the first five.
+
+python -m lsd.evaluation accuracy --models A B --images SET
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lsd import markdown
+from lsd.catalogue import common_name
+from lsd.evaluation.labelled import LabelledSet, open_set, true_indices
+from lsd.evaluation.mistakes import Accuracy, accuracy
+from lsd.images import prepare
+from lsd.models import ImageModel, get_model
+
+RANKS = (1, 5)
+_BATCH = 16
+
+
+def accuracies(model: ImageModel, pictures: LabelledSet) -> dict[int, Accuracy]:
+    """Rank → the share of pictures whose class is among so many of the model's first choices, with Wilson's interval.
+
+    Raises:
+        UndefinedError: the labels are not classes of the model.
+        ImageError: a picture cannot be read.
+    """
+    truth = true_indices(pictures, model)
+    ranks = np.concatenate(
+        [
+            _ranks(model, pictures[start : start + _BATCH], truth[start : start + _BATCH])
+            for start in range(0, len(truth), _BATCH)
+        ]
+    )
+    return {rank: accuracy(int((ranks < rank).sum()), len(ranks)) for rank in RANKS}
+
+
+def _ranks(model: ImageModel, items: Sequence, truth: np.ndarray) -> np.ndarray:
+    """How many classes each picture's model puts before the true one."""
+    batch = torch.from_numpy(np.stack([prepare(item.picture(), model.spec) for item in items]))
+    p = model.probabilities(batch).double().cpu().numpy()
+    return (p > p[np.arange(len(truth)), truth][:, None]).sum(1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--models", nargs="+", required=True, metavar="NAME")
+    parser.add_argument("--images", required=True, metavar="SET", help="a folder, hf:NAME, or a set that ships")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a table."""
+    pictures = open_set(options.images)
+    rows = []
+    for name in options.models:
+        found = accuracies(get_model(name), pictures)
+        shares = [f"{a.value:.1%} [{a.low:.1%}–{a.high:.1%}]" for a in found.values()]
+        rows.append([common_name(name), name, str(len(pictures)), *shares])
+    print("\n".join(markdown.table(["network", "name", "pictures", *(f"top-{rank}, 95 %" for rank in RANKS)], rows)))
