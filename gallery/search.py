@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lsd import wordnet
+from lsd.catalogue import common_name
 
 LENGTH = 200  # characters that are read; more is no search but a file dropped into the box
 WORDS = 12
@@ -56,6 +57,7 @@ class Vocabulary:
         self._names = [name.lower() for name, _ in classes]
         self._synsets = [synset for _, synset in classes]
         self._models, self._layers = sorted(set(models)), sorted(set(layers))
+        self._called = {model: f"{model} {common_name(model)}".lower() for model in self._models}
         self._kinds, self._recipes = sorted(set(kinds)), sorted(set(recipes))
 
     def find_classes(self, phrase: str) -> frozenset[int]:
@@ -98,7 +100,7 @@ class Vocabulary:
             )
         return Meaning(
             classes=self.find_classes(word),
-            models=frozenset(m for m in self._models if word in m.lower()),
+            models=frozenset(m for m, called in self._called.items() if word in called),
             layers=frozenset(layer for layer in self._layers if word in layer.lower()),
             kinds=frozenset(k for k in self._kinds if k.lower().startswith(word)),
             recipes=frozenset(r for r in self._recipes if r.lower().startswith(word)),

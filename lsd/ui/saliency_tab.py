@@ -377,18 +377,18 @@ def _explain_one(name: str, picture, sha256: str, spec, method, settings) -> tup
 
 
 def explain_first() -> None:
-    """Compute what the tab opens with, for whoever comes first: the same requests, kept by content."""
-    models = controls.default_models()
-    path = examples()[controls.default_example(models)]
-    method = METHODS[defaults.METHOD]
-    settings = method.parse({})
-    picture, sha256, spec = open_image(path), file_sha256(path), TargetSpec("top1", defaults.KIND)
+    """Compute what the tab opens with, for whoever comes first: the same requests, kept by content. It never raises."""
     try:
+        models = controls.default_models()
+        path = examples()[controls.default_example(models)]
+        method = METHODS[defaults.METHOD]
+        settings = method.parse({})
+        picture, sha256, spec = open_image(path), file_sha256(path), TargetSpec("top1", defaults.KIND)
         for name in models:
             model, explanation = _explain_one(name, picture, sha256, spec, method.name, settings)
             checked(model, picture, sha256, spec, explanation, settings)
-    except LSDError as error:  # the tab will say so
-        log.warning("%s", error)
+    except Exception as error:  # whoever opens the tab is told; the page goes on
+        log.warning("The first view is not explained beforehand: %s", sentence(error))
 
 
 def _passes(what: str, step: Progress) -> str:

@@ -176,6 +176,12 @@ def test_it_opens_on_a_photo_that_three_networks_have_explained(tab, nothing_ans
     assert "Done in" in shown[tab.status] and "EfficientNet-Lite0" in shown[tab.results[0].head]
 
 
+def test_a_first_view_that_cannot_be_explained_leaves_the_page_running(nothing_answered, monkeypatch, caplog):
+    monkeypatch.setattr(saliency_tab, "get_model", lambda name: 1 / 0)
+    explain_first()
+    assert "not explained beforehand" in caplog.text
+
+
 def test_where_it_is_not_explained_yet_the_button_is_pressed(tab, nothing_answered):
     assert first_view(tab) == {tab.ask: "run"}
 

@@ -50,6 +50,11 @@ def test_words_that_name_a_class_together_mean_it_alone():
     assert [m.models for m in VOCABULARY.meanings("dog resnet")] == [frozenset(), frozenset({"resnet50.a1_in1k"})]
 
 
+def test_a_model_is_found_by_the_name_that_people_use():
+    (meaning,) = VOCABULARY.meanings("ResNet-50")
+    assert meaning.models == {"resnet50.a1_in1k"}
+
+
 @pytest.mark.parametrize("word, index, models", [
     ("12", 12, {"resmlp_12_224.fb_in1k"}), ("50", 50, {"resnet50.a1_in1k"}), ("5", 5, set()), ("9" * 30, None, set()),
 ])  # fmt: skip
