@@ -1,6 +1,7 @@
 """The page's entry point, here and on Hugging Face Spaces: `python app.py`."""
 
 import os
+import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -15,5 +16,5 @@ demo = build()
 
 if __name__ == "__main__":
     demo.launch(**launch_settings(), prevent_thread_lock=True)
-    explain_first()  # while the first visitors look at the gallery
+    threading.Thread(target=explain_first, daemon=True).start()  # while the first visitors look at the gallery
     demo.block_thread()

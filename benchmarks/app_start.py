@@ -38,18 +38,23 @@ def started() -> Iterator[tuple[str, float]]:
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
-        while time.perf_counter() - start < 120:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                    answer.read()
-                yield f"http://127.0.0.1:{port}/", start
-                return
-            except OSError:
-                time.sleep(0.05)
+        while not _answers(port):
+            if time.perf_counter() - start > 120:
+                raise SystemExit("The page did not answer within two minutes.")
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/", start
     finally:
         process.terminate()
         process.wait()
-    raise SystemExit("The page did not answer within two minutes.")
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+            answer.read()
+    except OSError:
+        return False
+    return True
 
 
 def page_answers() -> float:

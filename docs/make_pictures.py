@@ -75,7 +75,7 @@ def saliency(tab, url: str) -> None:
 
 
 def mistakes(tab, url: str) -> None:
-    """A network that reads a corner tag."""
+    """Photos that networks get wrong."""
     tab.goto(url, wait_until="domcontentloaded")
     tab.get_by_role("tab", name="Mistakes").click()
     tab.get_by_role("button", name="Find the mistakes").click()

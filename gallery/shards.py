@@ -114,10 +114,15 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa
         except (pa.ArrowException, OSError) as error:
             name = source.name if isinstance(source, Path) else "The shard"
             raise ShardError(f"{name} is damaged.") from error
-    for name in names:
-        if name not in table.column_names:
-            table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
-    return table.select(names).cast(pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata))
+    return with_later(table, pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata))
+
+
+def with_later(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in the order of `schema`, with nulls for the columns that it is too old for."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(schema.names).replace_schema_metadata(schema.metadata)
 
 
 def read_rows(source: Path | bytes, columns: Sequence[str] | None = None) -> list[dict]:

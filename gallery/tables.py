@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gallery.index import INDEX_SCHEMA
-from gallery.shards import REPEATING
+from gallery.schema import LATER
+from gallery.shards import REPEATING, with_later
 from lsd.errors import LSDError
 
 CELL = ("model", "family", "layer", "depth", "kind", "recipe", "status")
@@ -50,10 +51,12 @@ def read(path: Path) -> Tables:
     try:
         with pq.ParquetFile(path) as file:
             found = {field.name: field.type for field in file.schema_arrow}
-        if found != {field.name: field.type for field in INDEX_SCHEMA}:
+        wanted = {field.name: field.type for field in INDEX_SCHEMA}
+        if found != {name: kind for name, kind in wanted.items() if name in found or name not in LATER}:
             raise LSDError(f"{path} is an index of another version; {again}")
-        with pq.ParquetFile(path, read_dictionary=repeating) as file:
-            return _tables(file.read(INDEX_SCHEMA.names, use_threads=False).combine_chunks())
+        with pq.ParquetFile(path, read_dictionary=[name for name in repeating if name in found]) as file:
+            rows = file.read([name for name in wanted if name in found], use_threads=False)
+            return _tables(with_later(rows, INDEX_SCHEMA).combine_chunks())
     except (pa.ArrowException, OSError) as error:
         raise LSDError(f"{path} cannot be read; {again}") from error
 

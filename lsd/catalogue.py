@@ -5,8 +5,6 @@ all with safetensors on the Hugging Face Hub under licences that allow commercia
 Parameter counts, in millions, are those of the networks as timm builds them.
 """
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lsd.models import ready_models
@@ -104,21 +102,16 @@ _DEMO = {"convnext": "ConvNeXt", "resnet": "ResNet", "shortcut": "tag reader", "
 def common_name(name: str) -> str:
     """What people call a model: "EfficientNet-Lite0", "ResNet-50", "Demo ResNet"; its own name where that is not known.
 
-    Networks of one architecture that were trained otherwise are called alike: `common_names` tells them apart.
+    A network of a known architecture that was trained otherwise than the catalogue's is told apart by its tag: "ResNet-50
+    (tv_in1k)". No two models are called alike.
     """
     scheme, _, rest = name.partition(":")
     if scheme == "demo":
         return f"Demo {_DEMO.get(rest, rest)}"
     if name in _BY_NAME:
         return _BY_NAME[name].title
-    return _BY_ARCHITECTURE.get(name.partition(".")[0], name)
-
-
-def common_names(names: Iterable[str]) -> dict[str, str]:
-    """`common_name` of each, but its own name for those that would be called alike."""
-    called = {name: common_name(name) for name in names}
-    counts = Counter(called.values())
-    return {name: title if counts[title] == 1 else name for name, title in called.items()}
+    architecture, _, tag = name.partition(".")
+    return f"{_BY_ARCHITECTURE[architecture]} ({tag})" if tag and architecture in _BY_ARCHITECTURE else name
 
 
 def offered() -> list[Entry]:

@@ -244,7 +244,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     spec = TargetSpec(**request["target"])
     run = _run(path, request["models"], spec, request["method"], request["settings"])
     for model, before in zip(run.models, record["results"], strict=True):
-        if not model.identity.is_in(before["weights"]):
+        if not model.identity.is_told_by(before["weights"]):
             raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")
     if options.output:
         maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])

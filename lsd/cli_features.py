@@ -35,7 +35,9 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
     parser.add_argument("--effort", help="draft, normal or fine: half, once or four times the recipe's steps")
-    parser.add_argument("--photo", type=Path, help="for LAYER/inversion and LAYER/caricature, and for --start photo")
+    parser.add_argument(
+        "--photo", type=Path, help="for LAYER/inversion and LAYER/caricature, and for --start photo; or example:NAME"
+    )
     parser.add_argument("--start", choices=("noise", "photo"), default="noise", help="what the ascent starts from")
     parser.add_argument("--verifier", action="append", default=[], metavar="NAME", help="a model that is asked too")
     parser.add_argument(
@@ -260,7 +262,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     import torch
 
     from lsd.features import bundle
-    from lsd.images import file_sha256
+    from lsd.images import file_sha256, picture_path
     from lsd.models import get_model
 
     try:
@@ -270,11 +272,11 @@ def _reproduce(options: argparse.Namespace) -> int:
     request = bundle.Request.from_dict(record["request"])
     torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
     model = get_model(request.model)
-    if not model.identity.is_in(record["weights"]):
+    if not model.identity.is_told_by(record["weights"]):
         raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")
     photo = None
     if request.photo:
-        photo = options.photo or Path(request.photo["path"])
+        photo = picture_path(options.photo or request.photo["path"])
         if not photo.is_file() or file_sha256(photo) != request.photo["sha256"]:
             raise LSDError(f"The photo {request.photo['file']} is not where it was; give its path with --photo.")
     pictures = _run(request, photo, options.output)

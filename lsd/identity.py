@@ -40,9 +40,9 @@ class WeightIdentity:
         (None or ""), of a record with that SHA-256 of the file."""
         return self.digest == digest if digest else self.sha256 == sha256
 
-    def is_in(self, manifest: Mapping[str, Any]) -> bool:
-        """Whether these are the weights that a manifest tells of under "weights"."""
-        return self.is_of(manifest.get("digest"), manifest.get("sha256"))
+    def is_told_by(self, weights: Mapping[str, Any]) -> bool:
+        """Whether these are the weights that a manifest tells of, as `to_dict` put them there."""
+        return self.is_of(weights.get("digest"), weights.get("sha256"))
 
 
 def tensors_digest(state: Mapping[str, Tensor]) -> str:

@@ -208,7 +208,8 @@ def picture_path(name: str | Path) -> Path:
 
 def _in_package(package: str, name: str) -> Path | None:
     spec = find_spec(package)  # found without importing it, which would be slow
-    return Path(spec.submodule_search_locations[0]) / name if spec else None
+    folders = (spec and spec.submodule_search_locations) or ()
+    return next((Path(folder) / name for folder in folders), None)
 
 
 @dataclass(frozen=True)

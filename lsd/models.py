@@ -20,7 +20,7 @@ from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
-from lsd.weights import Location, locate, read_config, ready_models, weights_sha256
+from lsd.weights import Location, file_state, locate, read_config, ready_models, weights_sha256
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
 
@@ -134,36 +134,35 @@ def load_model(name: str, *, device: str = "auto", allow_pickle: bool = False) -
         ModelError: one sentence: unknown, offline, too large, damaged, or weights that do not fit.
     """
     location = locate(name, allow_pickle=allow_pickle)
-    if location.source == "package":
-        location, net = _from_package(location, allow_pickle)
-    else:
+    try:
         net = _build(location)
+    except ModelError as refused:
+        if location.source != "package":
+            raise
+        location, net = _in_place_of(location, refused, allow_pickle)
     identity = WeightIdentity(
         location.source, location.repo, location.revision, weights_sha256(location), tensors_digest(net.state_dict())
     )
     return ImageModel(net, location.name, identity).to(resolve_device(device))
 
 
-def _from_package(location: Location, allow_pickle: bool) -> tuple[Location, nn.Module]:
-    """The network in a package, or if the package is refused the one of the same name on the Hub."""
-    import timm
-
-    net = timm.create_model(location.name)
+def _in_place_of(package: Location, refused: ModelError, allow_pickle: bool) -> tuple[Location, nn.Module]:
+    """The network on the Hub that has the name of a refused package."""
+    log.warning("%s", refused)
     try:
-        packages.load_into(net, location.name, location.weights)
-    except ModelError as refused:
-        log.warning("%s", refused)
-        try:
-            location = locate(location.name, allow_pickle=allow_pickle, packages=False)
-        except ModelError as error:
-            raise ModelError(f"{str(refused).rstrip('.')}; and {error}") from error
-        return location, _build(location)
-    return location, net
+        location = locate(package.name, allow_pickle=allow_pickle, packages=False)
+    except ModelError as error:
+        raise ModelError(f"{str(refused).rstrip('.')}; and {error}") from error
+    return location, _build(location)
 
 
 def _build(location: Location) -> nn.Module:
     import timm
 
+    if location.source == "package":
+        net = timm.create_model(location.name)
+        packages.load_into(net, location.name, location.weights)
+        return net
     architecture = read_config(location)["architecture"]
     if not timm.is_model(architecture):
         raise ModelError(
@@ -229,6 +228,12 @@ class ModelCache:
                 self._evict(keep=name)
         return future.result()
 
+    def peek(self, name: str) -> ImageModel | None:
+        """The model called `name` if it is loaded already, else None."""
+        with self._lock:
+            future = self._entries.get(name)
+        return future.result() if future is not None and future.done() and not future.exception() else None
+
     def _evict(self, keep: str) -> None:
         with self._lock:
             loaded = {n: f.result().nbytes for n, f in self._entries.items() if f.done()}
@@ -254,17 +259,37 @@ def get_model(name: str) -> ImageModel:
     return _cache.get(name)
 
 
-def holds(location: Location, digest: str | None, sha256: str | None) -> bool:
-    """Whether the model at a location has the weights of a record: the same file, or else the same tensors.
+def loaded_model(name: str) -> ImageModel | None:
+    """The model called `name` if it is in that cache already, else None; nothing is loaded."""
+    return _cache.peek(name)
 
-    Only if the file is another is the model loaded, through the process's cache, to compare the tensors.
+
+def holds(location: Location, digest: str | None, sha256: str | None) -> bool:
+    """Whether the files at a location hold the weights of a record: the same file, or else the same tensors.
+
+    Only if the file is another is the network built, from just these files, to compare the tensors; once for each state of
+    the file.
 
     Raises:
-        ModelError: it has to be loaded, and cannot be.
+        ModelError: the network has to be built, and cannot be.
     """
     if weights_sha256(location) == sha256:
         return True
-    return get_model(location.name).identity.is_of(digest, sha256)
+    return bool(digest) and _digest(location, file_state(location.weights)) == digest
 
 
-__all__ = ["ImageModel", "ModelCache", "get_model", "holds", "load_model", "ready_models", "resolve_device"]
+@functools.lru_cache(maxsize=256)
+def _digest(location: Location, state: tuple[int, int]) -> str:
+    return tensors_digest(_build(location).state_dict())
+
+
+__all__ = [
+    "ImageModel",
+    "ModelCache",
+    "get_model",
+    "holds",
+    "load_model",
+    "loaded_model",
+    "ready_models",
+    "resolve_device",
+]

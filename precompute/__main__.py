@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--repo", required=True, metavar="USER/NAME")
     command.add_argument("--folder", type=Path, help="where it is put together (default: DIR-published)")
     command.add_argument(
-        "--shard-mb", type=int, default=256, metavar="N", help="megabytes of pictures in one file (default: 256)"
+        "--shard-mb", type=int, default=256, metavar="N", help="MiB of pictures in one file (default: 256)"
     )
     command.add_argument("--dry-run", action="store_true", help="put it together, and send nothing")
     return parser
@@ -159,16 +159,18 @@ def _verify(options: argparse.Namespace) -> int:
     from precompute.storage import Storage
     from precompute.verify import UNAVAILABLE, parse_sample, verify
 
-    verdicts = Counter()
+    verdicts, unavailable = Counter(), set()
     folder, sample = Storage(options.output).folder, parse_sample(options.sample)
     for check in verify(folder, sample, options.seed, options.models):
-        verdicts[check.verdict] += 1
+        if check.verdict == UNAVAILABLE:
+            unavailable.add(check.unit_id)
+        else:
+            verdicts[check.verdict] += 1
         if check.verdict != "identical":
             similarity = "" if check.similarity is None else f" (SSIM {check.similarity:.3f})"
             print(f"{check.verdict}: {check.unit_id}{similarity}{check.reason and ': ' + check.reason}", flush=True)
-    unavailable = verdicts.pop(UNAVAILABLE, 0)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.most_common()) or "none"
-    left = f"; {unavailable} model{'s' * (unavailable > 1)} cannot be had here" if unavailable else ""
+    left = f"; {len(unavailable)} model{'s' * (len(unavailable) > 1)} cannot be had here" if unavailable else ""
     print(f"{verdicts.total()} pictures made again: {counts}{left}")
     return 1 if verdicts["different"] or verdicts["impossible"] or (options.strict and unavailable) else 0
 

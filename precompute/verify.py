@@ -92,12 +92,19 @@ def verify(folder: Path, sample: float | int = 0.01, seed: int = 0, models: Sequ
     total = sum(len(batch.rows) for batch in batches)
     wanted = sample if isinstance(sample, int) else math.ceil(sample * total)
     random.Random(seed).shuffle(batches)
-    done = 0
+    done, gone = 0, set()
     for batch in batches:
         if done >= wanted:
             return
-        done += len(batch.rows)
-        yield from _again(batch.rows)
+        if batch.weights in gone:
+            continue
+        try:
+            yield from _again(batch.rows)
+        except ModelError as error:  # it was to be downloaded
+            gone.add(batch.weights)
+            yield Check(batch.model, UNAVAILABLE, None, str(error))
+        else:
+            done += len(batch.rows)
 
 
 @dataclass(frozen=True)
@@ -139,15 +146,15 @@ def _lacking(model: str, digest: str, sha256: str) -> str:
 
 
 def _again(batch: Sequence[tuple[Path, int]]) -> Iterator[Check]:
+    """A check for each row of a batch. Raises ModelError if its model cannot be had."""
     tables = {path: shards.read_table(path) for path in dict.fromkeys(path for path, _ in batch)}
     rows = [tables[path].slice(i, 1).to_pylist()[0] for path, i in batch]
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(json.loads(rows[0]["environment"])["threads"])
         made = _make(rows)
-    except ModelError as error:  # it was to be downloaded
-        yield Check(rows[0]["model"], UNAVAILABLE, None, str(error))
-        return
+    except ModelError:
+        raise
     except Exception as error:  # a recipe of another version, a device that gives up
         for row in rows:
             yield Check(row["unit_id"], "impossible", None, one_sentence(error))

@@ -11,6 +11,7 @@ import torch
 
 from lsd import markdown
 from lsd.catalogue import common_name
+from lsd.errors import UndefinedError
 from lsd.evaluation.labelled import LabelledSet, open_set, true_indices
 from lsd.evaluation.mistakes import Accuracy, accuracy
 from lsd.images import prepare
@@ -24,7 +25,7 @@ def accuracies(model: ImageModel, pictures: LabelledSet) -> dict[int, Accuracy]:
     """Rank → the share of pictures whose class is among so many of the model's first choices, with Wilson's interval.
 
     Raises:
-        UndefinedError: the labels are not classes of the model.
+        UndefinedError: the labels are not classes of the model, or it gives numbers that are not finite.
         ImageError: a picture cannot be read.
     """
     truth = true_indices(pictures, model)
@@ -41,7 +42,9 @@ def _ranks(model: ImageModel, items: Sequence, truth: np.ndarray) -> np.ndarray:
     """How many classes each picture's model puts before the true one."""
     batch = torch.from_numpy(np.stack([prepare(item.picture(), model.spec) for item in items]))
     p = model.probabilities(batch).double().cpu().numpy()
-    return (p > p[np.arange(len(truth)), truth][:, None]).sum(1)
+    if not np.isfinite(p).all():
+        raise UndefinedError(f"{model.name} gives numbers that are not finite for {items[0].id} or its neighbours.")
+    return (np.argsort(-p, axis=1, kind="stable") == truth[:, None]).argmax(1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from lsd import markdown, render
-from lsd.catalogue import common_names
+from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.evaluation.disturb import disturbed
 from lsd.features.ascent import ascend_jobs
@@ -206,8 +206,7 @@ def table(scores: Sequence[Score], image_steps: int | None) -> str:
     for s in scores:
         first, fifth, probability = (np.mean(values, axis=0) for values in zip(*s.others.values(), strict=True))
         low, high = interval(first)
-        names = common_names(s.others)
-        each = ", ".join(f"{names[name]} {hits.mean():.0%}" for name, (hits, *_) in s.others.items())
+        each = ", ".join(f"{common_name(name)} {hits.mean():.0%}" for name, (hits, *_) in s.others.items())
         apart = "–" if np.isnan(s.apart) else f"{s.apart:.2f}"
         rows.append([
             s.source, s.recipe, f"{s.count}", f"{s.own.mean():.0%}", f"{s.own_probability:.2f}", f"{s.robust.mean():.0%}",

@@ -23,7 +23,7 @@ from lsd.evaluation.photos import Box, labelled_photos
 from lsd.images import CREDITS, open_image
 from lsd.models import ImageModel
 
-PHOTO_SET = "photos"
+PHOTO_SET = "example-photos"
 DEMO_SETS = {"demo": "none", "demo:true-tags": "true", "demo:misleading-tags": "misleading"}
 DEMO_PER_CLASS = 100  # without a limit: the held-out pictures that the demo models' stated accuracies are measured on
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -164,7 +164,7 @@ def open_set(source: str, *, limit: int | None = None) -> LabelledSet:
 
     Args:
         source: one of
-            - a name from `available_sets`: "photos" (those of `lsd.evaluation.photos`), "demo", "demo:true-tags",
+            - a name from `available_sets`: "example-photos" (those of `lsd.evaluation.photos`), "demo", "demo:true-tags",
               "demo:misleading-tags", or a folder's name;
             - the path of a folder with files `NNNN_….jpg` (class number in ImageNet-1k, WordNet id after it if there is
               one), or with a folder for each class, named by the class, its WordNet id, or its number. It reads what it

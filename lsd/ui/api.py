@@ -18,7 +18,7 @@ from lsd.features.judge import classify
 from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.features.units import other_models, resolve, title
 from lsd.images import open_image
-from lsd.models import get_model, ready_models
+from lsd.models import get_model
 from lsd.provenance import png
 from lsd.saliency import defaults
 from lsd.saliency.explain import TargetSpec, to_input
@@ -26,11 +26,11 @@ from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui.answers import explained
-from lsd.ui.controls import check_public
+from lsd.ui.controls import check_public, default_models
 from lsd.ui.examples import examples
 from lsd.ui.jobs import MODEL_QUEUE, sentence
 
-FIRST_MODEL = ready_models()[0]  # what is explained and visualized unless another is asked for
+FIRST_MODEL = default_models()[0]  # what is explained and visualized unless another is asked for
 _MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
 _MAX_STEPS = 512
 
@@ -40,8 +40,8 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5) -> dict:
 
     Args:
         image: a PNG, JPEG or WebP in base64 (a data URL will do), or "example:NAME" for one of the page's examples.
-        model: any timm name, hf-hub:owner/repository or demo:NAME; by default an ImageNet network that is there without
-            a download.
+        model: any timm name, hf-hub:owner/repository or demo:NAME; by default the one that the page starts with,
+            which is there without a download.
         top: how many classes.
 
     Returns:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from lsd.catalogue import common_name, common_names
+from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.evaluation.choices import CHOICES, summary
 from lsd.evaluation.variants import FACTORS
@@ -64,7 +64,7 @@ class ChoicesTab:
             with gr.Column(min_width=180, scale=3):
                 self.example = gr.Dropdown(list(examples()), value=example, label="Picture")
                 self.model = gr.Dropdown(
-                    [(title, name) for name, title in common_names(ready_models()).items()],
+                    [(common_name(name), name) for name in ready_models()],
                     value=models[0],
                     label="Model",
                 )

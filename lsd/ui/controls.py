@@ -16,7 +16,7 @@ from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.saliency.views import Look
 from lsd.ui.choices_address import why
 from lsd.ui.examples import drawn, photos
-from lsd.weights import HERE, locate, read_config, ready_models
+from lsd.weights import HERE, locate, read_config, ready_models, scheme
 
 MAX_MODELS = 4
 
@@ -74,7 +74,7 @@ def check_public(models: Sequence[str]) -> None:
     Raises:
         LSDError: a local folder was named.
     """
-    if os.environ.get("SPACE_ID") and any(name.partition(":")[0] == "local-dir" for name in models):
+    if os.environ.get("SPACE_ID") and any(scheme(name) == "local-dir" for name in models):
         raise LSDError("Folders of this machine cannot be opened from the page; give a timm name or hf-hub:owner/name.")
 
 

@@ -30,12 +30,14 @@ def examples() -> dict[str, Path]:
 
 def photos() -> list[str]:
     """The names of those that are photos."""
-    return [name for name in examples() if name in example_images()]
+    known = example_images()
+    return [name for name in examples() if name in known]
 
 
 def drawn() -> list[str]:
     """The names of those that the demo data set draws."""
-    return [name for name in examples() if name not in example_images()]
+    known = example_images()
+    return [name for name in examples() if name not in known]
 
 
 def credit() -> str:

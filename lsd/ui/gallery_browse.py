@@ -1,14 +1,16 @@
 """Browsing the gallery: the front, facets with counts, active filters, the grid and its pages."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 from gallery.filters import FACETS, Filters
 from gallery.queries import Entry, Gallery
+from lsd.catalogue import common_name
 from lsd.ui.gallery_address import CLASSES, COMPARE, View
-from lsd.ui.gallery_html import STATUS, called, called_model, cards, count, layer_name, link, message, short_names, text
-from lsd.weights import availability
+from lsd.ui.gallery_html import STATUS, called, called_model, cards, count, layer_name, link, message, text
+from lsd.ui.gallery_weights import model_availability
 
 PAGE = 48
 FRONT_MODELS = 8  # on the front; from each, so many of its best that they fill a page
@@ -96,7 +98,7 @@ def browse(gallery: Gallery, view: View) -> str:
         return _head(view, "Nothing fits") + message(_nothing(view))
     view = replace(view, number=page.number)
     several = len({(entry.recipe, entry.seed) for entry in page.entries}) > 1
-    grid = cards(gallery, page.entries, lambda entry: _lines(gallery, entry, view, several))
+    grid = cards(gallery, page.entries, lambda entry: _lines(entry, view, several))
     first = (page.number - 1) * PAGE + 1
     part = f"{first:,}–{first + len(page.entries) - 1:,} of " if page.pages > 1 else ""
     return _head(view, part + count(page.total)) + grid + _pager(view, page.pages)
@@ -106,10 +108,10 @@ def _head(view: View, heading: str) -> str:
     return f'<div class="lsd-g-head"><h2 tabindex="-1">{heading}</h2>{active(view)}</div>'
 
 
-def _lines(gallery: Gallery, entry: Entry, view: View, several: bool) -> list[str]:
+def _lines(entry: Entry, view: View, several: bool) -> list[str]:
     """A caption: the name, where it is, the model unless all are of one, the recipe if there are several."""
     return [
-        *called(entry), "" if view.filters.model else short_names(gallery)[entry.model],
+        *called(entry), "" if view.filters.model else common_name(entry.model),
         f"{entry.recipe} · seed {entry.seed}" if several else "",
     ]  # fmt: skip
 
@@ -151,7 +153,7 @@ def front(gallery: Gallery) -> str:
             "There are no pictures yet. " + text(gallery.origin) + " The tabs above make them live, one at a time."
         )
     models = gallery.models()
-    entries = _wall(gallery)
+    entries = _wall(gallery, _shown_first(gallery))
     tries = " ".join(link(View(filters=Filters(search=word)), text(word), css="lsd-g-chip") for word in _tries(gallery))
     ways = (
         f"{link(View(CLASSES), count(len(gallery.classes(limit=10**6)), 'class'))} in "
@@ -163,7 +165,7 @@ def front(gallery: Gallery) -> str:
         f"a channel, an attention head. {count(gallery.rows)} of {ways}; no model has to run for you to look.</p>"
         + (f'<div class="lsd-g-try"><small>Try</small> {tries}</div>' if tries else "")
         + "</div>"
-        + cards(gallery, entries, lambda entry: _lines(gallery, entry, View(), False))
+        + cards(gallery, entries, lambda entry: _lines(entry, View(), False))
         + f'<p class="lsd-g-all">{link(View(sort="agreement"), f"All {count(gallery.rows)} ›")}</p>'
     )
 
@@ -178,17 +180,21 @@ def _tries(gallery: Gallery) -> tuple[str, ...]:
     return tuple(words)
 
 
-@functools.lru_cache(maxsize=4)
-def _wall(gallery: Gallery) -> tuple[Entry, ...]:
-    """The pictures of the front: of each model other ranks of its best, so that not all show the same class.
+def _shown_first(gallery: Gallery) -> tuple[str, ...]:
+    """The models of the front, the largest first: those that can be run here, so that what catches the eye can be opened live.
 
-    Those of networks that can be run here come first, so that what catches the eye can be opened live; the small demo models'
-    shapes come in only where there is nothing else to be seen.
+    Where there are none, those that cannot; the small demo models' shapes only where there is nothing else to be seen.
     """
     most = FRONT_MODELS if gallery.is_local else FRONT_FAR
     models = [name for name, _ in sorted(gallery.models(), key=lambda pair: -pair[1])]
     photos = [name for name in models if not name.startswith("demo:")]
-    models = ([name for name in photos if availability(name).can_load] or photos or models)[:most]
+    can_run = itertools.islice((name for name in photos if model_availability(name).can_load), most)
+    return tuple(can_run) or tuple(photos or models)[:most]
+
+
+@functools.lru_cache(maxsize=8)
+def _wall(gallery: Gallery, models: tuple[str, ...]) -> tuple[Entry, ...]:
+    """The pictures of the front: of each model other ranks of its best, so that not all show the same class."""
     each = -(-PAGE // len(models))
     columns = []
     for place, model in enumerate(models):

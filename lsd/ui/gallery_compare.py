@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from gallery.filters import Filters
 from gallery.queries import ClassHit, Entry, Gallery
-from lsd.catalogue import common_names
+from lsd.catalogue import common_name
 from lsd.labels import short
 from lsd.ui.gallery_address import CLASS, CLASSES, COMPARE, MAX_CLASSES, MAX_MODELS, View
 from lsd.ui.gallery_classes import classes_of
-from lsd.ui.gallery_html import called_model, card, cards, count, link, made, message, short_names, text, thumbnails
+from lsd.ui.gallery_html import called_model, card, cards, count, link, made, message, text, thumbnails
 
 _LISTED = 400  # classes in a list
 _OFFERED = 40  # classes offered to be added to a comparison
@@ -41,7 +41,7 @@ def one_class(gallery: Gallery, view: View) -> str:
     name = known.names[key]
     (row,) = gallery.compare([model for model, _ in gallery.models()], [key])
     entries = [entry for entry in row if entry]
-    grid = cards(gallery, entries, lambda e: [short_names(gallery)[e.model], made(e)])
+    grid = cards(gallery, entries, lambda e: [common_name(e.model), made(e)])
     compare = View(COMPARE, models=tuple(e.model for e in entries[:MAX_MODELS]), classes=(key,))
     all_of_it = View(filters=Filters(search=key if name in known.shared else short(name), layer=""))
     synonyms = f'<p class="lsd-g-synonyms">{text(name)}</p>' if short(name) != name else ""
@@ -84,9 +84,9 @@ def _title(name: str) -> str:
 
 
 def _models(view: View, known: dict[str, int]) -> str:
-    names = common_names(known)
     chosen = "".join(
-        _chip(replace(view, models=tuple(n for n in view.models if n != name)), names[name]) for name in view.models
+        _chip(replace(view, models=tuple(n for n in view.models if n != name)), common_name(name))
+        for name in view.models
     )
     offers = ""
     if len(view.models) < MAX_MODELS:

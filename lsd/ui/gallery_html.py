@@ -1,12 +1,11 @@
 """Small pieces of the gallery as HTML. Whatever comes from a gallery is escaped here: it may be anybody's."""
 
 import base64
-import functools
 import html
 from collections.abc import Iterable, Sequence
 
 from gallery.queries import Entry, Gallery
-from lsd.catalogue import common_name, common_names
+from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.ui.gallery_address import UNIT, View, write
 
@@ -59,12 +58,6 @@ def called_model(model: str) -> str:
     """A model as HTML: by the name that people use, and by its own if that is another."""
     title = common_name(model)
     return text(title) if title == model else f"{text(title)} <small>{text(model)}</small>"
-
-
-@functools.lru_cache(maxsize=4)
-def short_names(gallery: Gallery) -> dict[str, str]:
-    """Model → what a small caption calls it: as people do, unless two of the gallery's are called alike."""
-    return common_names(name for name, _ in gallery.models())
 
 
 def alt(entry: Entry) -> str:

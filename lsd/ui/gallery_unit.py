@@ -30,7 +30,6 @@ from lsd.ui.gallery_html import (
     made,
     message,
     section,
-    short_names,
     text,
 )
 from lsd.ui.gallery_plot import trace_plot
@@ -239,7 +238,7 @@ def _belongings(gallery: Gallery, entry: Entry, neighbours: Sequence[Entry]) -> 
             + "</p>"
         )
         shown = [entry, *elsewhere][:OTHERS]
-        grid = cards(gallery, shown, lambda e: [short_names(gallery)[e.model], made(e)], css=strip)
+        grid = cards(gallery, shown, lambda e: [common_name(e.model), made(e)], css=strip)
         parts += section(f"{entry.title} across models", grid + more)
     if neighbours:
         layer = View(filters=Filters(model=entry.model, layer=entry.layer, kind=entry.kind))
@@ -262,7 +261,8 @@ def _command(entry: Entry, row: Mapping[str, Any], found: Standing) -> str:
         "same batch. <code>python -m precompute verify</code> makes whole batches again, bit for bit."
     )
     if not found.can_run:
-        note = f"For whoever has these weights, as a folder {text(entry.model)} under LSD_MODEL_PATH. {note}"
+        folder = "" if ":" in entry.model else f", as a folder {text(entry.model)} under LSD_MODEL_PATH"
+        note = f"For whoever has these weights{folder}. {note}"
     return _code(again.command(entry, recipe)) + f'<p class="lsd-note">{note}</p>'
 
 

@@ -8,9 +8,10 @@ from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.models import holds, ready_models
 from lsd.ui.gallery_address import UNIT, View
-from lsd.weights import HERE, availability
+from lsd.weights import HERE, NOWHERE, Availability, availability, scheme
 
 SAME, TO_DOWNLOAD, OTHER, NONE = "same", "to download", "other", "none"
+_FOLDER = "It was a folder of the machine that made the picture."
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,15 @@ class Standing:
         return self.state in (SAME, TO_DOWNLOAD)
 
 
+def model_availability(model: str) -> Availability:
+    """`lsd.weights.availability` for a name in a gallery, which may be anybody's: no folder of this machine is looked into."""
+    return Availability(NOWHERE, reason=_FOLDER) if scheme(model) == "local-dir" else availability(model)
+
+
 def standing(entry: Entry) -> Standing:
-    """How the network of a row stands here; it is loaded only if its file is not the row's, to compare the tensors."""
-    found = availability(entry.model)
-    if not found.can_load or entry.model.startswith("local-dir:"):  # a folder of the machine that made the row
+    """How the network of a row stands here; it is built only if its file is not the row's, to compare the tensors."""
+    found = model_availability(entry.model)
+    if not found.can_load:
         return Standing(NONE, _nowhere(found.reason))
     if found.place != HERE:
         return Standing(TO_DOWNLOAD, "Its network is not on this machine yet: opening it downloads it from the Hub.")
@@ -52,24 +58,30 @@ def standing(entry: Entry) -> Standing:
 
 
 def _nowhere(reason: str) -> str:
-    return f"The weights that made this picture are not to be had here, so nothing offers to run them. {reason}".strip()
+    return f"The weights that made this picture are not to be had here, so nothing offers to run them. {reason}"
 
 
 def instead(gallery: Gallery, entry: Entry) -> tuple[str, View] | None:
     """What to look at in place of a row whose network cannot be run: (in words, its view).
 
-    The same class in a network that can be run here; for other units, or where no such network has it, all that the
-    gallery has of one that can. None if it has none.
+    The same class in a network that can be run here; for other units, or where no such network has it, units of the same kind
+    of one that can, or else all that the gallery has of one. None if it has none.
     """
     order = {name: place for place, name in enumerate(ready_models())}
+
+    def first(name: str) -> int:
+        return order.get(name, len(order))
+
     if entry.class_name:
-        elsewhere = sorted(gallery.same_class(entry), key=lambda e: order.get(e.model, len(order)))
-        for other in elsewhere:
+        for other in sorted(gallery.same_class(entry), key=lambda e: first(e.model)):
             if standing(other).can_run:
                 return f"{entry.title} in {common_name(other.model)}", View(UNIT, unit_id=other.unit_id)
-    for model in sorted((name for name, _ in gallery.models()), key=lambda name: order.get(name, len(order))):
-        if availability(model).can_load:
-            kind = entry.kind if not entry.class_name else ""
-            words = f"{kind}s of {common_name(model)}" if kind else common_name(model)
-            return words[:1].upper() + words[1:], View(filters=Filters(model=model, kind=kind))
+    models = sorted((name for name, _ in gallery.models()), key=first)
+    for kind in (entry.kind, "") if not entry.class_name else ("",):
+        for model in models:
+            filters = Filters(model=model, kind=kind)
+            entries = gallery.page(filters, size=1).entries if model_availability(model).can_load else []
+            if entries and standing(entries[0]).can_run:
+                words = f"{kind}s of {common_name(model)}" if kind else common_name(model)
+                return words[:1].upper() + words[1:], View(filters=filters)
     return None

@@ -35,10 +35,10 @@ what for the true one, and what decided between the two. <b>Test</b> it: the pro
 and asks the model again.</div>"""
 
 STORIES = {
-    "photos": "Photos that ship with scikit-image and scikit-learn, and ImageNet networks that get some of them wrong. What did "
-    "they go by?",
-    "demo:misleading-tags": "The model <i>demo:shortcut</i> learned from pictures whose corner tag gave the class away, and here "
-    "the tags lie. Do its maps give that away?",
+    "example-photos": "Photos that ship with scikit-image and scikit-learn, and ImageNet networks that get some of them "
+    "wrong. What did they go by?",
+    "demo:misleading-tags": "One model, the <i>Demo tag reader</i>, learned from pictures whose corner tag gave the class away, "
+    "and here the tags lie. Do its maps give that away?",
 }
 """Labelled set → what to look for in it, in HTML."""
 

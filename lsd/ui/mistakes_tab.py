@@ -129,7 +129,7 @@ class MistakesTab:
         first = next(iter(self.cases))
         self.source = gr.Dropdown(
             available_sets(), value=first, label="Labelled pictures", allow_custom_value=True,
-            info="photos are a few, for ImageNet models. The demo sets are drawn, and what a model should look at is known "
+            info="example-photos are a few, for ImageNet models. The demo sets are drawn, and what a model should look at is known "
             "there. Or type a folder (a subfolder for each class, or files NNNN_name.jpg with ImageNet's class numbers), "
             "or hf:NAME for a data set of the Hugging Face Hub.",
         )  # fmt: skip

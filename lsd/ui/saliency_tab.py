@@ -12,10 +12,10 @@ import gradio as gr
 from PIL import Image
 
 from lsd import render
-from lsd.catalogue import common_name, common_names
+from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
-from lsd.models import ImageModel, get_model
+from lsd.models import ImageModel, get_model, loaded_model
 from lsd.saliency import bundle, defaults
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation, TargetSpec
@@ -71,6 +71,7 @@ class SaliencyTab:
         models = controls.default_models()
         first = controls.default_example(models)
         self.session = gr.State(None)
+        self.opened = gr.State(False)  # whether the tab was
         self.ask = gr.Textbox("", visible=False)  # not empty: the first view is still to be computed
         with gr.Row():
             with gr.Column(scale=4, min_width=340):
@@ -181,21 +182,21 @@ class SaliencyTab:
             "api_visibility": "private", "show_progress": "hidden",
         }  # fmt: skip
         shown = [self.status, *outputs]
-        pressed = self.run.click(self._explain, self.inputs, shown, trigger_mode="once", **long)
-        pressed.then(**draw)
+        runs = [self.run.click(self._explain, self.inputs, shown, trigger_mode="once", **long)]
         told = [self.models, self.method, self.example, self.target, self.of, self.against]
-        # A picture that is chosen is explained at once, and whatever was being explained is given up.
-        running = [pressed]
+        # A picture that is chosen is explained at once.
         for chosen in (
-            self.gallery.select(_pick_example, None, [self.image, self.example], cancels=running, **quick),
-            self.image.upload(lambda: "", None, self.example, cancels=running, **quick),
+            self.gallery.select(_pick_example, None, [self.image, self.example], **quick),
+            self.image.upload(lambda: "", None, self.example, **quick),
         ):
             chosen.then(None, told, None, js=_WRITE_ADDRESS)
-            explained = chosen.then(self._explain, self.inputs, shown, **long)
-            explained.then(**draw)
-            running.append(explained)
+            runs.append(chosen.then(self._explain, self.inputs, shown, trigger_mode="multiple", **long))
+        for run in runs:
+            run.then(**draw)
+        # What was being explained is given up, whichever of these began it.
+        gr.on([self.gallery.select, self.image.upload], None, None, None, cancels=runs, api_visibility="private")
         self.image.clear(lambda: "", None, self.example, **quick)
-        self.stop.click(lambda: blocks.status("Stopped."), None, self.status, cancels=running, **quick)
+        self.stop.click(lambda: blocks.status("Stopped."), None, self.status, cancels=runs, **quick)
         gr.on(
             [c.change for c in (*self.map.components, self.which)], _draw,
             [self.session, self.which, *self.map.components], self.pictures, api_visibility="private",
@@ -222,24 +223,28 @@ class SaliencyTab:
         quick = {"api_visibility": "private", "queue": False}
         page.load(_read_address, None, controls_shown, **quick).then(None, None, None, js=_RUN_IF_ASKED)
         place.select(
-            self._first, [self.session, *self.inputs], [self.ask, *self.shown], show_progress="hidden", **quick
+            self._first,
+            [self.opened, self.session, *self.inputs],
+            [self.opened, self.ask, *self.shown],
+            show_progress="hidden",
+            **quick,
         ).then(None, self.ask, None, js=_RUN_IF_NEEDED)
 
-    def _first(self, session: Session | None, *values) -> dict:
+    def _first(self, opened: bool, session: Session | None, *values) -> dict:
         """The first view: what is asked for if its answer is there already; else the button is to be pressed."""
-        if session is not None:
-            return {self.ask: ""}
+        if opened or session is not None:
+            return {self.opened: True, self.ask: ""}
         try:
             path, names, spec, method, settings = _request(*values[:7], values[8:])
-            sha256 = file_sha256(path)
-            if not all(is_answered(get_model(n), sha256, spec, method, settings, values[7]) for n in names):
-                return {self.ask: "run"}
+            sha256, models = file_sha256(path), [loaded_model(name) for name in names]
+            if not all(m and is_answered(m, sha256, spec, method, settings, values[7]) for m in models):
+                return {self.opened: True, self.ask: "run"}
         except LSDError:  # said by the run itself
-            return {self.ask: "run"}
+            return {self.opened: True, self.ask: "run"}
         merged: dict = {}
         for update in self._explain(*values):
             merged |= update
-        return merged | {self.ask: ""}
+        return merged | {self.opened: True, self.ask: ""}
 
     def _explain(self, path, names, target, of, against, method, kind, check, *settings) -> Iterator[dict]:
         """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
@@ -278,12 +283,11 @@ class SaliencyTab:
                     everything[place.badge] = blocks.badge(session.checks[-1])
                     yield {place.badge: everything[place.badge]}
             # All of it once more with the last word: a page that is still opening its tab may have lost what came before.
-            titles = common_names(session.models)
             yield everything | {
                 **{r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)},
                 self.session: session,
                 self.which: gr.update(
-                    choices=[(titles[n], i) for i, n in enumerate(session.models)], value=0, visible=len(names) > 1
+                    choices=[(common_name(n), i) for i, n in enumerate(session.models)], value=0, visible=len(names) > 1
                 ),
                 self.status: blocks.status(_summary(session)),
             }
@@ -394,7 +398,7 @@ def explain_first() -> None:
 def _passes(what: str, step: Progress) -> str:
     """How far it is; of what somebody else is already waiting for nobody knows."""
     if not step.total:
-        return blocks.status(f"{what}: being computed for another visitor …")
+        return blocks.status(f"{what}: it is being computed already …")
     return blocks.status(f"{what}: {step.done} of {step.total} passes", done=step.done, total=step.total)
 
 

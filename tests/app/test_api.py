@@ -10,7 +10,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from lsd.demo import CLASS_NAMES, render
+from lsd.demo import CLASS_NAMES, MODELS_DIR, render
 from lsd.features.ascent import ascend
 from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.images import prepare
@@ -119,7 +119,8 @@ def test_only_these_endpoints_are_offered(client):
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/predict", "/saliency", "/feature"}
 
 
-def test_a_public_space_opens_no_folder_of_the_machine(client, picture, monkeypatch):
+@pytest.mark.parametrize("blank", ["", " ", "\t", "\u00a0"])
+def test_a_public_space_opens_no_folder_of_the_machine(client, picture, monkeypatch, blank):
     monkeypatch.setenv("SPACE_ID", "somebody/lsd")
     with pytest.raises(AppError, match="Folders of this machine"):
-        client.predict(image=in_base64(picture), model="local-dir:/etc", api_name="/predict")
+        client.predict(image=in_base64(picture), model=f"{blank}local-dir:{MODELS_DIR / 'vit'}", api_name="/predict")

@@ -11,12 +11,14 @@ from starlette.datastructures import QueryParams
 from gallery.index import build
 from gallery.queries import Gallery
 from gallery.source import SAMPLE
+from lsd.demo import MODELS_DIR
 from lsd.errors import ModelError
 from lsd.features.recipes import LSD
 from lsd.models import load_model
 from lsd.ui import gallery_weights
+from lsd.ui.gallery_browse import front
 from lsd.ui.gallery_tab import show
-from lsd.ui.gallery_weights import NONE, OTHER, SAME, TO_DOWNLOAD, standing
+from lsd.ui.gallery_weights import NONE, OTHER, SAME, TO_DOWNLOAD, instead, standing
 
 LITE, NOWHERE, ON_HUB = "tf_efficientnet_lite0.in1k", "resnet50.somebodys_own", MODELS[0][0]
 CAT, RETRIEVER = "class/281", "class/207"
@@ -125,10 +127,34 @@ def test_a_gallery_of_weights_that_nobody_has_offers_nothing(gallery_of):
     assert buttons(page(mine["unit_id"])) == {} and "are not to be had here" in page(mine["unit_id"])
 
 
-def test_a_folder_of_the_machine_that_made_a_row_is_not_opened(gallery_of, monkeypatch):
-    row = make_row("local-dir:/etc")
-    monkeypatch.setattr(gallery_weights, "holds", lambda *_: pytest.fail("looked into"))
-    assert standing(gallery_of(row).entry(row["unit_id"])).state == NONE
+@pytest.mark.parametrize("blank", ["", " ", "\t", "\u00a0"])
+def test_a_folder_of_the_machine_that_made_a_row_is_not_opened(gallery_of, monkeypatch, blank):
+    """Although it is there: the folder of a demo model."""
+    row = make_row(f"{blank}local-dir:{MODELS_DIR / 'vit'}")
+    looked = []
+    monkeypatch.setattr(gallery_weights, "availability", lambda name: looked.append(name))
+    gallery = gallery_of(row)
+    entry = gallery.entry(row["unit_id"])
+    assert standing(entry).state == NONE and instead(gallery, entry) is None and front(gallery) and not looked
+
+
+def test_a_hostile_name_of_a_folder_breaks_nothing(gallery_of):
+    rows = [make_row(f"local-dir:~nobody-of-that-name/{'a' * 200}"), make_row("local-dir:\0"), lite_row()]
+    gallery = gallery_of(*rows)
+    assert front(gallery) and all(page(row["unit_id"]) for row in rows)
+
+
+def test_what_leads_on_has_something_to_show(gallery_of):
+    """There is no head in a convolutional network, and no network of other weights leads anywhere."""
+    head = make_row(NOWHERE, "blocks.5.attn/head/2")
+    gallery_of(head, lite_row())
+    assert buttons(page(head["unit_id"])) == {"EfficientNet-Lite0": f"?tab=gallery&model={LITE}"}
+
+
+def test_other_weights_are_nothing_to_lead_on_to(gallery_of):
+    mine = make_row(NOWHERE)
+    gallery_of(mine, lite_row(CAT, weights_sha256="0" * 64, weights_digest="0" * 64))
+    assert buttons(page(mine["unit_id"])) == {}
 
 
 def test_a_damaged_package_is_not_offered(gallery_of, monkeypatch):

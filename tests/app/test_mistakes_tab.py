@@ -89,7 +89,7 @@ def test_opening_the_tab_shows_photos_that_networks_get_wrong_and_why(page):
     search = on(events, tab.asked, "change")
     assert on(events, place, "select").outputs == [tab.asked]
     assert search.concurrency_id == MODEL_QUEUE
-    assert [tab.source.value, tab.models.value] == ["photos", installed()[:3]]
+    assert [tab.source.value, tab.models.value] == ["example-photos", installed()[:3]]
     last = list(search.fn(*(c.value for c in search.inputs)))[-1]
     assert "is wrong about" in last[tab.status] and "lsd-error" not in last[tab.status]
     assert last[tab.gallery]["value"] and "of them wrong" in last[tab.story]
@@ -141,7 +141,7 @@ def test_without_the_photos_the_drawn_pictures_come_first(monkeypatch):
 
 
 def test_photos_and_a_model_without_their_classes_give_one_sentence(tab):
-    *_, last = tab._scan("photos", 32, ["demo:resnet"])
+    *_, last = tab._scan("example-photos", 32, ["demo:resnet"])
     assert "The labels of the example photos are not classes of demo:resnet" in last[tab.status]
 
 
@@ -371,10 +371,10 @@ def test_thumbnails_go_with_their_search(tab):
 
 def test_another_kind_of_set_suggests_models_that_know_it(monkeypatch):
     monkeypatch.setattr(controls, "default_models", lambda: ["resnet18.a1_in1k", "vit_tiny"])
-    assert _suggest_models("photos", MODELS) == ["resnet18.a1_in1k", "vit_tiny"]
+    assert _suggest_models("example-photos", MODELS) == ["resnet18.a1_in1k", "vit_tiny"]
     assert _suggest_models("demo", ["resnet18.a1_in1k"])[:2] == MODELS
     monkeypatch.setattr(controls, "default_models", lambda: MODELS)  # nothing else is ready
-    for update in (_suggest_models("demo", MODELS), _suggest_models("photos", MODELS)):
+    for update in (_suggest_models("demo", MODELS), _suggest_models("example-photos", MODELS)):
         assert isinstance(update, dict)
 
 

@@ -152,11 +152,11 @@ def test_the_bundle_holds_pictures_values_and_manifest(tab):
     np.testing.assert_array_equal(arrays["demo_vit"], session.explanations[1].attribution.values.numpy())
 
 
-def first_view(tab, session=None):
+def first_view(tab, session=None, opened=False):
     """What the handler of the tab's first opening gives, for the controls as a fresh page has them."""
     values = [c.value["path"] if isinstance(c.value, dict) else c.value for c in tab.inputs]
     values[0] = str(examples()[controls.default_example(controls.default_models())])
-    return tab._first(session, *values)
+    return tab._first(opened, session, *values)
 
 
 @pytest.fixture
@@ -183,11 +183,12 @@ def test_a_first_view_that_cannot_be_explained_leaves_the_page_running(nothing_a
 
 
 def test_where_it_is_not_explained_yet_the_button_is_pressed(tab, nothing_answered):
-    assert first_view(tab) == {tab.ask: "run"}
+    assert first_view(tab) == {tab.opened: True, tab.ask: "run"}
+    assert first_view(tab, opened=True) == {tab.opened: True, tab.ask: ""}  # coming back begins nothing
 
 
 def test_what_a_visitor_made_is_not_replaced_by_the_first_view(tab):
-    assert first_view(tab, session_of(tab, run(tab))) == {tab.ask: ""}
+    assert first_view(tab, session_of(tab, run(tab))) == {tab.opened: True, tab.ask: ""}
 
 
 def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):

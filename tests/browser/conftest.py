@@ -17,7 +17,7 @@ def _chromium() -> str | None:
 
 @pytest.fixture(scope="session")
 def server():
-    """The address of the page, with the demo models alone."""
+    """The address of the page, with the networks that everybody has."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LSD_MODEL_PATH", raising=False)
         page = build()

@@ -46,6 +46,20 @@ def test_an_example_is_explained_when_it_is_chosen(server, tab):
     assert f"example={photos()[2].replace(' ', '+')}" in tab.url
 
 
+def test_of_two_quick_choices_the_last_is_explained(server, tab):
+    open_tab(server, tab)
+    wait_for_maps(tab, 3)
+    tab.get_by_label("Method").click()
+    tab.get_by_role("option", name="SmoothGrad", exact=True).click()  # long enough to be interrupted
+    examples = tab.locator(".lsd-examples button.thumbnail-item")
+    examples.nth(1).click()
+    tab.wait_for_timeout(700)
+    examples.nth(2).click()
+    wait_for_status(tab, "All say espresso")
+    wait_for_maps(tab, 3)
+    assert f"example={photos()[2].replace(' ', '+')}" in tab.url
+
+
 def test_an_address_shows_what_it_says(server, tab):
     tab.goto(f"{server}?model=demo:shortcut&method=grad_cam&example={DRAWN}", wait_until="domcontentloaded")
     wait_for_status(tab, "Done in")

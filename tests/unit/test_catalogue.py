@@ -30,7 +30,8 @@ def test_every_network_has_a_name_that_people_use():
     [
         ("tf_efficientnet_lite0.in1k", "EfficientNet-Lite0"),
         ("resnet50.a1_in1k", "ResNet-50"),
-        ("resnet50.somebodys_own", "ResNet-50"),
+        ("resnet50.somebodys_own", "ResNet-50 (somebodys_own)"),
+        ("resnet50", "resnet50"),
         ("demo:vit", "Demo XCiT"),
         ("demo:another", "Demo another"),
         ("hf-hub:owner/repo", "hf-hub:owner/repo"),

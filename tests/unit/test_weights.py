@@ -6,6 +6,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import httpx
 import huggingface_hub
 import pytest
 import timm
@@ -344,6 +345,20 @@ def test_what_is_on_the_hub_is_offered_while_the_hub_answers(hub, monkeypatch):
     assert availability("resnet50.a1_in1k").can_load
 
 
+def test_an_answer_about_one_repository_is_no_silence(hub):
+    hub.error = hub_error(errors.RepositoryNotFoundError)
+    refusal("hf-hub:owner/repo")
+    hub.error = httpx.HTTPStatusError("429", request=None, response=SimpleNamespace(status_code=429))
+    refusal("resnet50.a1_in1k")
+    assert availability("resnet50.a1_in1k").can_load
+    hub.error = httpx.HTTPStatusError("503", request=None, response=SimpleNamespace(status_code=503))
+    refusal("resnet50.a1_in1k")
+    assert not availability("resnet50.a1_in1k").can_load
+    hub.error = hub_error(errors.RepositoryNotFoundError)
+    refusal("hf-hub:owner/repo")
+    assert availability("resnet50.a1_in1k").can_load
+
+
 def test_a_silence_is_forgotten(hub, monkeypatch):
     monkeypatch.setattr(weights, "_SILENCE", -1)
     hub.error = ConnectionError("no route")
@@ -357,7 +372,17 @@ def test_a_hub_that_is_switched_off_is_out_of_reach(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["mobilenetv2_100.tflite_qat_in1k", "no_such_network", "demo:none", "local-dir:/nowhere", ""]
+    "name",
+    [
+        "mobilenetv2_100.tflite_qat_in1k",
+        "no_such_network",
+        "demo:none",
+        "local-dir:/nowhere",
+        "",
+        "local-dir:~nobody-of-that-name/a",
+        f"local-dir:{'a' * 9000}",
+        "local-dir:\0",
+    ],
 )
 def test_what_nobody_publishes_is_nowhere(name):
     found = availability(name)

@@ -1,8 +1,10 @@
 """Top-1 and top-5 of labelled pictures."""
 
 import numpy as np
+import pytest
 import torch
 
+from lsd.errors import UndefinedError
 from lsd.evaluation.__main__ import main
 from lsd.evaluation.accuracy import accuracies
 from lsd.evaluation.labelled import open_set, true_indices
@@ -24,7 +26,16 @@ def test_top_one_is_what_a_scan_finds_and_top_five_a_sort():
     assert found[5].correct == right.sum() and found[1].correct < found[5].correct < found[5].total == 40
 
 
+def test_numbers_that_are_not_finite_are_refused_and_ties_are_nobodys_favour(monkeypatch):
+    pictures, model = open_set("demo", limit=16), get_model(MODEL)
+    monkeypatch.setattr(type(model), "probabilities", lambda self, images: torch.full((len(images), 16), 1 / 16))
+    assert accuracies(model, pictures)[1].correct == 1  # that of class 0, which comes first
+    monkeypatch.setattr(type(model), "probabilities", lambda self, images: torch.full((len(images), 16), torch.nan))
+    with pytest.raises(UndefinedError, match="not finite"):
+        accuracies(model, pictures)
+
+
 def test_the_command_prints_a_row_a_model(capsys):
-    assert main(["accuracy", "--models", "demo:resnet", MODEL, "--images", "photos"]) == 2
-    assert main(["accuracy", "--models", "tf_efficientnet_lite0.in1k", "--images", "photos"]) == 0
+    assert main(["accuracy", "--models", "demo:resnet", MODEL, "--images", "example-photos"]) == 2
+    assert main(["accuracy", "--models", "tf_efficientnet_lite0.in1k", "--images", "example-photos"]) == 0
     assert "| EfficientNet-Lite0 | tf_efficientnet_lite0.in1k | 6 | 50.0% [" in capsys.readouterr().out

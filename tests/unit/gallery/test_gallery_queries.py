@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
-from gallery_fixture import CLASSES, MODELS, make_gallery, make_row, write_shard
+from gallery_fixture import CLASSES, MODELS, make_gallery, make_row, make_rows, write_shard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -358,3 +359,12 @@ def test_an_empty_gallery_answers(tmp_path):
     assert gallery.page(Filters("dog"), number=3).entries == [] and gallery.models() == [] == gallery.classes("dog")
     assert gallery.facets(Filters("dog", layer="")) == {name: [] for name in FACETS}
     assert gallery.entry("a") is None and gallery.compare(["a"], ["b"]) == [[None]]
+
+
+def test_an_index_from_before_there_were_digests_is_opened(tmp_path):
+    folder = make_gallery(tmp_path, make_rows())
+    build(folder)
+    table = pq.read_table(folder / "index.parquet").drop_columns(["weights_digest"])
+    pq.write_table(table, folder / "index.parquet")
+    gallery = Gallery(folder)
+    assert gallery.page(Filters()).entries[0].weights_digest in (None, "") and gallery.rows == len(table)

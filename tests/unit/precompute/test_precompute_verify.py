@@ -124,7 +124,7 @@ def test_a_model_that_cannot_be_downloaded_is_unavailable(finished_run, monkeypa
 
     monkeypatch.setattr(verifying, "availability", lambda name: Availability(HUB))
     monkeypatch.setattr(verifying, "get_model", offline)
-    (check, *_) = verify(finished_run, 1)
+    (check,) = verify(finished_run, 1.0)  # two batches, and told once
     assert (check.verdict, check.reason) == (UNAVAILABLE, "demo:resnet cannot be downloaded.")
 
 
