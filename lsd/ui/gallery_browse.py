@@ -8,6 +8,7 @@ from dataclasses import replace
 from gallery.filters import FACETS, Filters
 from gallery.queries import Entry, Gallery
 from lsd.catalogue import common_name
+from lsd.models import ready_models
 from lsd.ui.gallery_address import CLASSES, COMPARE, View
 from lsd.ui.gallery_html import STATUS, called, called_model, cards, count, layer_name, link, message, text
 from lsd.ui.gallery_weights import model_availability
@@ -26,9 +27,16 @@ _TRY = ("dog", "bird", "musical instrument", "fruit", "vehicle", "layer3 channel
 def facets(gallery: Gallery, view: View) -> str:
     """The filters that can be chosen, each with the number of pictures that it would leave."""
     found = gallery.facets(view.filters)
+    found["model"] = _those_here_first(found["model"])
     groups = "".join(_facet(name, found[name], view) for name in FACETS)
     skip = '<button class="lsd-g-button lsd-g-skip" type="button" data-skip>Skip the filters</button>'
     return f'<nav class="lsd-g-facets" aria-label="Filters">{skip}{groups}</nav>' if groups else ""
+
+
+def _those_here_first(models: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Models with their counts: those that are here first, the demo models last."""
+    places = {name: place for place, name in enumerate(ready_models())}
+    return sorted(models, key=lambda pair: (pair[0].startswith("demo:"), places.get(pair[0], len(places))))
 
 
 def _facet(name: str, values: Sequence[tuple[str, int]], view: View) -> str:

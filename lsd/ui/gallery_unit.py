@@ -137,7 +137,8 @@ def _state(entry: Entry) -> str:
 
 def _actions(gallery: Gallery, entry: Entry, row: Mapping[str, Any], found: Standing) -> str:
     """Where the row's network can be run: only what can be; else the nearest thing that can."""
-    said = f'<p class="lsd-g-weights" role="note">{text(found.said)}</p>' if found.said else ""
+    why = f"<details><summary>Why</summary>{text(found.why)}</details>" if found.why else ""
+    said = f'<div class="lsd-g-weights" role="note">{text(found.said)}{why}</div>' if found.said else ""
     if found.state == NONE:
         there = instead(gallery, entry)
         if there is None:

@@ -11,6 +11,7 @@ from lsd.ui.gallery_address import UNIT, View
 from lsd.weights import HERE, NOWHERE, Availability, availability, scheme
 
 SAME, TO_DOWNLOAD, OTHER, NONE = "same", "to download", "other", "none"
+_NOWHERE = "The weights that made this picture are not to be had here, so nothing offers to run them."
 _FOLDER = "It was a folder of the machine that made the picture."
 
 
@@ -21,10 +22,12 @@ class Standing:
     Attributes:
         state: `SAME` (the very weights are here), `TO_DOWNLOAD`, `OTHER` (that name has other weights here), `NONE`.
         said: one sentence for the page; "" for `SAME`.
+        why: for `NONE`, the reason in the loader's own words.
     """
 
     state: str
     said: str = ""
+    why: str = ""
 
     @property
     def can_run(self) -> bool:
@@ -41,13 +44,13 @@ def standing(entry: Entry) -> Standing:
     """How the network of a row stands here; it is built only if its file is not the row's, to compare the tensors."""
     found = model_availability(entry.model)
     if not found.can_load:
-        return Standing(NONE, _nowhere(found.reason))
+        return Standing(NONE, _NOWHERE, found.reason)
     if found.place != HERE:
         return Standing(TO_DOWNLOAD, "Its network is not on this machine yet: opening it downloads it from the Hub.")
     try:
         same = holds(found.location, entry.weights_digest, entry.weights_sha256)
     except LSDError as error:
-        return Standing(NONE, _nowhere(str(error)))
+        return Standing(NONE, _NOWHERE, str(error))
     if same:
         return Standing(SAME)
     return Standing(
@@ -55,10 +58,6 @@ def standing(entry: Entry) -> Standing:
         f"The {entry.model} that is here has other weights than those that made this picture: what it makes is another "
         "network's.",
     )
-
-
-def _nowhere(reason: str) -> str:
-    return f"The weights that made this picture are not to be had here, so nothing offers to run them. {reason}"
 
 
 def instead(gallery: Gallery, entry: Entry) -> tuple[str, View] | None:

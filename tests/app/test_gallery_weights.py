@@ -165,7 +165,7 @@ def test_a_damaged_package_is_not_offered(gallery_of, monkeypatch):
         raise ModelError("The package is damaged.")
 
     monkeypatch.setattr(gallery_weights, "holds", damaged)
-    assert standing(entry).state == NONE and "The package is damaged." in standing(entry).said
+    assert standing(entry).state == NONE and standing(entry).why == "The package is damaged."
 
 
 def test_every_page_of_the_sample_is_truthful(monkeypatch):
