@@ -100,6 +100,6 @@ def citation(entry: Entry) -> str:
         f"title = {{Feature visualization of {title} in {entry.model}}}",
         "howpublished = {LSD gallery of feature visualizations}",
         *([f"year = {{{year}}}"] if year else []),
-        f"note = {{{entry.unit_id}; weights {entry.weights_sha256[:12]}; pixels {entry.pixels_sha256[:12]}}}",
+        f"note = {{{entry.unit_id}; weights {(entry.weights_digest or entry.weights_sha256)[:12]}; pixels {entry.pixels_sha256[:12]}}}",
     ]
     return "@misc{lsd-gallery-" + entry.pixels_sha256[:8] + ",\n  " + ",\n  ".join(lines) + "\n}"
