@@ -96,10 +96,11 @@ def citation(entry: Entry) -> str:
     """How to cite a row, as BibTeX; its id and the hash of its pixels say which picture is meant."""
     title = entry.title.translate({ord(c): None for c in "{}\\"})
     year = entry.created[:4] if entry.created[:4].isdecimal() else ""
+    weights = entry.weights_digest or entry.weights_sha256
     lines = [
         f"title = {{Feature visualization of {title} in {entry.model}}}",
         "howpublished = {LSD gallery of feature visualizations}",
         *([f"year = {{{year}}}"] if year else []),
-        f"note = {{{entry.unit_id}; weights {(entry.weights_digest or entry.weights_sha256)[:12]}; pixels {entry.pixels_sha256[:12]}}}",
+        f"note = {{{entry.unit_id}; weights {weights[:12]}; pixels {entry.pixels_sha256[:12]}}}",
     ]
     return "@misc{lsd-gallery-" + entry.pixels_sha256[:8] + ",\n  " + ",\n  ".join(lines) + "\n}"
