@@ -113,7 +113,8 @@ def test_the_keyboard_reaches_the_pictures(server, tab):
 def test_models_side_by_side_by_link(server, tab):
     query = f"?tab=gallery&view=compare&model={CONVNEXT}&model={VIT}&class=golden+retriever&class=banana"
     open_page(server, tab, query)
-    assert tab.locator(".lsd-g-compare thead th").all_inner_texts() == [CONVNEXT, VIT]
+    heads = [text.split("\n") for text in tab.locator(".lsd-g-compare thead th").all_inner_texts()]
+    assert [[line.strip() for line in head] for head in heads] == [["ConvNeXt-Atto", CONVNEXT], ["ViT-Ti/16", VIT]]
     assert tab.locator(".lsd-g-compare tbody tr").count() == 2
     wait_until_loaded(tab, ".lsd-g-compare img", 3)
     tab.locator("#lsd-g-search").fill("cat")
