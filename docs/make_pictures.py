@@ -75,13 +75,12 @@ def saliency(tab, url: str) -> None:
 
 
 def mistakes(tab, url: str) -> None:
-    """Photos that networks get wrong."""
+    """Why a network is wrong about a photo: the maps of the first mistake."""
     tab.goto(url, wait_until="domcontentloaded")
     tab.get_by_role("tab", name="Mistakes").click()
-    tab.get_by_role("button", name="Find the mistakes").click()
     tab.wait_for_function("document.body.innerText.includes('turns the answer from')", timeout=240_000)
     _settle(tab)
-    save(tab.screenshot(full_page=True), "mistakes.png", 2400)
+    save(tab.locator("#why").screenshot(), "mistakes.png", 1150)
 
 
 def choices(tab, url: str) -> None:
