@@ -1,5 +1,6 @@
 """The Features tab: what a unit responds to most, forming before your eyes, and whether to believe it."""
 
+import functools
 import io
 import tempfile
 import time
@@ -53,7 +54,6 @@ class FeaturesTab:
 
     def __init__(self):
         models = controls.default_models()[:1]
-        self.first = feature_first.shipped()  # with the page, whose controls are set to the same
         self.session = gr.State(None)
         self.address = gr.Textbox("", visible=False)
         with gr.Row():
@@ -190,9 +190,14 @@ class FeaturesTab:
         page.load(_read_address, None, shown, **quick).then(None, None, None, js=_RUN_IF_ASKED)
         page.load(self._open, self.session, self.outputs, **quick)
 
+    @functools.cached_property
+    def first(self) -> Session | None:
+        """What was made beforehand, read when the first visitor comes: the page need not wait for it to start."""
+        return feature_first.shipped()
+
     def _open(self, session: Session | None, request: gr.Request) -> dict:
         """The pictures made beforehand, as a run leaves its own; nothing if others are asked for, or there already."""
-        if self.first is None or session is not None or not requests.names_nothing(request.query_params):
+        if session is not None or not requests.names_nothing(request.query_params) or self.first is None:
             return gr.skip()
         return self._end(self.first) | {
             column.curve: _curve(lane) for column, lane in zip(self.columns, self.first.lanes, strict=False)
