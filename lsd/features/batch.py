@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.features import objectives, parameterizations, transforms
+from lsd.features.objectives import Objective
 from lsd.features.pictures import Job, Picture, Snapshot, generator, to_pixels
-from lsd.features.prepare import prepare
-from lsd.features.recipes import Recipe
+from lsd.features.prepare import on_smaller_input, prepare
+from lsd.features.recipes import Recipe, Stage
 from lsd.features.redirect import ReluRedirect
 from lsd.features.regularizers import BatchNormStatistics, batch_norms, penalty
 from lsd.features.soften import soften
@@ -25,21 +26,34 @@ from lsd.models import ImageModel
 from lsd.progress import report
 
 _FRESH_STARTS = 2  # how often a picture that no gradient reaches begins again from stronger noise
+_AHEAD = 16  # steps whose views are drawn at once
 _LOOK_AGAIN = 8  # steps after redirection in which a gradient may still arrive, before the picture begins afresh
 
 
 @dataclass
 class _State:
-    """What moves while a batch is made; rows belong to the pictures that are still being made."""
+    """What moves while a batch is made; rows belong to the pictures that are still being made.
+
+    Tensors of numbers lie on the batch's device; so does all that decides the next step, which a GPU would otherwise have to
+    be waited for.
+    """
 
     rows: list[int]
     numbers: Tensor
     optimizer: torch.optim.Optimizer
     draws: list[torch.Generator]
     noises: list[torch.Generator]
+    reached: Tensor  # whether a gradient has arrived, of itself
+    first: Tensor  # the objective at the first step
+    last: Tensor  # and at the last one
     best: Tensor
-    since: list[int]
+    since: Tensor
     smooth: Tensor
+    objective: Objective | None = None
+    groups: Tensor | None = None
+    ahead: Tensor | None = None  # what chance says of the views of the next steps, drawn at once
+    taken: int = 0  # how many of these have been used
+    values: list[Tensor] = field(default_factory=list)  # of the steps since they were last fetched
 
 
 @dataclass
@@ -64,21 +78,19 @@ class Batch:
         self.model = self.models[""]
         self.device = self.model.device
         self.with_norms = bool(self.recipe.batch_norm and batch_norms(self.model))
+        self.units = [job.unit for job in self.jobs]
+        self.placed = any(objectives.has_place(unit) for unit in self.units)
         self.taps = self._taps()
-        self.twins = {}
-        for name, taps in self.taps.items():
-            keep, fold = [tap.name for tap in taps if tap.name], not (self.with_norms and name == "")
-            self.twins[name] = prepare(self.models[name], keep, fold=fold, compiled=self.compiled)
+        self.twins = self._twins(1.0)
         self.size = self._side(1.0)
-        units = [job.unit for job in self.jobs]
-        self.groups = [units.index(unit) for unit in units]
+        self.groups = torch.tensor([self.units.index(unit) for unit in self.units], device=self.device)
         self.photos = self._photo_activations()
 
     def _taps(self) -> dict[str, tuple[Tap, ...]]:
         """Model name → where its activations are needed."""
         taps: dict[str, dict[Tap, None]] = {}
-        for job in self.jobs:
-            for leaf in job.unit.leaves():
+        for unit in self.units:
+            for leaf in unit.leaves():
                 taps.setdefault(leaf.model, {})[objectives.tap(leaf)] = None
         if self.recipe.diversity:
             taps.setdefault("", {})[Tap(self.recipe.diversity_layer)] = None
@@ -86,84 +98,117 @@ class Batch:
             taps.setdefault("", {})
         return {name: tuple(found) for name, found in taps.items()}
 
+    def _twins(self, share: float) -> dict[str, ImageModel]:
+        """The networks that are run, on inputs of this share of their side where they take such."""
+        twins = {}
+        for name, taps in self.taps.items():
+            keep, fold = [tap.name for tap in taps if tap.name], not (self.with_norms and name == "")
+            twin = prepare(self.models[name], keep, fold=fold, compiled=self.compiled, half=self.half)
+            twins[name] = twin if self.placed else on_smaller_input(twin, share)
+        return twins
+
     def _side(self, scale: float) -> tuple[int, int]:
         spec = self.model.spec
         height, width = (spec.height, spec.width) if self.recipe.size is None else (self.recipe.size,) * 2
         return max(8, round(height * scale)), max(8, round(width * scale))
 
     def _photo_activations(self):
-        if self.photo is None or not objectives.needs_photo([job.unit for job in self.jobs]):
+        if self.photo is None or not objectives.needs_photo(self.units):
             return {}
         with torch.no_grad():
             found = self._whole(self.photo.to(self.device))
-        return objectives.photo_activations([job.unit for job in self.jobs], self.models, found)
+        return objectives.photo_activations(self.units, self.models, found)
 
     def _whole(self, images: Tensor) -> dict[str, dict[Tap, Tensor]]:
-        """Activations of pictures of any size, seen whole."""
+        """Activations of pictures of any size, seen whole by the networks at their own."""
         found = {}
-        for name, twin in self.twins.items():
+        for name, twin in self._twins(1.0).items():
             size = (twin.spec.height, twin.spec.width)
             with self._listening(len(images)):
-                found[name] = self._run(name, _resized(images, size))
+                found[name] = self._run(name, twin, _resized(images, size))
         return found
 
     def run(self, every: int, before: int, total: int) -> Iterator[Snapshot]:
-        """All steps, and the finished pictures with the last snapshot."""
+        """All steps, and the finished pictures with the last snapshot.
+
+        Between two snapshots nothing is fetched from the device, but in the first steps, until it is known whom a gradient
+        reaches, and where the recipe has a tolerance, whose pictures are asked at each step whether they still rise.
+        """
         started = time.perf_counter()
         recipe = self.recipe
         images = torch.zeros(len(self.jobs), 3, *self.size)
-        scores = torch.full((len(self.jobs),), float("nan"))
-        stage, parameterization, state = -1, None, None
+        stage, parameterization, state = None, None, None
         for step in range(recipe.steps):
             # A photo to start from would lose at a coarse stage what a fine one cannot give back.
-            at, scale = (0, 1.0) if self.start_from_photo else recipe.stage_at(step)
-            if at != stage:
+            at = recipe.stages[-1] if self.start_from_photo else recipe.stage_at(step)
+            if at is not stage:
                 stage = at
-                parameterization, state = self._enter(scale, parameterization, state)
+                parameterization, state = self._enter(stage, parameterization, state)
+            if state.ahead is None or state.taken == len(state.ahead):
+                self._draw_ahead(state, min(every, _AHEAD, recipe.steps - step))
             values = self._step(step, parameterization, state)
-            for row, value in zip(state.rows, values.tolist(), strict=True):
-                scores[row] = value
-                self._note_value(row, value)
+            self._note_values(state, values)
             last = step + 1 == recipe.steps
             leaving = [] if last else self._converged(state, values)
-            if last or leaving or step == 0 or (step + 1) % every == 0:
-                self._show(images, parameterization, state)
+            showing = last or step == 0 or (step + 1) % every == 0
+            if showing or leaving:
+                self._fetch(images, parameterization, state)
             if leaving:
                 state = self._without(state, leaving)
             taken = step + 1 if state.rows else recipe.steps  # where all pictures were done early, nothing is left
             report(before * recipe.steps + taken * len(self.jobs), total * recipe.steps)
             if last or not state.rows:
                 break
-            if step == 0 or (step + 1) % every == 0:
-                yield Snapshot(tuple(self.jobs), images.clone(), scores.clone(), step + 1, recipe.steps, before, total)
+            if showing:
+                scores = torch.tensor([trace[-1] for trace in self.traces])
+                yield Snapshot(tuple(self.jobs), images.clone(), scores, step + 1, recipe.steps, before, total)
         seconds = (time.perf_counter() - started) / len(self.jobs)
         pictures = self._finish(images, seconds)
+        scores = torch.tensor([trace[-1] for trace in self.traces])
         yield Snapshot(
             tuple(self.jobs), images, scores, step + 1, recipe.steps, before + len(self.jobs), total, pictures
         )
 
-    def _enter(self, scale: float, old, state: "_State | None"):
+    def _enter(self, stage: Stage, old, state: "_State | None"):
         """The parameterization of a stage, and its numbers: fresh ones, or the last stage's at the new size."""
         recipe = self.recipe
         new = parameterizations.make(
-            recipe.parameterization, self._side(scale), decay=recipe.decay_power, squash=recipe.squash,
-            device=self.device,
+            recipe.parameterization, self._side(stage.side), decay=recipe.decay_power, squash=recipe.squash,
+            contrast=recipe.contrast, device=self.device,
         )  # fmt: skip
+        self.twins = self._twins(stage.input)
         if state is None:
-            rows = list(range(len(self.jobs)))
-            numbers = self._start(new, rows)
-            count = len(rows)
-            state = _State(
-                rows, numbers, None,
-                [generator(self.jobs[i], "views") for i in rows],
-                [generator(self.jobs[i], "noise", device=self.device) for i in rows],
-                torch.full((count,), -torch.inf), [0] * count, torch.full((count,), torch.nan),
-            )  # fmt: skip
+            state = self._first_state(new)
         else:
             state.numbers = parameterizations.carry_over(state.numbers.detach(), old, new)
         state.numbers.requires_grad_(True)
         state.optimizer = _optimizer(recipe, state.numbers)
+        self._ask(state)
         return new, state
+
+    def _first_state(self, parameterization) -> "_State":
+        rows = list(range(len(self.jobs)))
+        low, nan = (torch.full((len(rows),), value, device=self.device) for value in (-torch.inf, torch.nan))
+        return _State(
+            rows, self._start(parameterization, rows), None,
+            [generator(self.jobs[i], "views") for i in rows],
+            [generator(self.jobs[i], "noise", device=self.device) for i in rows],
+            reached=torch.zeros(len(rows), dtype=torch.bool, device=self.device), first=nan, last=nan.clone(), best=low,
+            since=torch.zeros(len(rows), dtype=torch.long, device=self.device), smooth=nan.clone(),
+        )  # fmt: skip
+
+    def _ask(self, state: "_State") -> None:
+        """Make ready what is asked of the pictures in `state`, of each of their views, by the networks as they are now."""
+        views = [row for row in state.rows for _ in range(self.recipe.transforms.views)]
+        units = [self.units[row] for row in views]
+        state.objective = Objective(units, self.twins, self.recipe.output, self.photos)
+        state.groups = self.groups[torch.tensor(views, dtype=torch.long, device=self.device)]
+
+    def _draw_ahead(self, state: "_State", steps: int) -> None:
+        drawn = torch.stack([transforms.draw(self.recipe.transforms, state.draws) for _ in range(steps)])
+        if self.device.type == "cuda":
+            drawn = drawn.pin_memory()  # else the copy would wait for all that the GPU still has to do
+        state.ahead, state.taken = drawn.to(self.device, non_blocking=True), 0
 
     def _start(self, parameterization, rows: Sequence[int]) -> Tensor:
         recipe = self.recipe
@@ -179,17 +224,17 @@ class Batch:
         return numbers * strength.view(-1, *[1] * (numbers.ndim - 1))
 
     def _step(self, step: int, parameterization, state: "_State") -> Tensor:
-        """One step of ascent for the pictures in `state`; their objectives (N,), on the CPU."""
+        """One step of ascent for the pictures in `state`; their objectives (N,), on the device."""
         views = self._transforms(step)
-        drawn = transforms.draw(views, state.draws)
-        unreached = [not self.reached[i] for i in state.rows]
-        looking = any(unreached) and not self.compiled and step < self.redirect_steps + _LOOK_AGAIN
+        drawn = state.ahead[state.taken]
+        state.taken += 1
+        looking = not self.compiled and step < self.redirect_steps + _LOOK_AGAIN and not bool(state.reached.all())
         redirect = None
         with torch.enable_grad(), ExitStack() as stack:
             images = parameterization.decode(state.numbers)
             norms = stack.enter_context(self._listening(len(state.rows)))
             if looking and 0 < step < self.redirect_steps:
-                mask = torch.tensor(unreached, device=self.device).repeat_interleave(views.views)
+                mask = (~state.reached).repeat_interleave(views.views)
                 mask = mask.repeat(_copies(len(mask)))
                 redirect = stack.enter_context(ReluRedirect(mask))
             passes = self._passes(views, drawn, images, state)
@@ -198,7 +243,7 @@ class Batch:
             if looking:
                 # Whether the unit itself responds is seen before regularizers and gentler gradients have their say.
                 flow = torch.autograd.grad(loss.sum(), images, retain_graph=True)[0]
-                self._note_flow(state, flow, redirect)
+                state.reached |= _arrives(flow, redirect)
             if not looking or cost is not None or self.recipe.gradient:
                 if self.recipe.gradient:
                     for shown, found in passes.values():
@@ -206,7 +251,7 @@ class Batch:
                 flow = torch.autograd.grad((loss if cost is None else loss + cost).sum(), images)[0]
             gradient = torch.autograd.grad(images, state.numbers, flow)[0]
         self._update(step, parameterization, state, gradient)
-        return values.detach().float().cpu()
+        return values.detach().float()
 
     def _listening(self, pictures: int):
         """A listener to the batch norms where the recipe wants one."""
@@ -217,21 +262,18 @@ class Batch:
         passes = {}
         for name, twin in self.twins.items():
             shown = transforms.apply(views, drawn, images, (twin.spec.height, twin.spec.width), state.noises)
-            passes[name] = (shown, self._run(name, shown))
+            passes[name] = (shown, self._run(name, twin, shown))
         return passes
 
     def _loss(self, views: transforms.Transforms, passes: Mapping, state: "_State"):
         """(objectives (N,), what is to fall (N,)) of what `_passes` found."""
         recipe, count = self.recipe, len(state.rows)
         activations = {name: found for name, (_, found) in passes.items()}
-        units = [self.jobs[i].unit for i in state.rows for _ in range(views.views)]
-        each = objectives.evaluate(units, self.models, activations, recipe.output, self.photos)
-        values = each.unflatten(0, (count, views.views)).mean(1)
+        values = state.objective(activations).unflatten(0, (count, views.views)).mean(1)
         if not recipe.diversity:
             return values, -values
-        layer = find_layer(self.model, recipe.diversity_layer)
-        groups = [self.groups[i] for i in state.rows for _ in range(views.views)]
-        apart = objectives.diversity(to_grid(layer, activations[""][Tap(layer.name)]), groups)
+        layer = find_layer(self.twins[""], recipe.diversity_layer)
+        apart = objectives.diversity(to_grid(layer, activations[""][Tap(layer.name)]), state.groups)
         return values, -values - recipe.diversity * apart.unflatten(0, (count, views.views)).mean(1)
 
     def _cost(self, images: Tensor, norms: BatchNormStatistics | None) -> Tensor | None:
@@ -242,15 +284,14 @@ class Batch:
         natural = self.recipe.batch_norm * norms.value
         return natural if cost is None else cost + natural
 
-    def _run(self, name: str, images: Tensor) -> dict[Tap, Tensor]:
+    def _run(self, name: str, twin: ImageModel, images: Tensor) -> dict[Tap, Tensor]:
         """Activations, in single precision at least, of pictures that have the size the network takes."""
-        twin, taps = self.twins[name], self.taps[name]
+        taps = self.taps[name]
         if self.with_norms and name == "":  # to the end, so that every layer has been heard
             taps = (*taps, Tap(""))
         copies = _copies(len(images))
-        with torch.autocast(self.device.type, torch.bfloat16) if self.half else nullcontext():
-            images = images.to(twin.dtype)
-            found = run_to(twin, images.repeat(copies, 1, 1, 1) if copies > 1 else images, taps)
+        images = images.to(twin.dtype)
+        found = run_to(twin, images.repeat(copies, 1, 1, 1) if copies > 1 else images, taps)
         found = {tap: a.unflatten(0, (copies, -1)).mean(0) for tap, a in found.items()} if copies > 1 else found
         return {tap: a.float() if a.dtype == torch.bfloat16 else a for tap, a in found.items()}
 
@@ -260,21 +301,24 @@ class Batch:
             return recipe.transforms
         return transforms.between(recipe.transforms, recipe.transforms_end, step / max(recipe.steps - 1, 1))
 
-    def _note_flow(self, state: "_State", flow: Tensor, redirect: ReluRedirect | None) -> None:
-        """Which pictures a gradient reaches, of itself and not past a closed ReLU."""
-        arrives = flow.flatten(1).abs().amax(1) > 0
-        if redirect is not None:
-            arrives &= ~redirect.shut.unflatten(0, (len(arrives), -1)).any(1)
-        for row, reached in zip(state.rows, arrives.tolist(), strict=True):
-            self.reached[row] = self.reached[row] or reached
-
-    def _note_value(self, row: int, value: float) -> None:
-        """Keep a picture's objective. One that stands still, though all views differ, and is no higher than at first, no
+    def _note_values(self, state: "_State", values: Tensor) -> None:
+        """Keep the pictures' objectives. One that stands still, though all views differ, and is no higher than at first, no
         gradient reaches any more: a unit that chance opened for a moment is shut again."""
-        trace = self.traces[row]
-        if trace and value == trace[-1] and value <= trace[0]:
-            self.reached[row] = False
-        trace.append(value)
+        state.first = torch.where(state.first.isnan(), values, state.first)
+        state.reached &= ~((values == state.last) & (values <= state.first))
+        state.last = values
+        state.values.append(values)
+
+    def _fetch(self, images: Tensor, parameterization, state: "_State") -> None:
+        """Bring from the device what the steps since the last time have found, and the pictures as they are now."""
+        found = torch.stack([*state.values, state.reached.float()])
+        with torch.no_grad():
+            shown = _resized(parameterization.decode(state.numbers).float(), self.size).clamp(0, 1)
+        state.values.clear()
+        for row, (*values, reached) in zip(state.rows, found.T.tolist(), strict=True):
+            self.traces[row] += values
+            self.reached[row] = bool(reached)
+        images[state.rows] = shown.cpu()
 
     def _update(self, step: int, parameterization, state: "_State", gradient: Tensor) -> None:
         recipe, numbers = self.recipe, state.numbers
@@ -292,28 +336,31 @@ class Batch:
                 numbers.mul_(1 - recipe.pixel_decay)
             if recipe.blur_every and (step + 1) % recipe.blur_every == 0 and recipe.blur:
                 images = parameterization.decode(numbers)
-                sigma = torch.full((len(images),), recipe.blur * images.shape[2], device=images.device)
-                numbers.copy_(parameterization.encode(transforms.gaussian_blur(images, sigma)))
+                sigma = recipe.blur * images.shape[2]
+                sigmas = torch.full((len(images),), sigma, device=images.device)
+                numbers.copy_(parameterization.encode(transforms.gaussian_blur(images, sigmas, sigma)))
             if step + 1 == self.redirect_steps + _LOOK_AGAIN:
                 self._start_again(parameterization, state)
 
     def _start_again(self, parameterization, state: "_State") -> None:
         """Give pictures that no gradient has reached fresh noise; they keep their place in the schedule."""
+        reached = state.reached.tolist()
         for place, row in enumerate(state.rows):
-            while not self.reached[row] and self.restarts[row] < _FRESH_STARTS:
+            while not reached[place] and self.restarts[row] < _FRESH_STARTS:
                 self.restarts[row] += 1
                 state.numbers[place] = self._start(parameterization, [row])[0]
                 images = parameterization.decode(state.numbers[place : place + 1])
-                _, (self.reached[row],) = self._responds(images, [row])
+                _, (reached[place],) = self._responds(images, [row])
+        state.reached = torch.tensor(reached, device=self.device)
 
     def _responds(self, images: Tensor, rows: Sequence[int]) -> tuple[list[float], list[bool]]:
         """(the objectives of the pictures `rows`, whether any gradient of theirs arrives) for pixels (n, 3, h, w), seen whole."""
         with torch.enable_grad():
             images = images.detach().requires_grad_(True)
-            units = [self.jobs[row].unit for row in rows]
-            values = objectives.evaluate(units, self.models, self._whole(images), self.recipe.output, self.photos)
+            ask = Objective([self.units[row] for row in rows], self._twins(1.0), self.recipe.output, self.photos)
+            values = ask(self._whole(images))
             (flow,) = torch.autograd.grad(values.sum(), images)
-        return values.tolist(), (flow.flatten(1).abs().amax(1) > 0).tolist()
+        return values.tolist(), _arrives(flow, None).tolist()
 
     def _converged(self, state: "_State", values: Tensor) -> list[int]:
         """Places of the pictures whose score no longer rises; their smoothed score is followed on the way."""
@@ -321,38 +368,33 @@ class Batch:
         if not recipe.tolerance:
             return []
         state.smooth = torch.where(state.smooth.isnan(), values, 0.9 * state.smooth + 0.1 * values)
-        leaving = []
-        for place, (now, best) in enumerate(zip(state.smooth.tolist(), state.best.tolist(), strict=True)):
-            if best == -torch.inf or now > best + recipe.tolerance * abs(best):
-                state.best[place], state.since[place] = now, 0
-            else:
-                state.since[place] += 1
-            if state.since[place] >= recipe.patience:
-                leaving.append(place)
-        return leaving
+        rises = state.best.isinf() | (state.smooth > state.best + recipe.tolerance * state.best.abs())
+        state.best = torch.where(rises, state.smooth, state.best)
+        state.since = torch.where(rises, 0, state.since + 1)
+        return [place for place, since in enumerate(state.since.tolist()) if since >= recipe.patience]
 
     def _without(self, state: "_State", leaving: Sequence[int]) -> "_State":
         """The state of the pictures that go on."""
         stay = [place for place in range(len(state.rows)) if place not in set(leaving)]
-        keep = torch.tensor(stay, dtype=torch.long)
+        keep = torch.tensor(stay, dtype=torch.long, device=self.device)
         old = state.optimizer.state[state.numbers]
-        numbers = state.numbers.detach()[keep.to(self.device)].requires_grad_(True)
+        numbers = state.numbers.detach()[keep].requires_grad_(True)
         optimizer = _optimizer(self.recipe, numbers)
         if stay:
             same = state.numbers.shape
             optimizer.state[numbers] = {
-                key: value[keep.to(self.device)] if isinstance(value, Tensor) and value.shape == same else value
+                key: value[keep] if isinstance(value, Tensor) and value.shape == same else value
                 for key, value in old.items()
             }
-        return _State(
+        ahead = state.ahead.unflatten(1, (len(state.rows), -1))[:, keep].flatten(1, 2)
+        kept = {name: getattr(state, name)[keep] for name in ("reached", "first", "last", "best", "since", "smooth")}
+        state = _State(
             [state.rows[p] for p in stay], numbers, optimizer, [state.draws[p] for p in stay],
-            [state.noises[p] for p in stay], state.best[keep], [state.since[p] for p in stay], state.smooth[keep],
+            [state.noises[p] for p in stay], **kept, ahead=ahead, taken=state.taken,
         )  # fmt: skip
-
-    @torch.no_grad()
-    def _show(self, images: Tensor, parameterization, state: "_State") -> None:
-        """Write the pictures of `state` as they are now into `images`, at the final size."""
-        images[state.rows] = _resized(parameterization.decode(state.numbers).float(), self.size).clamp(0, 1).cpu()
+        if stay:
+            self._ask(state)
+        return state
 
     def _finish(self, images: Tensor, seconds: float) -> tuple[Picture, ...]:
         """Score the pictures as they are kept, in 8 bits; say which of them nothing reaches."""
@@ -368,6 +410,14 @@ class Batch:
             )
             for i, job in enumerate(self.jobs)
         )  # fmt: skip
+
+
+def _arrives(flow: Tensor, redirect: ReluRedirect | None) -> Tensor:
+    """Which pictures a gradient (N, 3, h, w) reaches, of itself and not past a closed ReLU: (N,) booleans."""
+    arrives = flow.flatten(1).abs().amax(1) > 0
+    if redirect is not None:
+        arrives &= ~redirect.shut.unflatten(0, (len(arrives), -1)).any(1)
+    return arrives
 
 
 def _copies(views: int) -> int:

@@ -4,7 +4,8 @@ A batch holds one unit a picture. Their leaves are grouped by kind and layer, so
 one layer is one gather, and then combined picture by picture as each unit's arithmetic says.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from lsd.errors import UndefinedError
 from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, Leaf, Unit
 from lsd.layers import Layer, Tap, find_layer, to_grid
 from lsd.models import ImageModel
-from lsd.saliency.targets import Target
+from lsd.saliency import targets
 
 
 def tap(leaf: Leaf) -> Tap:
@@ -25,6 +26,59 @@ def tap(leaf: Leaf) -> Tap:
     return Tap(leaf.layer)
 
 
+class Objective:
+    """Units, one a picture, ready for the activations of every step: (N,) values, larger the more a unit responds.
+
+    Which rows are read where, and at which numbers, is put on the device once, so that a step neither sends anything to a
+    GPU nor waits for one.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        models: Mapping[str, ImageModel],
+        output: str = "log_odds",
+        photo: Mapping[Leaf, Tensor] | None = None,
+    ):
+        """
+        Args:
+            models: by the name that leaves carry; "" for the model of leaves without a name. At the size of the pictures
+                that they will be shown: where a layer has its places is read off them.
+            output: how a plain `class` is differentiated: "logit", "log_odds", "log_probability" or "probability".
+            photo: for inversions and caricatures, the activations (C, h, w) of the photo.
+
+        Raises:
+            UndefinedError: a layer without the places or channels that a unit asks for.
+        """
+        self._units = tuple(units)
+        groups: dict[tuple[str, Tap, str], list[tuple[int, Leaf]]] = {}
+        for i, unit in enumerate(units):
+            for leaf in dict.fromkeys(unit.leaves()):
+                groups.setdefault((leaf.model, tap(leaf), leaf.kind), []).append((i, leaf))
+        everybody = list(range(len(self._units)))
+        self._groups = []
+        for (name, where, kind), members in groups.items():
+            rows, leaves = [i for i, _ in members], [leaf for _, leaf in members]
+            chosen = None if rows == everybody else torch.tensor(rows, device=models[name].device)
+            read = _reader(models[name], kind, leaves, output, photo or {})
+            self._groups.append((name, where, rows, leaves, chosen, read))
+        self._plain = len(groups) == 1 and all(isinstance(unit, Leaf) for unit in self._units)
+
+    def __call__(self, activations: Mapping[str, Mapping[Tap, Tensor]]) -> Tensor:
+        """Values (N,), given for each model what `lsd.layers.run_to` gave for the N pictures."""
+        found: list[dict[Leaf, Tensor]] = [{} for _ in self._units]
+        for name, where, rows, leaves, chosen, read in self._groups:
+            activation = activations[name][where]
+            if chosen is not None:  # where attention goes by windows, a picture has several rows
+                activation = activation.unflatten(0, (len(self._units), -1))[chosen].flatten(0, 1)
+            values = read(activation)
+            if self._plain:
+                return values
+            for i, leaf, value in zip(rows, leaves, values, strict=True):
+                found[i][leaf] = value
+        return torch.stack([unit.value(values) for unit, values in zip(self._units, found, strict=True)])
+
+
 def evaluate(
     units: Sequence[Unit],
     models: Mapping[str, ImageModel],
@@ -32,93 +86,74 @@ def evaluate(
     output: str = "log_odds",
     photo: Mapping[Leaf, Tensor] | None = None,
 ) -> Tensor:
-    """Values (N,) of N units, one a picture, larger the more the unit responds.
-
-    Args:
-        models: by the name that leaves carry; "" for the model of leaves without a name.
-        activations: for each of them, what `lsd.layers.run_to` gave for the N pictures.
-        output: how a plain `class` is differentiated: "logit", "log_odds", "log_probability" or "probability".
-        photo: for inversions and caricatures, the activations (C, h, w) of the photo.
-
-    Raises:
-        UndefinedError: a layer without the places or channels that a unit asks for.
-    """
-    groups: dict[tuple[str, Tap, str], list[tuple[int, Leaf]]] = {}
-    for i, unit in enumerate(units):
-        for leaf in dict.fromkeys(unit.leaves()):
-            groups.setdefault((leaf.model, tap(leaf), leaf.kind), []).append((i, leaf))
-    found: list[dict[Leaf, Tensor]] = [{} for _ in units]
-    whole = None
-    for (name, where, kind), members in groups.items():
-        rows, leaves = [i for i, _ in members], [leaf for _, leaf in members]
-        activation = activations[name][where]
-        if rows != list(range(len(units))):  # where attention goes by windows, a picture has several rows
-            chosen = torch.tensor(rows, device=activation.device)
-            activation = activation.unflatten(0, (len(units), -1))[chosen].flatten(0, 1)
-        values = _group(models[name], kind, leaves, activation, output, photo or {})
-        if len(groups) == 1 and all(isinstance(unit, Leaf) for unit in units):
-            whole = values
-        for i, leaf, value in zip(rows, leaves, values, strict=True):
-            found[i][leaf] = value
-    return whole if whole is not None else torch.stack([u.value(v) for u, v in zip(units, found, strict=True)])
+    """An `Objective` that is asked once."""
+    return Objective(units, models, output, photo)(activations)
 
 
-def _group(
-    model: ImageModel, kind: str, leaves: list[Leaf], activation: Tensor, output: str, photo: Mapping[Leaf, Tensor]
-) -> Tensor:
-    """Values (n,) of n leaves of one kind and layer, at activations whose rows belong to them."""
+def _reader(
+    model: ImageModel, kind: str, leaves: Sequence[Leaf], output: str, photo: Mapping[Leaf, Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """How the values (n,) of n leaves of one kind and layer are read off activations whose rows belong to them."""
+    arguments = [torch.tensor(c, device=model.device) for c in zip(*(leaf.arguments for leaf in leaves), strict=True)]
     if kind in CLASS_KINDS:
-        indices = tuple(leaf.arguments[0] for leaf in leaves)
-        if kind == "contrast":
-            return Target(indices, kind, tuple(leaf.arguments[1] for leaf in leaves))(activation)
-        kind = output if kind == "class" else kind
-        if (
-            kind == "log_probability"
-        ):  # cross-entropy: it is content once the network is sure, and leaves the rest to others
-            return Target(indices, "logit")(activation.log_softmax(1))
-        return Target(indices, kind)(activation)
+        return _class_reader(model, output if kind == "class" else kind, arguments)
+    n = torch.arange(len(leaves), device=model.device)
     if kind == "head":
-        return _heads(model, leaves, activation)
+        return _head_reader(model, leaves, n, arguments[0])
     layer = find_layer(model, leaves[0].layer)
+
+    def grid(activation: Tensor) -> Tensor:
+        return _grid_of(layer, activation)
+
     if kind == "layer":
-        return activation.reshape(len(leaves), -1).square().mean(1)
-    n = torch.arange(len(leaves), device=activation.device)
-    numbers = [
-        torch.tensor(column, device=activation.device) for column in zip(*(f.arguments for f in leaves), strict=True)
-    ]
+        return lambda activation: activation.reshape(len(leaves), -1).square().mean(1)
     if kind == "token":
-        return activation[n, numbers[0], numbers[1]]
-    grid = _grid_of(layer, activation)
+        return lambda activation: activation[n, arguments[0], arguments[1]]
     if kind == "channel":
-        return grid[n, numbers[0]].mean((1, 2))
+        return lambda activation: grid(activation)[n, arguments[0]].mean((1, 2))
     if kind == "neuron":
-        return grid[n, numbers[0], numbers[1], numbers[2]]
+        return lambda activation: grid(activation)[n, arguments[0], arguments[1], arguments[2]]
     if kind == "position":
-        return grid[n, :, numbers[0], numbers[1]].square().mean(1)
+        return lambda activation: grid(activation)[n, :, arguments[0], arguments[1]].square().mean(1)
     if kind == "direction":
-        return torch.stack([_direction(g, leaf.weights) for g, leaf in zip(grid, leaves, strict=True)])
-    return torch.stack([_like_photo(kind, g, photo[leaf]) for g, leaf in zip(grid, leaves, strict=True)])
+        directions = [_direction(leaf.weights, model) for leaf in leaves]
+        return lambda activation: torch.stack([read(g) for g, read in zip(grid(activation), directions, strict=True)])
+    references = [photo[leaf] for leaf in leaves]
+    return lambda activation: torch.stack(
+        [_like_photo(kind, g, reference) for g, reference in zip(grid(activation), references, strict=True)]
+    )
 
 
-def _heads(model: ImageModel, leaves: list[Leaf], activation: Tensor) -> Tensor:
+def _class_reader(model: ImageModel, kind: str, arguments: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+    if kind == "contrast":
+        return lambda logits: targets.contrast(logits, *arguments)
+    if kind == "log_probability":
+        # Cross-entropy: it is content once the network is sure, and leaves the rest to others.
+        return lambda logits: targets.logit(logits.log_softmax(1), *arguments)
+    function = {"logit": targets.logit, "log_odds": targets.log_odds, "probability": targets.probability}[kind]
+    return lambda logits: function(logits, *arguments)
+
+
+def _head_reader(model: ImageModel, leaves: Sequence[Leaf], n: Tensor, chosen: Tensor) -> Callable[[Tensor], Tensor]:
     """Mean square of a head's output over the patches; (B·windows, tokens, C) where attention goes by windows."""
     count = model.net.get_submodule(leaves[0].layer).num_heads
-    tokens = activation.reshape(len(leaves), -1, activation.shape[-1])
     prefix = find_layer(model, tap(leaves[0]).name).prefix  # not the network's: its class token may come in later
-    heads = tokens[:, prefix:].unflatten(2, (count, -1))
-    n = torch.arange(len(leaves), device=activation.device)
-    chosen = torch.tensor([leaf.arguments[0] for leaf in leaves], device=activation.device)
-    return heads[n, :, chosen].square().mean((1, 2))
+
+    def read(activation: Tensor) -> Tensor:
+        tokens = activation.reshape(len(leaves), -1, activation.shape[-1])
+        return tokens[:, prefix:].unflatten(2, (count, -1))[n, :, chosen].square().mean((1, 2))
+
+    return read
 
 
-def _direction(grid: Tensor, weights: Sequence[tuple[int, float]]) -> Tensor:
-    """Mean over places of the projection on the normalised direction; grid (C, h, w)."""
-    channels = torch.tensor([c for c, _ in weights], device=grid.device)
-    vector = torch.tensor([w for _, w in weights], dtype=grid.dtype, device=grid.device)
-    norm = vector.norm()
+def _direction(weights: Sequence[tuple[int, float]], model: ImageModel) -> Callable[[Tensor], Tensor]:
+    """Mean over places of the projection on the normalised direction, of a grid (C, h, w)."""
+    norm = math.hypot(*(weight for _, weight in weights))
     if not norm > 0:
         raise UndefinedError("A direction whose weights are all 0 points nowhere; give at least one other weight.")
-    return (grid[channels].mean((1, 2)) * vector).sum() / norm
+    channels = torch.tensor([channel for channel, _ in weights], device=model.device)
+    vector = torch.tensor([weight / norm for _, weight in weights], dtype=model.dtype, device=model.device)
+    return lambda grid: (grid[channels].mean((1, 2)) * vector.to(grid.dtype)).sum()
 
 
 def _like_photo(kind: str, grid: Tensor, reference: Tensor) -> Tensor:
@@ -147,22 +182,27 @@ def _grid_of(layer: Layer, activation: Tensor) -> Tensor:
     return activation[..., None, None] if layer.layout == "vector" else to_grid(layer, activation)
 
 
+def has_place(unit: Unit) -> bool:
+    """Whether a unit means one place of the picture, or all places each by itself, so that the grid must stay as it is."""
+    return any(leaf.kind in ("neuron", "position", *PHOTO_KINDS) for leaf in unit.leaves())
+
+
 def needs_photo(units: Sequence[Unit]) -> bool:
     """Whether any unit is an inversion or a caricature."""
     return any(leaf.kind in PHOTO_KINDS for unit in units for leaf in unit.leaves())
 
 
-def diversity(activation: Tensor, groups: Sequence[int]) -> Tensor:
+def diversity(activation: Tensor, groups: Tensor) -> Tensor:
     """Minus the mean cosine similarity of each picture's Gram matrix with those of its group: (N,).
 
     Args:
         activation: (N, C, h, w).
-        groups: which pictures belong together (the seeds of one unit).
+        groups: (N,) whole numbers, alike where pictures belong together (the seeds of one unit).
 
     Olah, Mordvintsev & Schubert, 2017. Pictures that are alone in their group get 0.
     """
     flat = activation.flatten(2)
     gram = torch.nn.functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
-    member = torch.tensor(groups, device=activation.device)
+    member = groups
     same = (member[:, None] == member[None]).to(gram.dtype).fill_diagonal_(0)
     return -((gram @ gram.T) * same).sum(1) / same.sum(1).clamp(min=1)

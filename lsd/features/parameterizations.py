@@ -7,7 +7,9 @@ high frequencies that networks react to; in Fourier space, scaled by 1/f as natu
 - "fourier": the spectrum, divided by f^decay, with decorrelated colours (Olah, Mordvintsev & Schubert, 2017).
 - "maco": the phases alone; the magnitudes are those of natural images (Fel et al., 2023).
 
-`squash` maps to [0, 1]: "sigmoid", or "clamp" (with the gradient of the identity inside, none outside).
+`squash` maps to [0, 1]: "sigmoid", or "clamp" (with the gradient of the identity inside, none outside). `contrast` bounds the
+standard deviation of what is squashed: a picture that goes beyond is scaled down to it, and its gradient with it, so that
+steps which would only make it harsher lead nowhere.
 """
 
 import functools
@@ -75,10 +77,17 @@ def resize_spectrum(magnitude: np.ndarray, height: int, width: int) -> np.ndarra
 class Parameterization(ABC):
     """Numbers that stand for pictures of `size` = (height, width)."""
 
-    def __init__(self, size: tuple[int, int], *, squash: str = "sigmoid", device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        squash: str = "sigmoid",
+        contrast: float = 0.0,
+        device: torch.device | str = "cpu",
+    ):
         if squash not in SQUASHES:
             raise UndefinedError(f"There is no squash “{squash}”; choose one of {', '.join(SQUASHES)}.")
-        self.size, self.squash, self.device = size, squash, torch.device(device)
+        self.size, self.squash, self.contrast, self.device = size, squash, contrast, torch.device(device)
 
     @abstractmethod
     def noise(self, generators: Sequence[torch.Generator], sd: float) -> Tensor:
@@ -93,6 +102,9 @@ class Parameterization(ABC):
         """Numbers that decode to `images`, as near as the parameterization can."""
 
     def _to_rgb(self, values: Tensor) -> Tensor:
+        if self.contrast:
+            deviation = torch.var(values, (1, 2, 3), correction=0, keepdim=True).sqrt()
+            values = values * (self.contrast / deviation.clamp(min=self.contrast))
         return torch.sigmoid(values) if self.squash == "sigmoid" else (values + 0.5).clamp(0, 1)
 
     def _from_rgb(self, images: Tensor) -> Tensor:
@@ -119,8 +131,8 @@ class Pixels(Parameterization):
 class _Decorrelated(Parameterization):
     """What spectra share: three decorrelated colour channels that become RGB."""
 
-    def __init__(self, size: tuple[int, int], *, squash: str = "sigmoid", device: torch.device | str = "cpu"):
-        super().__init__(size, squash=squash, device=device)
+    def __init__(self, size: tuple[int, int], **settings):
+        super().__init__(size, **settings)
         self.colors = torch.tensor(COLOR_CORRELATION, dtype=torch.float32, device=self.device)
 
     def _mix(self, channels: Tensor, colors: Tensor) -> Tensor:
@@ -138,10 +150,8 @@ class Fourier(_Decorrelated):
         decay: power of the frequency that a coefficient's weight falls with.
     """
 
-    def __init__(
-        self, size: tuple[int, int], *, decay: float = 1.0, squash: str = "sigmoid", device: torch.device | str = "cpu"
-    ):
-        super().__init__(size, squash=squash, device=device)
+    def __init__(self, size: tuple[int, int], *, decay: float = 1.0, **settings):
+        super().__init__(size, **settings)
         # Lucid multiplies by √(h·w) / h·w for its transform and divides the picture by 4: the same scale, orthonormal.
         scale = torch.tensor(fourier_scale(*size, decay) / 4, dtype=torch.float32, device=self.device)
         # A column each for real and imaginary part: one for both, broadcast, takes five times as long on a CPU.
@@ -169,8 +179,8 @@ class Maco(_Decorrelated):
 
     _SPREAD = math.pi / math.sqrt(3)
 
-    def __init__(self, size: tuple[int, int], *, squash: str = "sigmoid", device: torch.device | str = "cpu"):
-        super().__init__(size, squash=squash, device=device)
+    def __init__(self, size: tuple[int, int], **settings):
+        super().__init__(size, **settings)
         magnitude = resize_spectrum(natural_spectrum(), *size)
         self.magnitude = torch.tensor(magnitude, dtype=torch.float32, device=self.device)
 
@@ -196,18 +206,16 @@ def _standardised(values: Tensor) -> Tensor:
     return centred / (centred.square().mean(over, keepdim=True).sqrt() + 1e-5)
 
 
-def make(
-    kind: str, size: tuple[int, int], *, decay: float = 1.0, squash: str = "sigmoid", device: torch.device | str = "cpu"
-) -> Parameterization:
-    """The parameterization called `kind`.
+def make(kind: str, size: tuple[int, int], *, decay: float = 1.0, **settings) -> Parameterization:
+    """The parameterization called `kind`, with the settings `squash`, `contrast` and `device`.
 
     Raises:
         UndefinedError: there is none, or no such squash.
     """
     if kind == "fourier":
-        return Fourier(size, decay=decay, squash=squash, device=device)
+        return Fourier(size, decay=decay, **settings)
     if kind in ("pixels", "maco"):
-        return (Pixels if kind == "pixels" else Maco)(size, squash=squash, device=device)
+        return (Pixels if kind == "pixels" else Maco)(size, **settings)
     raise UndefinedError(f"There is no parameterization “{kind}”; choose one of {', '.join(KINDS)}.")
 
 

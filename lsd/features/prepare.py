@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +26,15 @@ from lsd.layers import list_layers
 from lsd.models import ImageModel
 
 _prepared: "weakref.WeakKeyDictionary[ImageModel, tuple[tuple, ImageModel]]" = weakref.WeakKeyDictionary()
+_smaller: "weakref.WeakKeyDictionary[ImageModel, dict[tuple[int, int], ImageModel | None]]" = (
+    weakref.WeakKeyDictionary()
+)
 _lock = threading.Lock()
 
 
-def prepare(model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True, compiled: bool = False) -> ImageModel:
+def prepare(
+    model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True, compiled: bool = False, half: bool = False
+) -> ImageModel:
     """A twin of `model` with the same outputs, faster to run many times.
 
     Args:
@@ -36,17 +42,20 @@ def prepare(model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True, c
         fold: change modules at all; False where batch normalisations' inputs are looked at.
         compiled: run it through `torch.compile`, which pays on GPUs after a minute or so; only where no layer inside is
             looked at, as compiled networks neither stop early nor show what is inside.
+        half: cast to bfloat16, once; what is shown to it must be cast as well.
 
     The last twin of each model is kept with it.
     """
     keep = frozenset(keep)
     if compiled and (keep or not fold):
         raise UndefinedError("Only whole networks can be compiled: leave it off for units of layers inside.")
-    key = (keep if fold else None, compiled, model.device, model.dtype)
+    key = (keep if fold else None, compiled, half, model.device, model.dtype)
     with _lock:
         if model in _prepared and _prepared[model][0] == key:
             return _prepared[model][1]
     twin = _twin(model, keep, fold)
+    if half:
+        twin.net, twin.mean, twin.std = twin.net.bfloat16(), twin.mean.bfloat16(), twin.std.bfloat16()
     if compiled:
         twin.net = torch.compile(twin.net, dynamic=False)
     with _lock:
@@ -81,6 +90,52 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         twin.net = twin.net.to(memory_format=torch.channels_last)
     list_layers(twin)  # traced now, while nobody listens to its layers
     return twin
+
+
+def on_smaller_input(twin: ImageModel, share: float) -> ImageModel:
+    """A twin that takes pictures of `share` of the side, for steps in which that is fine enough; itself if it takes no others.
+
+    Convolutional networks take any size. Those that were built for one are asked to change it (timm's `set_input_size`:
+    transformers resample their positions, some their windows); where that cannot be done, or what comes out is no longer of
+    the same kind, the network stays at its own size. Sides are whole patches, or multiples of 32.
+    """
+    spec = twin.spec
+    patch = getattr(getattr(twin.net, "patch_embed", None), "patch_size", None)
+    units = (patch[0], patch[1]) if isinstance(patch, tuple) else (32, 32)
+    sides = [
+        max(2, round(side * share / unit)) * unit for side, unit in zip((spec.height, spec.width), units, strict=True)
+    ]
+    if share == 1 or sides[0] >= spec.height or sides[1] >= spec.width:
+        return twin
+    with _lock:
+        smaller = _smaller.setdefault(twin, {})
+        if tuple(sides) not in smaller:
+            smaller[tuple(sides)] = _resized(twin, *sides)
+        return smaller[tuple(sides)] or twin
+
+
+def _resized(twin: ImageModel, height: int, width: int) -> ImageModel | None:
+    """The same network for pictures of another size; None where there is no such."""
+    small = copy.copy(twin)
+    small._modules, small._buffers = dict(twin._modules), dict(twin._buffers)
+    small.spec = replace(twin.spec, height=height, width=width)
+    config = getattr(twin.net, "pretrained_cfg", None) or {}
+    try:
+        if hasattr(twin.net, "set_input_size"):
+            small.net = copy.deepcopy(twin.net)
+            small.net.set_input_size(img_size=(height, width))
+            small.net.requires_grad_(False)
+        elif config.get("fixed_input_size"):
+            return None
+        with torch.no_grad():
+            logits = small(_probe(small))
+        layers = list_layers(small)
+    except Exception:  # whatever a network raises that was not made for this
+        return None
+    alike = [(a.name, a.layout, a.channels) for a in layers] == [
+        (b.name, b.layout, b.channels) for b in list_layers(twin)
+    ]
+    return small if alike and bool(logits.isfinite().all()) else None
 
 
 def _reads_class_token(net: nn.Module) -> bool:

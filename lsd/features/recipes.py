@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lsd.errors import LSDError, UndefinedError
 from lsd.features import parameterizations
@@ -20,6 +20,14 @@ from lsd.features.transforms import Transforms
 OPTIMIZERS = ("adam", "nadam", "sgd")
 LEARNING_RATES = ("constant", "cosine", "linear")
 OUTPUTS = ("log_odds", "logit", "log_probability", "probability")
+
+
+class Stage(NamedTuple):
+    """A part of the steps: their share of all, the picture's side, and the side of what the network is shown, as fractions."""
+
+    share: float
+    side: float
+    input: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,15 @@ class Recipe:
         steps: of gradient ascent.
         output: what a plain class unit means: "log_odds", "logit", "log_probability" or "probability".
         parameterization, squash, decay_power: see `parameterizations`; the power is for "fourier" alone.
+        contrast: the most that a picture's standard deviation may be before it is squashed to [0, 1]; 0 for no bound.
         sd: standard deviation of the noise it starts from, in the parameterization's own numbers; 0 for grey.
         optimizer, learning_rate, betas: "adam", "nadam", or "sgd" on the gradient divided by its norm, picture by picture.
         schedule: of the learning rate: "constant", or down to 0 as "cosine" or "linear".
         warmup: share of the steps in which the rate rises from 0.
         transforms: what the network is shown; `transforms_end`, if any, what it has become at the last step.
-        stages: (share of the steps, side as a fraction of the final one), coarse to fine; shares add up to 1. What starts
+        stages: (share of the steps, side as a fraction of the final one, side of the network's input as a fraction of its
+            own), coarse to fine; shares add up to 1, and the third may be left out for 1. Networks that take one size alone,
+            and units that have a place, are shown the whole input throughout (see `prepare.on_smaller_input`). What starts
             from a photo is made at the final side throughout.
         redirect_steps: for at most so many first steps a picture that no gradient reaches gets it past closed ReLUs
             (Lucid: 16 for every picture). With a leak never: what leaks opens them sooner.
@@ -61,6 +72,7 @@ class Recipe:
     parameterization: str = "fourier"
     squash: str = "sigmoid"
     decay_power: float = 1.0
+    contrast: float = 0.0
     sd: float = 0.01
     optimizer: str = "adam"
     learning_rate: float = 0.05
@@ -69,7 +81,7 @@ class Recipe:
     warmup: float = 0.0
     transforms: Transforms = field(default_factory=Transforms)
     transforms_end: Transforms | None = None
-    stages: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    stages: tuple[Stage, ...] = (Stage(1.0, 1.0),)
     redirect_steps: int = 48
     gradient: Softening = field(default_factory=Softening)
     tv: float = 0.0
@@ -88,7 +100,7 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
-        object.__setattr__(self, "stages", tuple((float(a), float(b)) for a, b in self.stages))
+        object.__setattr__(self, "stages", tuple(Stage(*map(float, stage)) for stage in self.stages))
         for name, allowed in (
             ("output", OUTPUTS), ("parameterization", parameterizations.KINDS), ("squash", parameterizations.SQUASHES),
             ("optimizer", OPTIMIZERS), ("schedule", LEARNING_RATES),
@@ -97,7 +109,7 @@ class Recipe:
                 raise UndefinedError(f"There is no {name} “{getattr(self, name)}”; choose one of {', '.join(allowed)}.")
         for name, low, high in (
             ("size", 16, 2048), ("steps", 1, 100_000), ("learning_rate", 1e-8, 1e4), ("decay_power", 0, 4),
-            ("sd", 0, 100), ("warmup", 0, 1), ("redirect_steps", 0, 1000), ("tv", 0, 1e6), ("tv_power", 1, 4),
+            ("contrast", 0, 100), ("sd", 0, 100), ("warmup", 0, 1), ("redirect_steps", 0, 1000), ("tv", 0, 1e6), ("tv_power", 1, 4),
             ("l2", 0, 1e6), ("l1", 0, 1e6), ("spectral", 0, 1e6), ("batch_norm", 0, 1e6), ("diversity", 0, 1e6),
             ("blur_every", 0, 100_000), ("blur", 0, 0.5), ("pixel_decay", 0, 1), ("tolerance", 0, 1),
             ("patience", 1, 100_000),
@@ -120,10 +132,12 @@ class Recipe:
         ):  # fmt: skip
             if not isinstance(value, kinds):
                 raise UndefinedError(f"{name} cannot be {value!r}.")
-        if not self.stages or not math.isclose(sum(share for share, _ in self.stages), 1, abs_tol=1e-6):
+        if not self.stages or not math.isclose(sum(stage.share for stage in self.stages), 1, abs_tol=1e-6):
             raise UndefinedError("The shares of the stages must add up to 1.")
-        if any(share <= 0 or not 0.05 <= scale <= 1 for share, scale in self.stages) or self.stages[-1][1] != 1:
+        if any(s.share <= 0 or not 0.05 <= s.side <= 1 for s in self.stages) or self.stages[-1].side != 1:
             raise UndefinedError("A stage has a share above 0 and a side of 0.05 to 1; the last one's side is 1.")
+        if any(not 0.25 <= s.input <= 1 for s in self.stages):
+            raise UndefinedError("A stage's input is a fraction of the network's own, 0.25 to 1.")
         if self.diversity and not self.diversity_layer:
             raise UndefinedError("diversity needs a diversity_layer: the layer at which pictures are kept apart.")
 
@@ -131,6 +145,7 @@ class Recipe:
         """As plain JSON values, without `about`."""
         values = json.loads(json.dumps(asdict(self)))
         del values["about"]
+        values["stages"] = [stage[:2] if stage[2] == 1 else stage for stage in values["stages"]]
         return values
 
     @classmethod
@@ -152,16 +167,18 @@ class Recipe:
         del values["name"]
         if not self.gradient:
             del values["gradient"]
+        if not self.contrast:
+            del values["contrast"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
-    def stage_at(self, step: int) -> tuple[int, float]:
-        """(which stage, its scale) of a step."""
+    def stage_at(self, step: int) -> Stage:
+        """The stage of a step, one of `stages`."""
         done = 0.0
-        for i, (share, scale) in enumerate(self.stages):
-            done += share
+        for stage in self.stages:
+            done += stage.share
             if step < round(done * self.steps):
-                return i, scale
-        return len(self.stages) - 1, self.stages[-1][1]
+                return stage
+        return self.stages[-1]
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step."""

@@ -131,7 +131,7 @@ def apply(
     """Pictures (N, 3, h, w) in [0, 1] → views (N · views, 3, *size), the views of a picture side by side.
 
     Args:
-        drawn: of `draw`.
+        drawn: of `draw`, best on the pictures' device already.
         size: (height, width) that the network takes.
         generators: the pictures' own, on the pictures' device; for pixel noise only.
     """
@@ -142,7 +142,8 @@ def apply(
     elif tuple(views.shape[2:]) != tuple(size):
         views = F.interpolate(views, size, mode="bilinear", antialias=True, align_corners=False)
     if t.blur:
-        views = gaussian_blur(views, drawn[:, 4].to(images) * t.blur * size[0])
+        most = t.blur * size[0]
+        views = gaussian_blur(views, drawn[:, 4].to(images) * most, most)
     if t.color_shift or t.color_scale:
         u = 2 * drawn[:, 9:15].to(images)[..., None, None] - 1
         views = views * torch.exp(u[:, :3] * t.color_scale) + u[:, 3:] * t.color_shift
@@ -166,12 +167,13 @@ def _grid(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _wrapped(grid: Tensor, size: Sequence[int]) -> Tensor:
     """`grid` brought back into the picture, as coordinates of the picture with one more pixel of itself at each side."""
-    padded = [n / (n + 2) for n in reversed(size)]
-    return (torch.remainder(grid + 1, 2) - 1) * torch.tensor(padded, device=grid.device, dtype=grid.dtype)
+    inside = torch.remainder(grid + 1, 2) - 1
+    height, width = size
+    return torch.stack([inside[..., 0] * (width / (width + 2)), inside[..., 1] * (height / (height + 2))], -1)
 
 
 def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
-    maps = affine(t, drawn.cpu().float(), tuple(views.shape[2:])).to(views)
+    maps = affine(t, drawn.float(), tuple(views.shape[2:])).to(views)
     grid = _grid(maps, size)
     if t.fill == "wrap":
         return F.grid_sample(
@@ -183,9 +185,14 @@ def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) 
     return F.grid_sample(views - fill, grid, padding_mode="zeros", align_corners=False).add_(fill)
 
 
-def gaussian_blur(views: Tensor, sigmas: Tensor) -> Tensor:
-    """A Gaussian of its own standard deviation, in pixels, over each view (N, 3, h, w); edges are reflected."""
-    radius = min(max(1, math.ceil(3 * float(sigmas.max()))), min(views.shape[2:]) - 1)
+def gaussian_blur(views: Tensor, sigmas: Tensor, most: float) -> Tensor:
+    """A Gaussian of its own standard deviation, in pixels, over each view (N, 3, h, w); edges are reflected.
+
+    Args:
+        sigmas: (N,) standard deviations.
+        most: what none of them exceeds; the kernel is as wide as that, so that nobody has to ask a GPU.
+    """
+    radius = min(max(1, math.ceil(3 * most)), min(views.shape[2:]) - 1)
     at = torch.arange(-radius, radius + 1, device=views.device, dtype=views.dtype)
     kernel = torch.exp(-0.5 * (at / sigmas.clamp(min=1e-3)[:, None]) ** 2)
     kernel = kernel * (

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from lsd.errors import LSDError, UndefinedError
-from lsd.features.recipes import DEFAULT, EFFORTS, RECIPES, Recipe, at_effort, changed, described, find_recipe
+from lsd.features.recipes import DEFAULT, EFFORTS, RECIPES, Recipe, Stage, at_effort, changed, described, find_recipe
 from lsd.features.soften import Softening
 from lsd.features.transforms import Transforms
 
@@ -25,7 +25,7 @@ OTHER = {
     "warmup": 0.2, "transforms": Transforms(2), "transforms_end": None, "stages": ((0.25, 0.5), (0.75, 1.0)),
     "redirect_steps": 17, "tv": 2.0, "tv_power": 1.0, "l2": 0.2, "l1": 0.3, "spectral": 0.4, "batch_norm": 0.5,
     "diversity": 0.6, "diversity_layer": "layer4", "blur_every": 9, "blur": 0.02, "pixel_decay": 0.02,
-    "tolerance": 0.002, "patience": 33, "gradient": Softening(0.5),
+    "tolerance": 0.002, "patience": 33, "gradient": Softening(0.5), "contrast": 1.2,
 }  # fmt: skip
 
 
@@ -51,6 +51,13 @@ def test_the_hash_is_the_same_everywhere_and_always():
     """Written down, so that results that were stored are found again: change it only with what recipes mean."""
     assert EXPLICIT.hash == "7ff59f8d0ffd"
     assert replace(EXPLICIT, gradient=Softening(0.5, 0.1)).hash == "d24a06e3f043"
+
+
+def test_a_stage_on_the_whole_input_is_written_as_before_there_were_smaller_ones():
+    recipe = Recipe(stages=((0.5, 0.5, 0.75), (0.5, 1.0, 1.0)))
+    assert recipe.to_dict()["stages"] == [[0.5, 0.5, 0.75], [0.5, 1.0]]
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert Recipe(stages=((1.0, 1.0, 1.0),)).hash == Recipe(stages=((1.0, 1.0),)).hash
 
 
 @pytest.mark.parametrize("name", ["name", "about"])
@@ -108,6 +115,8 @@ def test_named_recipes_differ():
     ({"betas": [0.9, float("nan")]}, "betas"), ({"betas": 0.9}, "wrong kind"), ({"betas": ["a", "b"]}, "wrong kind"),
     ({"stages": []}, "stages"), ({"stages": [[0.5, 1.0]]}, "must add up to 1"),
     ({"stages": [[0.5, 1.0], [0.5, 0.5]]}, "the last one's side is 1"),
+    ({"stages": [[1.0, 1.0, 0.1]]}, "input is a fraction"), ({"stages": [[1.0, 1.0, 2.0]]}, "input is a fraction"),
+    ({"stages": [[1.0, 1.0, 1.0, 1.0]]}, "wrong kind"), ({"contrast": -1}, "contrast"),
     ({"stages": [[0.5, 0.01], [0.5, 1.0]]}, "side of 0.05 to 1"), ({"stages": [[1.5, 1.0], [-0.5, 1.0]]}, "above 0"),
     ({"stages": [[float("nan"), 1.0]]}, "must add up"), ({"stages": [1.0]}, "wrong kind"), ({"stages": 1}, "wrong kind"),
     ({"transforms": 3}, "transforms cannot be 3"), ({"transforms": None}, "transforms cannot be None"),
@@ -132,10 +141,12 @@ def test_an_unknown_recipe_is_refused():
 def test_stages_take_their_shares_of_the_steps():
     recipe = Recipe(steps=10, stages=((0.3, 0.25), (0.2, 0.5), (0.5, 1.0)))
     found = [recipe.stage_at(step) for step in range(10)]
-    assert found == [(0, 0.25)] * 3 + [(1, 0.5)] * 2 + [(2, 1.0)] * 5
-    assert {Recipe(steps=7).stage_at(step) for step in range(7)} == {(0, 1.0)}
+    assert [stage.side for stage in found] == [0.25] * 3 + [0.5] * 2 + [1.0] * 5
+    assert {Recipe(steps=7).stage_at(step) for step in range(7)} == {Stage(1.0, 1.0)}
     thirds = Recipe(steps=100, stages=((1 / 3, 0.5),) * 2 + ((1 / 3, 1.0),))
-    assert [thirds.stage_at(s)[0] for s in range(100)] == [0] * 33 + [1] * 34 + [2] * 33
+    places = [thirds.stages.index(thirds.stage_at(s)) for s in range(100)]
+    assert places == [0] * 67 + [2] * 33  # the first two are equal
+    assert [s for s in range(1, 100) if thirds.stage_at(s) is not thirds.stage_at(s - 1)] == [33, 67]
 
 
 def rates(**values):

@@ -254,7 +254,7 @@ def test_noise_has_its_deviation_and_comes_from_each_pictures_generator():
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
 def test_a_blur_is_scipys(sigma):
     images = pictures(2, (20, 25))
-    found = gaussian_blur(images, torch.tensor([sigma, sigma], dtype=torch.float64)).numpy()
+    found = gaussian_blur(images, torch.tensor([sigma, sigma], dtype=torch.float64), sigma).numpy()
     for n in range(2):
         for c in range(3):
             expected = gaussian_filter(images[n, c].numpy(), sigma, mode="mirror", radius=math.ceil(3 * sigma))
@@ -263,8 +263,8 @@ def test_a_blur_is_scipys(sigma):
 
 def test_a_picture_is_blurred_alike_whatever_its_neighbours_are():
     images = pictures(2, (40, 40))
-    both = gaussian_blur(images, torch.tensor([0.7, 5.0], dtype=torch.float64))
-    alone = gaussian_blur(images[:1], torch.tensor([0.7], dtype=torch.float64))
+    both = gaussian_blur(images, torch.tensor([0.7, 5.0], dtype=torch.float64), 5.0)
+    alone = gaussian_blur(images[:1], torch.tensor([0.7], dtype=torch.float64), 0.7)
     torch.testing.assert_close(both[:1], alone, atol=1e-12, rtol=0)
 
 
@@ -272,13 +272,13 @@ def test_blurs_of_views_reach_up_to_their_fraction_of_the_side():
     t = Transforms(blur=0.1)
     image = pictures(1, (30, 30))
     views = apply(t, fixed(BLUR=0.5), image, (30, 30))
-    expected = gaussian_blur(image, torch.tensor([0.5 * 0.1 * 30], dtype=torch.float64))
+    expected = gaussian_blur(image, torch.tensor([0.5 * 0.1 * 30], dtype=torch.float64), 1.5)
     torch.testing.assert_close(views, expected)
     torch.testing.assert_close(apply(t, fixed(BLUR=0.0), image, (30, 30)), image)
 
 
 def test_a_blur_wider_than_the_picture_is_still_one():
-    assert torch.isfinite(gaussian_blur(pictures(1, (5, 6)), torch.tensor([9.0], dtype=torch.float64))).all()
+    assert torch.isfinite(gaussian_blur(pictures(1, (5, 6)), torch.tensor([9.0], dtype=torch.float64), 9.0)).all()
 
 
 # Slopes
