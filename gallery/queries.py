@@ -67,6 +67,8 @@ class Entry:
     agreement: float | None
     spread: float | None
     fine_energy: float | None
+    contrast: float | None
+    clipped: float | None
     flat: str
     restarts: int | None
     weights_source: str

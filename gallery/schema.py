@@ -48,6 +48,8 @@ FEATURES = Features(
         "agreement": Value("float32"),  # share of verifiers whose first answer is the unit's class; null without any
         "spread": Value("float32"),  # mean cosine distance of the seeds' pictures at the last block; null for one seed
         "fine_energy": Value("float32"),  # share of the variance above a quarter of a cycle a pixel
+        "contrast": Value("float32"),  # standard deviation over places and colours, as a fraction of white
+        "clipped": Value("float32"),  # share of the numbers that are as good as black or white
         "flat": Value("string"),  # "grey", "saturated" or ""
         "trace": List(Value("float32")),  # the objective over the ascent, at most 64 points
         "restarts": Value("int32"),
@@ -71,7 +73,11 @@ FEATURES = Features(
 )
 
 SCHEMA = FEATURES.arrow_schema
-LATER = ("weights_digest",)  # columns that shards of an earlier format lack; they are read as null
+LATER = (
+    "weights_digest",
+    "contrast",
+    "clipped",
+)  # columns that shards of an earlier format lack; they are read as null
 
 # What the index leaves out: the pictures, and what only a unit's own page shows.
 HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers")

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 import torch
 from torch import Tensor, nn
 
-from lsd import labels, packages
+from lsd import labels, packages, precision  # noqa: F401 - that fp32 is fp32 on every GPU
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
@@ -117,9 +117,10 @@ def _family(net: nn.Module, architecture: str) -> str:
 
 
 def resolve_device(device: str) -> torch.device:
-    """ "auto" → the first GPU if there is one, else the CPU; anything else as torch names it."""
+    """ "auto" → the first NVIDIA GPU, else Apple's (which nothing here was tested on), else the CPU; anything else as torch
+    names it."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return torch.device(device)
 
 

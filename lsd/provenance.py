@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import lsd
+from lsd import precision
 from lsd.errors import LSDError
 
 _PACKAGES = ("torch", "timm", "captum", "numpy", "pillow")
@@ -30,6 +31,11 @@ def environment(device: torch.device) -> dict:
         "platform": f"{platform.system()} {platform.machine()}",
         **{package: version(package) for package in _PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **(
+            {"precision": precision.chosen(), "deterministic": precision.is_deterministic()}
+            if device.type == "cuda"
+            else {}
+        ),
         "threads": torch.get_num_threads(),
     }
 

@@ -24,7 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--output", required=name == "run", metavar="DIR", help="a folder, or a bucket's URL")
     command.add_argument("--engine", choices=("local", "ray"), default="local", help="where (default: local)")
     command.add_argument("--address", help="of a Ray cluster (default: start one here)")
-    command.add_argument("--workers", type=int, metavar="N", help="tasks at once (default: one a GPU, else one)")
+    command.add_argument("--workers", type=int, metavar="N", help="tasks at once (default: two a GPU, else one)")
+    command.add_argument(
+        "--precision", choices=("fp32", "tf32"), default="tf32", help="of a GPU's products (default: tf32, the faster)"
+    )
+    command.add_argument(
+        "--deterministic", action="store_true", help="on a GPU, the same bits every time as far as torch can; slower"
+    )
     command.add_argument("--retry-failed", action="store_true", help="try rows again that failed before")
 
     command = commands.add_parser("status", help="how far the runs in a folder are")
@@ -116,8 +122,10 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from lsd import precision
     from precompute.run import run
 
+    precision.to_environment(options.precision, deterministic=options.deterministic)
     plan = _make_plan(options)
     report = run(
         plan, options.output, engine=options.engine, address=options.address, workers=options.workers,

@@ -29,7 +29,7 @@ def in_process(tasks: Sequence[Task], url: str, again: bool = False) -> Iterator
 
 
 def in_processes(tasks: Sequence[Task], url: str, workers: int, again: bool = False) -> Iterator[Outcome]:
-    """Several tasks at once, each worker a process of its own: one a GPU where there are any, else shares of the cores.
+    """Several tasks at once, each worker a process of its own: GPUs in turn where there are any, else shares of the cores.
 
     A worker that is killed takes the pool with it. What was under way in it is then done one task at a time, which finds
     the one to blame: a task that was under way in three lost pools is given up, and a new pool goes on with the rest.
@@ -85,6 +85,8 @@ def _enter_worker(places, end, workers: int) -> None:
     place = places.get()
     if torch.cuda.is_available():
         torch.cuda.set_device(place % gpus())
+        # Workers that share a GPU find out how large a batch may be in their own part of its memory.
+        torch.cuda.set_per_process_memory_fraction(1 / -(-workers // gpus()))
     else:
         torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 

@@ -59,7 +59,8 @@ def run(
         url: the run's folder.
         engine: "local" or "ray".
         address: of a Ray cluster; None starts one here.
-        workers: at most so many tasks at once; None for one a GPU, or one here where there is none.
+        workers: at most so many tasks at once; None for two a GPU (while one makes pictures, the other loads, judges or
+            writes), or one here where there is none.
         again: try rows anew that failed before.
 
     Raises:
@@ -98,7 +99,7 @@ def _outcomes(tasks: Sequence[Task], url, engine, address, workers, again) -> It
         return ()
     if engine == "ray":
         return engines.on_ray(tasks, url, address, workers, again)
-    workers = min(workers or max(1, engines.gpus()), len(tasks))
+    workers = min(workers or max(1, 2 * engines.gpus()), len(tasks))
     return engines.in_process(tasks, url, again) if workers == 1 else engines.in_processes(tasks, url, workers, again)
 
 

@@ -15,6 +15,7 @@ from skimage.metrics import structural_similarity
 
 from gallery import pictures, shards
 from gallery.index import find_shards
+from lsd import precision
 from lsd.errors import LSDError, ModelError
 from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
@@ -151,7 +152,10 @@ def _again(batch: Sequence[tuple[Path, int]]) -> Iterator[Check]:
     rows = [tables[path].slice(i, 1).to_pylist()[0] for path, i in batch]
     threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(json.loads(rows[0]["environment"])["threads"])
+        environment = json.loads(rows[0]["environment"])
+        torch.set_num_threads(environment["threads"])
+        if "precision" in environment:  # it was a GPU
+            precision.choose(environment["precision"], deterministic=environment["deterministic"])
         made = _make(rows)
     except ModelError:
         raise

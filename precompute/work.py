@@ -16,11 +16,11 @@ import torch
 
 from gallery import pictures, shards
 from gallery.schema import TRACE_POINTS, recipe_id, unit_id
-from lsd import labels
+from lsd import labels, precision
 from lsd.errors import LSDError, UndefinedError
 from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
-from lsd.features.judge import fine_energy, flatness, probabilities, spreads, verdict
+from lsd.features.judge import clipped, contrast, fine_energy, flatness, probabilities, spreads, verdict
 from lsd.features.pictures import Job, Picture
 from lsd.features.units import Leaf, check, class_of, parse, title
 from lsd.layers import list_layers
@@ -72,6 +72,7 @@ def run_task(task: Task, url: str, again: bool = False) -> Outcome:
         StorageError: the folder cannot be used; the same task can be run again later.
     """
     started = time.perf_counter()
+    precision.from_environment()
     storage = Storage(url)
     before = finished(task, storage)
     if before is not None and not (again and before.failures):
@@ -253,7 +254,8 @@ class _RowMaker:
             "picture": pictures.webp(picture.pixels, self._task.quality),
             "thumbnail": pictures.thumbnail(picture.pixels), "width": width, "height": height,
             "status": picture.status, "score": _finite(picture.score), "fine_energy": fine_energy(picture.pixels),
-            "flat": flatness(picture.pixels), "trace": _thinned(picture.trace), "restarts": picture.restarts,
+            "contrast": contrast(picture.pixels), "clipped": clipped(picture.pixels), "flat": flatness(picture.pixels),
+            "trace": _thinned(picture.trace), "restarts": picture.restarts,
             "steps": len(picture.trace), "batch": made.batch, "batch_size": made.batch_size, "batch_place": made.batch_place,
             "pixels_sha256": pixels_sha256(picture.pixels), "seconds": picture.seconds,
         }  # fmt: skip

@@ -68,6 +68,8 @@ def make_row(
         "agreement": float(random.integers(0, 4)) / 3 if name and not failed else None,
         "spread": float(random.random()),
         "fine_energy": None if failed else float(random.random()),
+        "contrast": None if failed else 0.2,
+        "clipped": None if failed else 0.01,
         "flat": "",
         "trace": [] if failed else np.linspace(0, 10, 16).tolist(),
         "restarts": 0,

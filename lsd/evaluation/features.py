@@ -6,6 +6,9 @@ that had no part in it shows something of the class.
 
     python -m lsd.evaluation features --models A B C --recipes none lucid --classes 7::20 --image-steps 96 --output DIR
 
+With `--image-steps 16 32 64 own` every recipe is made with so many views a picture, each a run of its own, and two plots show what
+seconds and views buy.
+
 A source is one model or, with `--consensus`, all but one together, whose log-odds are added up; the one left out judges.
 Pictures are kept in DIR as they are made, and an interrupted run goes on where it was.
 """
@@ -18,18 +21,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lsd import markdown, render
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
+from lsd.evaluation import time_to_quality
 from lsd.evaluation.disturb import disturbed
+from lsd.evaluation.time_to_quality import interval
 from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import file_name
-from lsd.features.judge import fine_energy, flatness, probabilities, spreads
+from lsd.features.judge import clipped, contrast, fine_energy, flatness, probabilities, spreads
 from lsd.features.pictures import Job, Picture
 from lsd.features.recipes import DEFAULT, Recipe, described
 from lsd.features.units import Leaf, Unit, parse
+from lsd.images import find_images, open_image
 from lsd.labels import short
 from lsd.models import ImageModel, get_model
 from lsd.provenance import environment, png, slug, write_files
@@ -70,6 +76,8 @@ class Score:
         apart: mean distance of the seeds' pictures (see `judge.spread`); nan for one seed.
         flat: share of pictures that are dead, grey or saturated.
         fine: mean share of the variance above a quarter of a cycle a pixel.
+        contrast, clipped: mean standard deviation of their colours, and share of them that is black or white.
+        image_steps: views that a picture cost.
         seconds: a picture.
     """
 
@@ -83,7 +91,15 @@ class Score:
     apart: float
     flat: float
     fine: float
+    contrast: float
+    clipped: float
+    image_steps: int
     seconds: float
+
+    @property
+    def recognised(self) -> np.ndarray:
+        """(count,) the share of the verifiers that put the picture's class first."""
+        return np.mean([hits for hits, *_ in self.others.values()], axis=0)
 
 
 def parse_classes(text: str, count: int) -> list[int]:
@@ -110,6 +126,23 @@ def at_cost(recipe: Recipe, image_steps: int | None) -> Recipe:
     if image_steps is None:
         return recipe
     return replace(recipe, steps=max(1, image_steps // recipe.transforms.views))
+
+
+def _views(recipe: Recipe) -> int:
+    return recipe.steps * recipe.transforms.views
+
+
+def at_budgets(recipes: Sequence[Recipe], budgets: Sequence[str]) -> list[Recipe]:
+    """Every recipe at every budget: a number of views a picture, or "own" for the recipe's own; each once.
+
+    Raises:
+        LSDError: a budget that is neither.
+    """
+    for budget in budgets:
+        if budget != "own" and not (budget.isdecimal() and int(budget) > 0):
+            raise LSDError(f"“{budget}” is no budget; give numbers of views, or own.")
+    made = [at_cost(recipe, None if budget == "own" else int(budget)) for recipe in recipes for budget in budgets]
+    return list({(recipe.name, recipe.hash): recipe for recipe in made}.values())
 
 
 def make(source: Source, recipe: Recipe, classes: Sequence[int], seeds: int, folder: Path) -> None:
@@ -179,7 +212,8 @@ def score(
         source.name, recipe.name, len(made), *recognised(pixels),
         np.stack([recognised(shown)[0] for shown in disturbed(pixels).values()], 1), others,
         float(np.mean(list(apart.values()))) if apart else float("nan"), float(np.mean(flat)),
-        float(np.mean([fine_energy(x) for x in pixels])), float(np.mean([entry["seconds"] for entry in made.values()])),
+        *(float(np.mean([measure(x) for x in pixels])) for measure in (fine_energy, contrast, clipped)),
+        _views(recipe), float(np.mean([entry["seconds"] for entry in made.values()])),
     )  # fmt: skip
 
 
@@ -189,39 +223,46 @@ def picture(folder: Path, index: int, seed: int = 0) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def interval(hits: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the mean of `hits` (N,), over pictures."""
-    generator = np.random.default_rng(seed)
-    means = hits[generator.integers(0, len(hits), (draws, len(hits)))].mean(1)
-    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
-
-
-def table(scores: Sequence[Score], image_steps: int | None) -> str:
+def table(scores: Sequence[Score]) -> str:
     """Markdown: a row for each source and recipe."""
     heads = [
-        "source", "recipe", "pictures", "own top-1", "own p", "robust own", "others top-1", "95 %", "others top-5",
-        "others p", "seeds apart", "flat", "fine energy", "s a picture",
+        "source", "recipe", "views", "pictures", "own top-1", "own p", "robust own", "others top-1", "95 %", "others top-5",
+        "others p", "seeds apart", "flat", "fine energy", "contrast", "black or white", "s a picture",
     ]  # fmt: skip
     rows = []
     for s in scores:
         first, fifth, probability = (np.mean(values, axis=0) for values in zip(*s.others.values(), strict=True))
-        low, high = interval(first)
+        low, high = interval(s.recognised)
         each = ", ".join(f"{common_name(name)} {hits.mean():.0%}" for name, (hits, *_) in s.others.items())
         apart = "–" if np.isnan(s.apart) else f"{s.apart:.2f}"
         rows.append([
-            s.source, s.recipe, f"{s.count}", f"{s.own.mean():.0%}", f"{s.own_probability:.2f}", f"{s.robust.mean():.0%}",
+            s.source, s.recipe, f"{s.image_steps}", f"{s.count}", f"{s.own.mean():.0%}", f"{s.own_probability:.2f}",
+            f"{s.robust.mean():.0%}",
             f"{first.mean():.0%} ({each})", f"{low:.0%}–{high:.0%}", f"{fifth.mean():.0%}", f"{probability.mean():.2f}", apart,
-            f"{s.flat:.0%}", f"{s.fine:.3f}", f"{s.seconds:.1f}",
+            f"{s.flat:.0%}", f"{s.fine:.3f}", f"{s.contrast:.2f}", f"{s.clipped:.1%}", f"{s.seconds:.2f}",
         ])  # fmt: skip
-    cost = "as in each recipe" if image_steps is None else f"{image_steps} image-steps a picture and network"
-    return "\n".join([*markdown.table(heads, rows), "", f"Cost: {cost}."])
+    return "\n".join(markdown.table(heads, rows))
+
+
+def of_photos(folder: Path) -> str:
+    """A sentence: between which figures nine of ten photos lie, cut as a network is shown them."""
+    photos = [np.asarray(ImageOps.fit(open_image(path), (224, 224))) for path in find_images(folder)]
+    if not photos:
+        raise LSDError(f"There are no photos in {folder}; give a folder of pictures with --photos.")
+    between = []
+    for name, measure in (("fine energy", fine_energy), ("contrast", contrast), ("black or white", clipped)):
+        low, high = np.percentile([measure(photo) for photo in photos], [5, 95])
+        between.append(f"{name} {low:.3f} to {high:.3f}")
+    return f"Of {len(photos)} photos, from the 5th to the 95th percentile: {', '.join(between)}."
 
 
 def sheet(source: Source, recipes: Sequence[Recipe], folders: Sequence[Path], classes: Sequence[int]) -> Image.Image:
     """One row a recipe, one column a class; after ten classes the next ones stand below."""
     rows = [[Image.fromarray(picture(f, c)) for c in classes] for f in folders]
     names = [short(source.models[0].class_names[c]) for c in classes]
-    return render.wrapped_sheet(rows, [r.name for r in recipes], names, source.name, columns=_COLUMNS, cell=150)
+    return render.wrapped_sheet(
+        rows, [f"{r.name}, {_views(r)}" for r in recipes], names, source.name, columns=_COLUMNS, cell=150
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -240,8 +281,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", default="7::20", help="first::step, or a list (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures of each class (default: 1)")
     parser.add_argument(
-        "--image-steps", type=int, help="what a picture may cost in views (default: the recipe's steps)"
-    )
+        "--image-steps", nargs="+", default=["own"], metavar="VIEWS",
+        help="what a picture may cost in views, each a run of its own; own: the recipe's steps (default: own)",
+    )  # fmt: skip
+    parser.add_argument("--photos", type=Path, help="a folder of photos whose fine energy and contrast are told beside")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--report", action="store_true", help="judge what is there; make nothing")
     parser.add_argument("--sheet", type=int, default=10, help="classes on a contact sheet")
@@ -275,23 +318,28 @@ def run(options: argparse.Namespace) -> None:
     groups = [[m for m in models if m is not left] if options.consensus else [left] for left in models]
     sources = [Source(tuple(group)) for group in groups]
     classes = parse_classes(options.classes, counts.pop())
-    recipes = [at_cost(recipe, options.image_steps) for recipe in _recipes(options)]
+    recipes = at_budgets(_recipes(options), options.image_steps)
     folders = {
-        (s.name, r.name): options.output / slug(s.name) / f"{slug(r.name)}-{r.hash}" for s in sources for r in recipes
+        (s.name, r): options.output / slug(s.name) / f"{slug(r.name)}-{r.hash}" for s in sources for r in recipes
     }
     if not options.report:
         for source in sources:
             for recipe in recipes:
-                make(source, recipe, classes, options.seeds, folders[source.name, recipe.name])
+                make(source, recipe, classes, options.seeds, folders[source.name, recipe])
     scores = []
     for source in sources:
         verifiers = [other for other in judges if other not in source.models]
-        of = {r: folders[source.name, r.name] for r in recipes if _read(folders[source.name, r.name])}
+        of = {r: folders[source.name, r] for r in recipes if _read(folders[source.name, r])}
         scores += [score(source, r, verifiers, classes, folder) for r, folder in of.items()]
         shown = [c for c in classes if all((c, 0) in _read(folder) for folder in of.values())][: options.sheet]
         if of and shown:
             image = sheet(source, list(of), list(of.values()), shown)
             write_files(options.output, {f"{slug(source.name)}.png": png(image)})
-    text = table(scores, options.image_steps)
+    text = table(scores)
+    if options.photos:
+        text += "\n\n" + of_photos(options.photos)
     write_files(options.output, {"table.md": (text + "\n").encode()})
+    if len(options.image_steps) > 1 and scores:
+        plots = {f"{x}.png": time_to_quality.plot(scores, x) for x in ("seconds", "views")}
+        write_files(options.output, plots)
     print(text)

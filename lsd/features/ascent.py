@@ -20,7 +20,7 @@ from lsd.layers import find_layer
 from lsd.models import ImageModel
 
 _CPU_BATCH = 8  # beyond this a CPU gains nothing, and the first pictures come later
-_GPU_BATCH = 64
+_GPU_BATCH = 256  # where the memory suffices, which is tried before the work begins
 
 
 def ascend(
@@ -61,7 +61,8 @@ def ascend_jobs(
         others: further models that units name (`MODEL::UNIT`).
         photo: (1, 3, h, w) in [0, 1]: what inversions and caricatures are held against, and where to start.
         start_from_photo: begin at the photo instead of noise (DeepDream, accentuation).
-        batch_size: pictures at once; None for what suits the device, halved whenever the memory does not suffice.
+        batch_size: pictures at once; None for what suits the device. Halved whenever the memory does not suffice; on a GPU
+            that is found out by one step at the final size, before any picture is begun.
         every: steps between two snapshots.
         half: run the network in bfloat16 (for GPUs that have it).
         compiled: run it through `torch.compile` (class units only; see `prepare`; not with `recipe.gradient`).
@@ -92,19 +93,33 @@ def ascend_jobs(
     if recipe.diversity and jobs:  # the seeds of a unit see each other, so they stay together
         seeds = len({job.seed for job in jobs})
         size = max(size // seeds, 1) * seeds
-    done = 0
+    done, tried = 0, None
     while done < len(jobs):
-        batch = jobs[done : done + size]
+        batch = _alike(jobs[done : done + size], recipe)
         try:
-            yield from Batch(models, batch, recipe, photo, start_from_photo, half, compiled).run(every, done, len(jobs))
+            made = Batch(models, batch, recipe, photo, start_from_photo, half, compiled)
+            if batch_size is None and size != tried:
+                made.rehearse()
+                tried = size
+            yield from made.run(every, done, len(jobs))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not _out_of_memory(error) or len(batch) == 1 or recipe.diversity:
                 raise
             size = len(batch) // 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        else:
+            done += len(batch)
             continue
-        done += len(batch)
+        made = None  # and the error with its frames is gone, and all that they held
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _alike(jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
+    """The first jobs that can share a batch: where a stage shows the network less, units that have a place are not among others."""
+    placed = [objectives.has_place(job.unit) for job in jobs]
+    if all(stage.input == 1 for stage in recipe.stages) or len(set(placed)) == 1:
+        return jobs
+    return jobs[: placed.index(not placed[0])]
 
 
 def _out_of_memory(error: BaseException) -> bool:

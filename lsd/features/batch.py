@@ -16,7 +16,7 @@ from torch import Tensor
 from lsd.features import objectives, parameterizations, transforms
 from lsd.features.objectives import Objective
 from lsd.features.pictures import Job, Picture, Snapshot, generator, to_pixels
-from lsd.features.prepare import on_smaller_input, prepare
+from lsd.features.prepare import prepare
 from lsd.features.recipes import Recipe, Stage
 from lsd.features.redirect import ReluRedirect
 from lsd.features.regularizers import BatchNormStatistics, batch_norms, penalty
@@ -100,11 +100,14 @@ class Batch:
 
     def _twins(self, share: float) -> dict[str, ImageModel]:
         """The networks that are run, on inputs of this share of their side where they take such."""
+        if self.placed:
+            share = 1.0
         twins = {}
         for name, taps in self.taps.items():
             keep, fold = [tap.name for tap in taps if tap.name], not (self.with_norms and name == "")
-            twin = prepare(self.models[name], keep, fold=fold, compiled=self.compiled, half=self.half)
-            twins[name] = twin if self.placed else on_smaller_input(twin, share)
+            twins[name] = prepare(
+                self.models[name], keep, fold=fold, compiled=self.compiled, half=self.half, share=share
+            )
         return twins
 
     def _side(self, scale: float) -> tuple[int, int]:
@@ -168,6 +171,19 @@ class Batch:
         yield Snapshot(
             tuple(self.jobs), images, scores, step + 1, recipe.steps, before + len(self.jobs), total, pictures
         )
+
+    def rehearse(self) -> None:
+        """On a GPU, take a step of the last stage, which needs the most memory, and forget it.
+
+        Raises:
+            torch.OutOfMemoryError: there is too little.
+        """
+        if self.device.type != "cuda":
+            return
+        parameterization, state = self._enter(self.recipe.stages[-1], None, None)
+        self._draw_ahead(state, 1)
+        self._step(self.recipe.steps - 1, parameterization, state)
+        self.restarts, self.reached = [0] * len(self.jobs), [False] * len(self.jobs)
 
     def _enter(self, stage: Stage, old, state: "_State | None"):
         """The parameterization of a stage, and its numbers: fresh ones, or the last stage's at the new size."""

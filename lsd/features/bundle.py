@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lsd import render
 from lsd.errors import LSDError
-from lsd.features.judge import Verdict, fine_energy, flatness
+from lsd.features.judge import Verdict, clipped, contrast, fine_energy, flatness
 from lsd.features.pictures import Job, Picture, Snapshot, to_pixels
 from lsd.features.recipes import Recipe
 from lsd.features.units import Unit
@@ -101,6 +101,8 @@ def result(
         "strongest_photo": None if strongest_photo is None else _number(strongest_photo),
         "trace": [_number(value) for value in picture.trace[:: max(1, len(picture.trace) // 64)]],
         "status": picture.status,
+        "contrast": contrast(picture.pixels),
+        "clipped": clipped(picture.pixels),
         "flat": flatness(picture.pixels),
         "restarts": picture.restarts,
         "steps": len(picture.trace),

@@ -78,7 +78,9 @@ def spread(pixels: Sequence[np.ndarray], model: ImageModel, layer: str) -> float
         return float("nan")
     tap = objectives.tap(Leaf("layer", layer=layer))
     with torch.no_grad():
-        flat = run_to(model, to_batch(pixels, model), [tap])[tap].flatten(1).double()
+        flat = (
+            run_to(model, to_batch(pixels, model), [tap])[tap].flatten(1).cpu().double()
+        )  # Apple's GPUs have no doubles
     flat = F.normalize(flat, dim=1)
     similar = flat @ flat.T
     n = len(flat)
@@ -107,6 +109,16 @@ def fine_energy(pixels: np.ndarray) -> float:
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     total = power.sum()
     return float(power[radius > _FINE].sum() / total) if total else 0.0
+
+
+def contrast(pixels: np.ndarray) -> float:
+    """Standard deviation of a picture, uint8 (H, W, 3), over places and colours, as a fraction of white; photos: .15 to .32."""
+    return float(pixels.std() / 255)
+
+
+def clipped(pixels: np.ndarray) -> float:
+    """Share of a picture's numbers, uint8 (H, W, 3), that are all but 0 or 255, three of 256 each; photos: 0 to .21."""
+    return float(((pixels <= 2) | (pixels >= 253)).mean())
 
 
 def edge_detail(pixels: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,15 +25,27 @@ from lsd.errors import UndefinedError
 from lsd.layers import list_layers
 from lsd.models import ImageModel
 
-_prepared: "weakref.WeakKeyDictionary[ImageModel, tuple[tuple, ImageModel]]" = weakref.WeakKeyDictionary()
-_smaller: "weakref.WeakKeyDictionary[ImageModel, dict[tuple[int, int], ImageModel | None]]" = (
-    weakref.WeakKeyDictionary()
-)
+_prepared: "weakref.WeakKeyDictionary[ImageModel, _Twins]" = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
+@dataclass
+class _Twins:
+    """What was made of a model for one question: the plain twin, and by the share of the input's side what is run."""
+
+    key: tuple
+    plain: ImageModel
+    ready: dict[float, ImageModel] = field(default_factory=dict)
+
+
 def prepare(
-    model: ImageModel, keep: Iterable[str] = (), *, fold: bool = True, compiled: bool = False, half: bool = False
+    model: ImageModel,
+    keep: Iterable[str] = (),
+    *,
+    fold: bool = True,
+    compiled: bool = False,
+    half: bool = False,
+    share: float = 1.0,
 ) -> ImageModel:
     """A twin of `model` with the same outputs, faster to run many times.
 
@@ -43,29 +55,50 @@ def prepare(
         compiled: run it through `torch.compile`, which pays on GPUs after a minute or so; only where no layer inside is
             looked at, as compiled networks neither stop early nor show what is inside.
         half: cast to bfloat16, once; what is shown to it must be cast as well.
+        share: of the side of the model's own input: the twin takes smaller pictures, if it can (see `_on_smaller_input`).
 
-    The last twin of each model is kept with it.
+    The last twins of each model are kept with it.
     """
     keep = frozenset(keep)
     if compiled and (keep or not fold):
         raise UndefinedError("Only whole networks can be compiled: leave it off for units of layers inside.")
     key = (keep if fold else None, compiled, half, model.device, model.dtype)
     with _lock:
-        if model in _prepared and _prepared[model][0] == key:
-            return _prepared[model][1]
-    twin = _twin(model, keep, fold)
-    if half:
-        twin.net, twin.mean, twin.std = twin.net.bfloat16(), twin.mean.bfloat16(), twin.std.bfloat16()
-    if compiled:
-        twin.net = torch.compile(twin.net, dynamic=False)
+        twins = _prepared.get(model)
+        if twins is not None and twins.key == key and share in twins.ready:
+            return twins.ready[share]
+    if twins is None or twins.key != key:
+        twins = _Twins(key, _twin(model, keep, fold))
+    small = _on_smaller_input(twins.plain, share, keep)
+    same = [ready for ready in twins.ready.values() if ready.spec == small.spec]
+    twin = same[0] if same else _finished(small, compiled, half)
     with _lock:
-        _prepared[model] = (key, twin)
+        twins.ready[share] = twin
+        _prepared[model] = twins
     return twin
 
 
+def _finished(twin: ImageModel, compiled: bool, half: bool) -> ImageModel:
+    if not (compiled or half):
+        return twin
+    done = _copied(twin)
+    if half:
+        done.net = copy.deepcopy(twin.net).bfloat16()
+        done.mean, done.std = twin.mean.bfloat16(), twin.std.bfloat16()
+    if compiled:
+        done.net = _compiled(done.net)
+    return done
+
+
+def _copied(twin: ImageModel) -> ImageModel:
+    """The same network under another name, so that either can be changed."""
+    other = copy.copy(twin)
+    other._modules, other._buffers = dict(twin._modules), dict(twin._buffers)
+    return other
+
+
 def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
-    twin = copy.copy(model)
-    twin._modules, twin._buffers = dict(model._modules), dict(model._buffers)
+    twin = _copied(model)
     twin.lock = threading.RLock()
     with model.lock:
         pairs = folding_pairs(model) if fold else []
@@ -92,50 +125,49 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     return twin
 
 
-def on_smaller_input(twin: ImageModel, share: float) -> ImageModel:
+def _compiled(net: nn.Module) -> nn.Module:
+    """The network compiled for batches of any length: the last batch of a run, or one that was halved, is no new network."""
+    compiled = torch.compile(net)
+
+    class AnyLength(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch._dynamo.maybe_mark_dynamic(x, 0)
+            return compiled(x)
+
+    return AnyLength()
+
+
+def _on_smaller_input(twin: ImageModel, share: float, keep: frozenset[str]) -> ImageModel:
     """A twin that takes pictures of `share` of the side, for steps in which that is fine enough; itself if it takes no others.
 
     Convolutional networks take any size. Those that were built for one are asked to change it (timm's `set_input_size`:
-    transformers resample their positions, some their windows); where that cannot be done, or what comes out is no longer of
-    the same kind, the network stays at its own size. Sides are whole patches, or multiples of 32.
+    transformers resample their positions, some their windows); where that cannot be done, or a layer in `keep` no longer puts
+    out what it did, the network stays at its own size. Sides are whole patches, or multiples of 16.
     """
-    spec = twin.spec
     patch = getattr(getattr(twin.net, "patch_embed", None), "patch_size", None)
-    units = (patch[0], patch[1]) if isinstance(patch, tuple) else (32, 32)
-    sides = [
-        max(2, round(side * share / unit)) * unit for side, unit in zip((spec.height, spec.width), units, strict=True)
-    ]
-    if share == 1 or sides[0] >= spec.height or sides[1] >= spec.width:
+    unit = patch if isinstance(patch, tuple) else (16, 16)
+    height, width = (
+        max(2, round(n * share / u)) * u for n, u in zip((twin.spec.height, twin.spec.width), unit, strict=True)
+    )
+    if share == 1 or height >= twin.spec.height or width >= twin.spec.width:
         return twin
-    with _lock:
-        smaller = _smaller.setdefault(twin, {})
-        if tuple(sides) not in smaller:
-            smaller[tuple(sides)] = _resized(twin, *sides)
-        return smaller[tuple(sides)] or twin
-
-
-def _resized(twin: ImageModel, height: int, width: int) -> ImageModel | None:
-    """The same network for pictures of another size; None where there is no such."""
-    small = copy.copy(twin)
-    small._modules, small._buffers = dict(twin._modules), dict(twin._buffers)
+    small = _copied(twin)
     small.spec = replace(twin.spec, height=height, width=width)
-    config = getattr(twin.net, "pretrained_cfg", None) or {}
     try:
         if hasattr(twin.net, "set_input_size"):
             small.net = copy.deepcopy(twin.net)
             small.net.set_input_size(img_size=(height, width))
             small.net.requires_grad_(False)
-        elif config.get("fixed_input_size"):
-            return None
+        elif (getattr(twin.net, "pretrained_cfg", None) or {}).get("fixed_input_size"):
+            return twin
         with torch.no_grad():
             logits = small(_probe(small))
-        layers = list_layers(small)
+        before, after = (
+            {a.name: (a.layout, a.channels) for a in list_layers(n) if a.name in keep} for n in (twin, small)
+        )
     except Exception:  # whatever a network raises that was not made for this
-        return None
-    alike = [(a.name, a.layout, a.channels) for a in layers] == [
-        (b.name, b.layout, b.channels) for b in list_layers(twin)
-    ]
-    return small if alike and bool(logits.isfinite().all()) else None
+        return twin
+    return small if before == after and bool(logits.isfinite().all()) else twin
 
 
 def _reads_class_token(net: nn.Module) -> bool:

@@ -19,6 +19,7 @@ from lsd.features.transforms import Transforms
 
 OPTIMIZERS = ("adam", "nadam", "sgd")
 LEARNING_RATES = ("constant", "cosine", "linear")
+_USUAL_STEPS = 128  # of the recipes made here
 OUTPUTS = ("log_odds", "logit", "log_probability", "probability")
 
 
@@ -43,12 +44,13 @@ class Recipe:
         contrast: the most that a picture's standard deviation may be before it is squashed to [0, 1]; 0 for no bound.
         sd: standard deviation of the noise it starts from, in the parameterization's own numbers; 0 for grey.
         optimizer, learning_rate, betas: "adam", "nadam", or "sgd" on the gradient divided by its norm, picture by picture.
+        rate_power: how much faster a shorter ascent goes: the learning rate is multiplied by (128 / steps) ** rate_power.
         schedule: of the learning rate: "constant", or down to 0 as "cosine" or "linear".
         warmup: share of the steps in which the rate rises from 0.
         transforms: what the network is shown; `transforms_end`, if any, what it has become at the last step.
         stages: (share of the steps, side as a fraction of the final one, side of the network's input as a fraction of its
             own), coarse to fine; shares add up to 1, and the third may be left out for 1. Networks that take one size alone,
-            and units that have a place, are shown the whole input throughout (see `prepare.on_smaller_input`). What starts
+            and units that have a place, are shown the whole input throughout (see `prepare`). What starts
             from a photo is made at the final side throughout.
         redirect_steps: for at most so many first steps a picture that no gradient reaches gets it past closed ReLUs
             (Lucid: 16 for every picture). With a leak never: what leaks opens them sooner.
@@ -76,6 +78,7 @@ class Recipe:
     sd: float = 0.01
     optimizer: str = "adam"
     learning_rate: float = 0.05
+    rate_power: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: str = "constant"
     warmup: float = 0.0
@@ -108,7 +111,7 @@ class Recipe:
             if getattr(self, name) not in allowed:
                 raise UndefinedError(f"There is no {name} “{getattr(self, name)}”; choose one of {', '.join(allowed)}.")
         for name, low, high in (
-            ("size", 16, 2048), ("steps", 1, 100_000), ("learning_rate", 1e-8, 1e4), ("decay_power", 0, 4),
+            ("size", 16, 2048), ("steps", 1, 100_000), ("learning_rate", 1e-8, 1e4), ("rate_power", 0, 2), ("decay_power", 0, 4),
             ("contrast", 0, 100), ("sd", 0, 100), ("warmup", 0, 1), ("redirect_steps", 0, 1000), ("tv", 0, 1e6), ("tv_power", 1, 4),
             ("l2", 0, 1e6), ("l1", 0, 1e6), ("spectral", 0, 1e6), ("batch_norm", 0, 1e6), ("diversity", 0, 1e6),
             ("blur_every", 0, 100_000), ("blur", 0, 0.5), ("pixel_decay", 0, 1), ("tolerance", 0, 1),
@@ -167,8 +170,9 @@ class Recipe:
         del values["name"]
         if not self.gradient:
             del values["gradient"]
-        if not self.contrast:
-            del values["contrast"]
+        for name in ("contrast", "rate_power"):
+            if not values[name]:
+                del values[name]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     def stage_at(self, step: int) -> Stage:
@@ -182,12 +186,13 @@ class Recipe:
 
     def rate_at(self, step: int) -> float:
         """The learning rate of a step."""
+        highest = self.learning_rate * (_USUAL_STEPS / self.steps) ** self.rate_power
         share = (step + 1) / self.steps
         if self.warmup and share < self.warmup:
-            return self.learning_rate * share / self.warmup
+            return highest * share / self.warmup
         done = (share - self.warmup) / max(1 - self.warmup, 1e-9)
         falling = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
-        return self.learning_rate * max(falling[self.schedule], 1e-3)
+        return highest * max(falling[self.schedule], 1e-3)
 
 
 _TABLES = (

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lsd import precision
 from lsd.errors import UndefinedError
 
 FILLS = ("grey", "random", "reflect", "wrap")
@@ -175,14 +176,44 @@ def _wrapped(grid: Tensor, size: Sequence[int]) -> Tensor:
 def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
     maps = affine(t, drawn.float(), tuple(views.shape[2:])).to(views)
     grid = _grid(maps, size)
+    sample = gathered if views.is_cuda and precision.is_deterministic() else F.grid_sample
     if t.fill == "wrap":
-        return F.grid_sample(
-            F.pad(views, [1] * 4, mode="circular"), _wrapped(grid, views.shape[2:]), align_corners=False
-        )
+        padded = F.pad(views, [1] * 4, mode="circular")
+        return sample(padded, _wrapped(grid, views.shape[2:]), padding_mode="zeros", align_corners=False)
     if t.fill == "reflect":
-        return F.grid_sample(views, grid, padding_mode="reflection", align_corners=False)
-    fill = drawn[:, 6:9, None, None] if t.fill == "random" else 0.5
-    return F.grid_sample(views - fill, grid, padding_mode="zeros", align_corners=False).add_(fill)
+        return sample(views, grid, padding_mode="reflection", align_corners=False)
+    fill = drawn[:, 6:9, None, None].to(views) if t.fill == "random" else 0.5
+    return sample(views - fill, grid, padding_mode="zeros", align_corners=False).add_(fill)
+
+
+def gathered(images: Tensor, grid: Tensor, *, padding_mode: str, align_corners: bool = False) -> Tensor:
+    """What `F.grid_sample` gives, by four gathers: slower, but with a backward pass that CUDA has a deterministic kernel for.
+
+    Args:
+        images: (N, C, H, W).
+        grid: (N, h, w, 2) of (x, y) in [−1, 1], as `align_corners=False` means them.
+        padding_mode: "zeros" or "reflection".
+    """
+    height, width = images.shape[2:]
+    x, y = (((grid[..., i] + 1) * n - 1) / 2 for i, n in ((0, width), (1, height)))
+    if padding_mode == "reflection":
+        x, y = _reflected(x, width), _reflected(y, height)
+    flat, total = images.flatten(2), None
+    left, top = x.floor(), y.floor()
+    for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
+        weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        at = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+        values = flat.gather(2, at.flatten(1)[:, None].expand(-1, flat.shape[1], -1)).unflatten(2, at.shape[1:])
+        part = values * (weight * inside)[:, None]
+        total = part if total is None else total + part
+    return total
+
+
+def _reflected(at: Tensor, count: int) -> Tensor:
+    """Places beyond the outer edges of the first and last of `count` pixels, mirrored there, and kept among their centres."""
+    turned = torch.remainder(at + 0.5, 2 * count)
+    return (torch.minimum(turned, 2 * count - turned) - 0.5).clamp(0, count - 1)
 
 
 def gaussian_blur(views: Tensor, sigmas: Tensor, most: float) -> Tensor:

@@ -49,16 +49,20 @@ GROUPS: dict[str, tuple[Knob, ...]] = {
              parameterizations.SQUASHES),
         Knob("decay_power", "Fourier only: how much less high frequencies move. 1 is the fall-off of natural pictures."),
         Knob("sd", "Strength of the noise it starts from; 0 is grey. Small, so that what forms is not the noise."),
+        Knob("contrast", "The most that the picture's deviation may be before it is squashed; 0: no bound. Without one the "
+             "whites burn in the end."),
     ),
     "The ascent": (
         Knob("optimizer", "adam adapts each number's step; nadam leans on the newest gradient; sgd follows the normalized one.",
              OPTIMIZERS),
         Knob("learning_rate", "Size of a step. Too large: the picture flickers; too small: it stays unfinished."),
+        Knob("rate_power", "A shorter ascent takes larger steps: times (128 / steps) to this power; 0: the same."),
         Knob("betas", "How long the optimizer remembers the direction.", part=0, label="beta 1"),
         Knob("betas", "How long it remembers the gradient's size.", part=1, label="beta 2"),
         Knob("schedule", "Of the learning rate: constant, or down to 0 so that the last steps refine.", LEARNING_RATES),
         Knob("warmup", "Share of the steps in which the learning rate rises from 0."),
-        Knob("stages", "Coarse to fine: [share of the steps, side as a fraction] pairs; the last side is 1.", "json"),
+        Knob("stages", "Coarse to fine: [share of the steps, side as a fraction]; the last side is 1. A third number shows the "
+             "network a smaller picture as well.", "json"),
         Knob("redirect_steps", "For so many first steps, a picture that no gradient reaches gets it past closed ReLUs. Lucid "
              "does it for 16; units deep in a network need more. Of no effect beside a leak, which opens them by itself.", "whole"),
         Knob("tolerance", "Stop early once the score rises by less than this share over “patience” steps; 0 never, so that "

@@ -11,7 +11,7 @@ from skimage.transform import rotate
 from torch import nn
 
 from lsd.errors import LSDError
-from lsd.evaluation import features
+from lsd.evaluation import features, time_to_quality
 from lsd.evaluation.__main__ import main
 from lsd.evaluation.disturb import disturbed
 from lsd.features.recipes import LUCID, MACO
@@ -179,3 +179,79 @@ def test_a_sheet_of_many_classes_goes_on_below(wrap, tmp_path):
     assert not is_green(np.array(ten)).any()
     _, columns = np.where(is_green(np.array(twelve)))
     assert columns.max() < ten.width / 3  # the twelfth: the second of the second row
+
+
+# What time buys
+
+
+def test_every_recipe_is_made_at_every_budget_once():
+    recipes = features.at_budgets([LUCID, replace(MACO, steps=8)], ["16", "32", "own"])
+    assert [(r.name, r.steps * r.transforms.views) for r in recipes] == [
+        ("lucid", 16), ("lucid", 32), ("lucid", 512), ("maco", 16), ("maco", 32)
+    ]  # fmt: skip
+    for budget in ("0", "-3", "many", "1.5"):
+        with pytest.raises(LSDError, match="is no budget"):
+            features.at_budgets([LUCID], [budget])
+
+
+def test_budgets_are_judged_apart_and_plotted(tmp_path):
+    command = ["features", "--models", "demo:resnet", "demo:convnext", "--recipes", "lucid", "none", "--classes", "1,3",
+               "--image-steps", "2", "5", "--output", str(tmp_path)]  # fmt: skip
+    assert main(command) == 0
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| demo")]
+    assert [tuple(cell.strip() for cell in row.split("|")[2:4]) for row in rows] == 2 * [
+        ("lucid", "2"), ("lucid", "5"), ("none", "2"), ("none", "5")
+    ]  # fmt: skip
+    for name in ("seconds.png", "views.png"):
+        plot = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+        assert plot.shape[1] > plot.shape[0] > 200 and len(np.unique(plot.reshape(-1, 3), axis=0)) > 20
+    assert main([*command[:-5], "--image-steps", "3", "--output", str(tmp_path / "one")]) == 0
+    assert not (tmp_path / "one" / "views.png").exists()
+
+
+def scored(source, recipe, views, seconds, hits):
+    others = {"a": tuple(np.array(hits, float) for _ in range(3)), "b": tuple(np.zeros(len(hits)) for _ in range(3))}
+    blank = dict.fromkeys(("own", "robust"), np.ones((len(hits), 1)))
+    return features.Score(
+        source, recipe, len(hits), own_probability=1.0, others=others, apart=0.0, flat=0.0, fine=0.0, contrast=0.2,
+        clipped=0.0, image_steps=views, seconds=seconds, **blank,
+    )  # fmt: skip
+
+
+def test_a_curve_goes_from_the_cheapest_run_to_the_dearest():
+    scores = [
+        scored("s", "x", 64, 5.0, [1, 1, 1, 1]),
+        scored("s", "x", 16, 9.0, [1, 0, 0, 1]),
+        scored("t", "y", 8, 1.0, [0, 0]),
+    ]
+    views, seconds = (time_to_quality.curves(scores, x) for x in ("views", "seconds"))
+    assert list(views) == ["s", "t"] and list(views["s"]) == ["x"]
+    assert views["s"]["x"][:, :2].tolist() == [[16, 0.25], [64, 0.5]]  # the mean over both verifiers
+    assert seconds["s"]["x"][:, 0].tolist() == [5.0, 9.0]
+    low, high = views["s"]["x"][0, 2:]
+    assert low <= 0.25 <= high and views["s"]["x"][1, 2:].tolist() == [0.5, 0.5]
+
+
+def test_a_table_says_how_harsh_the_pictures_are(tmp_path, wrap):
+    model = wrap(Brightest([0, 1, 2])).float()
+    folder = tmp_path / "p"
+    coloured(folder, [(1, 0, 0), (0, 1, 0)])
+    score = features.score(features.Source((model,)), LUCID, [model], [0, 1], folder)
+    pixels = [features.picture(folder, i) for i in (0, 1)]
+    assert score.contrast == pytest.approx(np.mean([p.std() for p in pixels]) / 255)
+    assert score.clipped == pytest.approx(np.mean([((p <= 2) | (p >= 253)).mean() for p in pixels]))
+    text = features.table([score])
+    assert f"| {score.contrast:.2f} | {score.clipped:.1%} |" in text and "| 512 | 2 |" in text
+
+
+def test_photos_say_what_is_usual(tmp_path):
+    generator = np.random.default_rng(0)
+    for i in range(4):
+        pixels = np.clip(generator.normal(128, 20 * (i + 1), (40, 60, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    sentence = features.of_photos(tmp_path)
+    assert sentence.startswith("Of 4 photos") and all(
+        word in sentence for word in ("fine energy", "contrast 0.0", "black or white")
+    )
+    with pytest.raises(LSDError, match="no photos"):
+        features.of_photos(tmp_path / "none")

@@ -194,6 +194,37 @@ def test_stages_go_from_coarse_to_fine(demo, monkeypatch):
         assert structural_similarity(before, after, channel_axis=2) > 0.7
 
 
+def sides_shown(monkeypatch, model, units, **settings):
+    """Unit by unit, the sides of what the network was shown, without repetition."""
+    shown, apply = [], transforms.apply
+    monkeypatch.setattr(transforms, "apply", lambda *a: shown.append(a[3][0]) or apply(*a))
+    found = {}
+    for unit in units:
+        shown.clear()
+        (picture,) = pictures(
+            model, [unit], replace(QUICK, steps=12, stages=((0.5, 0.5, 0.5), (0.5, 1.0, 1.0)), **settings)
+        )
+        assert picture.status == "ok" and picture.pixels.shape[:2] == (96, 96) and len(picture.trace) == 12
+        found[unit] = list(dict.fromkeys(shown))
+    return found
+
+
+def test_a_coarse_stage_may_show_the_network_less(demo, monkeypatch):
+    """But not where a unit means a place, which would be another one."""
+    found = sides_shown(monkeypatch, demo("resnet"), ["class/3", "layer2/channel/5", "layer2/neuron/5/3/3"])
+    assert found == {"class/3": [48, 96], "layer2/channel/5": [48, 96], "layer2/neuron/5/3/3": [96]}
+
+
+def test_units_with_and_without_a_place_share_no_batch(demo):
+    recipe = replace(QUICK, steps=8, stages=((0.5, 0.5, 0.5), (0.5, 1.0, 1.0)))
+    units = ["class/3", "layer2/neuron/5/3/3", "class/5"]
+    together = pictures(demo("resnet"), units, recipe)
+    assert [str(p.job.unit) for p in together] == units
+    for unit, picture in zip(units, together, strict=True):
+        (alone,) = pictures(demo("resnet"), [unit], recipe)
+        assert likeness(picture, alone) >= 0.98
+
+
 @pytest.mark.parametrize("parameterization", parameterizations.KINDS)
 def test_stages_keep_what_was_found(demo, parameterization):
     recipe = replace(

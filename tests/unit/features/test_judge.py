@@ -112,6 +112,16 @@ def test_detail_at_the_edge_is_held_against_the_middle():
     assert np.isnan(judge.edge_detail(plain(128, 128, 128)))
 
 
+def test_contrast_is_a_deviation_and_clipped_a_share():
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[:2] = 255
+    assert judge.contrast(pixels) == 0.5 and judge.clipped(pixels) == 1.0
+    pixels[0, 0] = (2, 3, 252)
+    pixels[3, 3] = (253, 128, 0)
+    assert judge.clipped(pixels) == pytest.approx(1 - 3 / 48)
+    assert judge.contrast(plain(7, 7, 7)) == judge.clipped(plain(7, 7, 7)) == 0.0
+
+
 def test_fine_energy_is_a_share():
     """Of two waves of which one is three times as strong, and of noise, whose power is spread evenly."""
     mixed = (waves(2, 0, amplitude=30).astype(int) + waves(0, 12, amplitude=90) - 128).clip(0, 255).astype(np.uint8)

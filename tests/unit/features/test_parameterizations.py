@@ -374,3 +374,28 @@ def test_noise_at_the_highest_frequency_keeps_its_strength():
     torch.testing.assert_close(large[..., ::2, ::2], small, atol=1e-5, rtol=1e-4)
     back = carry_over(carry_over(numbers, a, b), b, a)
     torch.testing.assert_close(back, numbers, atol=1e-5, rtol=1e-4)
+
+
+# Contrast
+
+
+@pytest.mark.parametrize("kind", parameterizations.KINDS)
+def test_a_picture_beyond_its_contrast_is_scaled_down_to_it(kind):
+    bounded, free = (make(kind, (12, 10), contrast=contrast) for contrast in (0.5, 0.0))
+    weak, strong = (free.noise(generators(0, 1), sd) for sd in (1e-4, 30.0))
+    if kind != "maco":  # its pictures have one deviation, whatever the phases are
+        assert torch.equal(bounded.decode(weak), free.decode(weak))
+    values = torch.logit(bounded.decode(strong).double())
+    assert values.std((1, 2, 3), correction=0).numpy() == pytest.approx([0.5, 0.5], rel=1e-3)
+
+
+def test_a_step_that_only_makes_a_picture_harsher_leads_nowhere():
+    bounded = make("pixels", (8, 8), contrast=0.5)
+    numbers = (2 * torch.randn((1, 3, 8, 8), dtype=torch.float64)).requires_grad_(True)
+    numbers.data -= numbers.mean()
+    weights = torch.randn((1, 3, 8, 8), dtype=torch.float64)
+    (slope,) = torch.autograd.grad((bounded.decode(numbers) * weights).sum(), numbers)
+    assert slope.abs().max() > 1e-3 and abs((slope * numbers).sum()) < 1e-12
+    h, direction = 1e-6, torch.randn((1, 3, 8, 8), dtype=torch.float64)
+    up, down = ((bounded.decode(numbers + s * h * direction) * weights).sum() for s in (1, -1))
+    assert ((up - down) / (2 * h)).item() == pytest.approx((slope * direction).sum().item(), rel=1e-6)

@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import pytest
+import timm
 import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
@@ -13,7 +14,8 @@ from torch import nn
 from benchmarks.families import CASES
 from lsd.errors import UndefinedError
 from lsd.features.prepare import _LastBlock, folding_pairs, prepare, wants_channels_last
-from lsd.layers import Tap, curated_layers, list_layers, run_to
+from lsd.layers import Tap, curated_layers, find_layer, list_layers, run_to
+from lsd.models import ImageModel
 
 BY_NAME = {case.name: case for case in CASES}
 ids = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -236,6 +238,48 @@ def test_patches_that_nobody_reads_are_keys_and_values_only(name, replaced):
         x = photos(model).requires_grad_(True)
         slopes.append(torch.autograd.grad(net(x).square().sum(), x)[0])
     assert off(slopes[1], slopes[0]) < 1e-10
+
+
+# Smaller inputs
+
+
+@ids
+def test_a_twin_on_a_smaller_input_is_the_same_network(case):
+    """Whoever takes no other size stays at its own; what is looked at keeps its kind, and the model is left alone."""
+    model = case.build()
+    layer = curated_layers(model)[0]
+    full, small = prepare(model, [layer.name]), prepare(model, [layer.name], share=0.6)
+    assert small is full or small.spec.height < full.spec.height
+    with torch.no_grad():
+        logits = small(photos(small))
+    assert logits.shape == (2, model.num_classes) and bool(logits.isfinite().all())
+    again = find_layer(small, layer.name)
+    assert (again.layout, again.channels, again.prefix) == (layer.layout, layer.channels, layer.prefix)
+    assert prepare(model, [layer.name], share=0.6) is small and prepare(model, [layer.name]) is full
+    assert model(photos(model)).shape == (2, model.num_classes)
+
+
+@pytest.mark.parametrize("name, side", [
+    ("resnet18", 112), ("mobilenetv3_small_050", 112), ("deit_tiny_distilled_patch16_224", 112),
+    ("swin_tiny_patch4_window7_224", 112), ("mixer_s32_224", None), ("xcit_nano_12_p16_224", None),
+])  # fmt: skip
+def test_who_takes_a_smaller_input(name, side):
+    """At the sizes that networks have."""
+    torch.manual_seed(0)
+    model = ImageModel(timm.create_model(name), name).double()
+    small = prepare(model, share=0.5)
+    assert small.spec.height == small.spec.width == (side or model.spec.height)
+    if side is None:
+        return
+    net = copy.deepcopy(model.net)
+    if hasattr(net, "set_input_size"):
+        net.set_input_size(img_size=(side, side))
+    x = photos(small)
+    with torch.no_grad():
+        expected = net((x - model.mean) / model.std)
+        assert off(small(x), expected) < 1e-10
+        half = prepare(model, half=True, share=0.5)
+        assert half.dtype == torch.bfloat16 and off(half(x.bfloat16()).double(), expected) < 0.1
 
 
 def test_the_last_block_is_whole_where_something_inside_is_looked_at():

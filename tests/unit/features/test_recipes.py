@@ -25,7 +25,7 @@ OTHER = {
     "warmup": 0.2, "transforms": Transforms(2), "transforms_end": None, "stages": ((0.25, 0.5), (0.75, 1.0)),
     "redirect_steps": 17, "tv": 2.0, "tv_power": 1.0, "l2": 0.2, "l1": 0.3, "spectral": 0.4, "batch_norm": 0.5,
     "diversity": 0.6, "diversity_layer": "layer4", "blur_every": 9, "blur": 0.02, "pixel_decay": 0.02,
-    "tolerance": 0.002, "patience": 33, "gradient": Softening(0.5), "contrast": 1.2,
+    "tolerance": 0.002, "patience": 33, "gradient": Softening(0.5), "contrast": 1.2, "rate_power": 0.5,
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_named_recipes_differ():
     ({"stages": []}, "stages"), ({"stages": [[0.5, 1.0]]}, "must add up to 1"),
     ({"stages": [[0.5, 1.0], [0.5, 0.5]]}, "the last one's side is 1"),
     ({"stages": [[1.0, 1.0, 0.1]]}, "input is a fraction"), ({"stages": [[1.0, 1.0, 2.0]]}, "input is a fraction"),
-    ({"stages": [[1.0, 1.0, 1.0, 1.0]]}, "wrong kind"), ({"contrast": -1}, "contrast"),
+    ({"stages": [[1.0, 1.0, 1.0, 1.0]]}, "wrong kind"), ({"contrast": -1}, "contrast"), ({"rate_power": 3}, "rate_power"),
     ({"stages": [[0.5, 0.01], [0.5, 1.0]]}, "side of 0.05 to 1"), ({"stages": [[1.5, 1.0], [-0.5, 1.0]]}, "above 0"),
     ({"stages": [[float("nan"), 1.0]]}, "must add up"), ({"stages": [1.0]}, "wrong kind"), ({"stages": 1}, "wrong kind"),
     ({"transforms": 3}, "transforms cannot be 3"), ({"transforms": None}, "transforms cannot be None"),
@@ -156,6 +156,12 @@ def rates(**values):
 
 def test_a_constant_rate_is_constant():
     assert rates(steps=5) == [2.0] * 5
+
+
+def test_a_shorter_ascent_may_go_faster():
+    assert rates(steps=32, rate_power=0.5) == pytest.approx([4.0] * 32)
+    assert rates(steps=128, rate_power=0.5) == [2.0] * 128 and rates(steps=512, rate_power=0.5)[0] == 1.0
+    assert rates(steps=32, rate_power=0.5, warmup=0.5)[7] == pytest.approx(2.0)
 
 
 def test_rates_fall_to_nearly_nothing():

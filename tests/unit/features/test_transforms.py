@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from lsd.errors import UndefinedError
-from lsd.features.transforms import FILLS, Transforms, affine, apply, between, draw, gaussian_blur
+from lsd.features.transforms import FILLS, Transforms, affine, apply, between, draw, gathered, gaussian_blur
 
 ANGLE, ZOOM, ACROSS, DOWN, BLUR, FLIP = range(6)  # which of a view's uniform numbers decides what
 FILL, SCALE, SHIFT, CENTRE = slice(6, 9), slice(9, 12), slice(12, 15), slice(15, 17)
@@ -378,3 +379,18 @@ def test_settings_without_meaning_are_refused(values, words):
 ])  # fmt: skip
 def test_what_counts_as_a_move(name, value):
     assert Transforms(**{name: value}).moves
+
+
+@pytest.mark.parametrize("padding", ["zeros", "reflection"])
+def test_gathered_views_and_their_slopes_are_grid_samples(padding):
+    """Far beyond the edges too, where a reflection turns more than once."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((2, 3, 7, 10), generator=generator, dtype=torch.float64, requires_grad=True)
+    grid = 6 * torch.rand((2, 9, 8, 2), generator=generator, dtype=torch.float64) - 3
+    weights = torch.rand((2, 3, 9, 8), generator=generator, dtype=torch.float64)
+    found = []
+    for sample in (gathered, F.grid_sample):
+        views = sample(images, grid, padding_mode=padding, align_corners=False)
+        found.append((views, *torch.autograd.grad((views * weights).sum(), images)))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)

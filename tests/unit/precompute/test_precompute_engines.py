@@ -110,29 +110,32 @@ def test_workers_share_the_cores(plan_of, tmp_path, quick_pools, monkeypatch):
 
 @pytest.mark.parametrize("place, gpu", [(0, 0), (1, 1), (2, 0)])
 def test_workers_take_turns_with_the_gpus(monkeypatch, place, gpu):
-    chosen, started = [], []
+    """And share their memory, each finding out what fits into its own part."""
+    chosen, started, parts = [], [], []
     turns = queue.Queue()
     turns.put(place)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", parts.append)
     monkeypatch.setattr(threading.Thread, "start", lambda self: started.append(self))
     handler = signal.getsignal(signal.SIGINT)
     engines._enter_worker(turns, None, 3)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # the run decides what an interrupted terminal means
     signal.signal(signal.SIGINT, handler)
-    assert chosen == [gpu] and len(started) == 1
+    assert chosen == [gpu] and len(started) == 1 and parts == [0.5]  # three workers, so up to two a GPU
 
 
 @pytest.mark.parametrize("gpus, workers, tasks, expected", [
     (0, None, 4, "in_process"),
-    (1, None, 4, "in_process"),
-    (4, None, 8, ("in_processes", 4)),
+    (1, None, 4, ("in_processes", 2)),
+    (1, None, 1, "in_process"),
+    (4, None, 8, ("in_processes", 8)),
     (4, None, 3, ("in_processes", 3)),
     (0, 3, 8, ("in_processes", 3)),
     (4, 1, 8, "in_process"),
 ])  # fmt: skip
-def test_there_is_one_worker_a_gpu_unless_told_otherwise(monkeypatch, gpus, workers, tasks, expected):
+def test_there_are_two_workers_a_gpu_unless_told_otherwise(monkeypatch, gpus, workers, tasks, expected):
     monkeypatch.setattr(engines, "gpus", lambda: gpus)
     monkeypatch.setattr(engines, "in_process", lambda *arguments: "in_process")
     monkeypatch.setattr(engines, "in_processes", lambda tasks, url, workers, again: ("in_processes", workers))

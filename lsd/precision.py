@@ -1,0 +1,62 @@
+"""How exactly a GPU calculates, and whether it does so the same way twice: a choice of the process, stated in every record.
+
+Tensor cores multiply TF32 numbers (ten bits of fraction in place of 23) some eight times as fast as fp32 ones. torch lets
+convolutions have them and matrix products not, unless it is told; here nothing is left to that. Saliency maps and their
+checks are made in fp32. A gradient ascent, whose views are noisier than any rounding, may have TF32, and the command lines
+that make pictures by the thousand take it.
+
+On a CPU every setting is fp32, and every run the same.
+"""
+
+import os
+
+import torch
+
+from lsd.errors import UndefinedError
+
+KINDS = ("fp32", "tf32")
+
+
+def choose(kind: str, *, deterministic: bool = False) -> None:
+    """Set the process's precision on GPUs.
+
+    Args:
+        kind: "fp32", or "tf32" for convolutions and matrix products alike.
+        deterministic: take the deterministic kernels that there are, and warn of what has none (the backward passes of
+            interpolation and of reflection padding; views are sampled by gathering, whose backward pass has one). Call it
+            before anything runs on the GPU.
+
+    Raises:
+        UndefinedError: another kind.
+    """
+    if kind not in KINDS:
+        raise UndefinedError(f"There is no precision “{kind}”; choose one of {', '.join(KINDS)}.")
+    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = kind == "tf32"
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NVIDIA's condition for the same sums twice
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+def to_environment(kind: str, *, deterministic: bool) -> None:
+    """Have the processes that this one starts, here or on a Ray cluster, `choose` the same when they ask `from_environment`."""
+    os.environ |= {"LSD_PRECISION": kind, "LSD_DETERMINISTIC": str(int(deterministic))}
+
+
+def from_environment() -> None:
+    """`choose` what the environment says, if it says anything."""
+    if "LSD_PRECISION" in os.environ:
+        choose(os.environ["LSD_PRECISION"], deterministic=os.environ.get("LSD_DETERMINISTIC") == "1")
+
+
+def chosen() -> str:
+    """The kind that is set."""
+    return "tf32" if torch.backends.cudnn.allow_tf32 else "fp32"
+
+
+def is_deterministic() -> bool:
+    """Whether deterministic kernels were asked for."""
+    return torch.are_deterministic_algorithms_enabled()
+
+
+choose("fp32")  # before torch's own mixture has been used
