@@ -34,7 +34,7 @@ def add_parser(commands) -> None:
         "--size", type=int, metavar="PIXELS", help="side of the picture (default: what the model takes)"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
-    parser.add_argument("--effort", help="draft, normal or fine: half, once or four times the recipe's steps")
+    parser.add_argument("--effort", help="draft, normal or fine: .3, 1 or 4 times the recipe's steps")
     parser.add_argument(
         "--photo", type=Path, help="for LAYER/inversion and LAYER/caricature, and for --start photo; or example:NAME"
     )

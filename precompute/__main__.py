@@ -69,7 +69,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seeds", type=int, metavar="N", help="pictures of each unit (default: 1)")
     command.add_argument("--size", type=int, metavar="PIXELS", help="side (default: what the model takes)")
     command.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
-    command.add_argument("--effort", help="draft, normal or fine: half, once or four times the recipe's steps")
+    command.add_argument("--effort", help="draft, normal or fine: .3, 1 or 4 times the recipe's steps")
     command.add_argument("--verifiers", nargs="+", metavar="NAME", help="models that say what they see")
     command.add_argument(
         "--batch-size", type=int, metavar="N", help="pictures at once (default: what suits the device)"

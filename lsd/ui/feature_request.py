@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from lsd.errors import LSDError, UndefinedError
 from lsd.features.bundle import Request
 from lsd.features.objectives import needs_photo
-from lsd.features.recipes import DEFAULT, RECIPES, Recipe, changed, find_recipe
+from lsd.features.recipes import DEFAULT, RECIPES, Recipe, at_effort, changed, find_recipe
 from lsd.features.units import Leaf, Unit, class_of, other_models, resolve, title
 from lsd.images import file_sha256, open_image
 from lsd.models import ImageModel, get_model
@@ -22,7 +22,8 @@ from lsd.ui.feature_runs import MAX_LANES, Cooking, Lane, Session, judge
 from lsd.ui.feature_texts import OUTPUTS
 from lsd.weights import ready_models
 
-DEFAULT_STEPS, DEFAULT_SEEDS = 128, 2
+DEFAULT_STEPS = at_effort(find_recipe(DEFAULT), "draft").steps  # a second's work; the recipe's own take several
+DEFAULT_SEEDS = 2
 MAX_STEPS, MAX_SIDE, MAX_SEEDS, MAX_VIEWS = 1024, 512, 8, 32
 MAX_JUDGES = 3
 NOISE, PHOTO = "noise", "photo"

@@ -365,15 +365,18 @@ def _pack(session: Session | None) -> list:
     return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
 
 
+def _draft(recipe: str) -> int:
+    """The steps that a recipe starts with here, so that one sees something soon."""
+    return min(at_effort(find_recipe(recipe), "draft").steps, MAX_STEPS)
+
+
 def _steps_info(recipe: str) -> str:
-    own = find_recipe(recipe).steps
-    soon = "" if own == DEFAULT_STEPS else f"{DEFAULT_STEPS}, so that you see something soon; "
-    return f"{soon}the recipe's own number is {own}.".capitalize()
+    return f"A draft takes {_draft(recipe)}; the recipe's own number is {find_recipe(recipe).steps}."
 
 
 def _show_recipe(name: str) -> list:
     recipe = find_recipe(name)
-    return [recipe.about, gr.update(info=_steps_info(name)), *knob_values(recipe)]
+    return [recipe.about, gr.update(value=_draft(name), info=_steps_info(name)), *knob_values(recipe)]
 
 
 def _show_photo(start: str, what: str, kind: str, expression: str) -> dict:

@@ -64,7 +64,7 @@ def test_a_visitor_sees_a_picture_form_with_one_click(server, tab):
     open_tab(server, tab)
     tab.locator("#visualize").click()
     tab.wait_for_function(
-        "css => /step \\d+ of 128/.test(document.querySelector(css)?.alt || '')", arg=PICTURE
+        "css => /step \\d+ of 38/.test(document.querySelector(css)?.alt || '')", arg=PICTURE
     )  # on the way …
     wait_for_status(tab, "Done in")
     wait_for_pictures(tab, 1)
@@ -76,7 +76,7 @@ def test_a_visitor_sees_a_picture_form_with_one_click(server, tab):
 
 def test_an_effort_sets_the_steps(server, tab):
     open_tab(server, tab)
-    for effort, steps in (("draft", "64"), ("fine", "512"), ("normal", "128")):
+    for effort, steps in (("draft", "38"), ("fine", "512"), ("normal", "128")):
         tab.locator(f"#effort-{effort}").click()
         tab.wait_for_function(
             "steps => [...document.querySelectorAll('input')].some(i => i.value === steps)", arg=steps

@@ -233,7 +233,7 @@ def test_changes_without_meaning_are_refused(settings, words):
 
 def test_an_effort_is_a_share_of_the_steps():
     recipe = replace(EXPLICIT, steps=100)
-    assert [at_effort(recipe, effort).steps for effort in EFFORTS] == [50, 100, 400]
+    assert [at_effort(recipe, effort).steps for effort in EFFORTS] == [30, 100, 400]
     assert at_effort(recipe, "normal") == recipe and at_effort(replace(recipe, steps=1), "draft").steps == 1
     assert described("lucid", effort="fine", size=64) == replace(find_recipe("lucid"), steps=2048, size=64)
     with pytest.raises(UndefinedError, match="draft, normal, fine"):
