@@ -126,7 +126,13 @@ def test_it_is_small():
 def test_the_page_opens_on_it(tab, first):
     updates, column = opened(tab), tab.columns[0]
     assert updates[tab.session] is first
-    for word in ("Made beforehand", f"{requests.DEFAULT_STEPS} steps", "EfficientNet-Lite0", "Press Visualize", 'role="status"'):
+    for word in (
+        "Made beforehand",
+        f"{requests.DEFAULT_STEPS} steps",
+        "EfficientNet-Lite0",
+        "Press Visualize",
+        'role="status"',
+    ):
         assert word in updates[tab.status]
     assert "finished" in updates[column.picture] and "Score curve" in updates[column.curve]
     assert "golden retriever" in updates[column.head]
