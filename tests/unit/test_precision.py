@@ -1,5 +1,8 @@
 """What a process says of its precision; what a GPU makes of it is in tests/gpu."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -14,8 +17,10 @@ def back():
 
 
 def test_it_is_fp32_unless_somebody_says_otherwise():
-    assert precision.chosen() == "fp32" and not precision.is_deterministic()
-    assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.allow_tf32
+    """In a process of its own: torch itself would let convolutions have TF32."""
+    asked = "import torch, lsd.models; print(torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["highest", "False"]
 
 
 def test_tf32_is_for_convolutions_and_products_alike():
@@ -32,6 +37,7 @@ def test_there_is_no_other():
 def test_processes_that_are_started_choose_the_same(monkeypatch):
     for name in ("LSD_PRECISION", "LSD_DETERMINISTIC"):
         monkeypatch.delenv(name, raising=False)
+    precision.choose("fp32")
     precision.from_environment()
     assert precision.chosen() == "fp32"
     with monkeypatch.context() as inner:
