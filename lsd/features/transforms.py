@@ -149,9 +149,10 @@ def apply(
         u = 2 * drawn[:, 9:15].to(images)[..., None, None] - 1
         views = views * torch.exp(u[:, :3] * t.color_scale) + u[:, 3:] * t.color_shift
     if t.noise:
-        shape = (t.views, *views.shape[1:])
-        drawn_noise = [torch.randn(shape, generator=g, device=views.device, dtype=views.dtype) for g in generators]
-        views = views + torch.cat(drawn_noise) * t.noise
+        noise = torch.empty(views.shape, device=views.device, dtype=views.dtype)
+        for rows, generator in zip(noise.split(t.views), generators, strict=True):
+            rows.normal_(generator=generator)
+        views = views + noise.mul_(t.noise)
     return views
 
 
