@@ -31,13 +31,13 @@ def environment(device: torch.device) -> dict:
         "platform": f"{platform.system()} {platform.machine()}",
         **{package: version(package) for package in _PACKAGES},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        **(
-            {"precision": precision.chosen(), "deterministic": precision.is_deterministic()}
-            if device.type == "cuda"
-            else {}
-        ),
         "threads": torch.get_num_threads(),
+        **(_of_a_gpu() if device.type == "cuda" else {}),
     }
+
+
+def _of_a_gpu() -> dict:
+    return {"precision": precision.chosen(), "deterministic": precision.is_deterministic()}
 
 
 def png(image: Image.Image) -> bytes:

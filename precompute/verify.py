@@ -150,7 +150,7 @@ def _again(batch: Sequence[tuple[Path, int]]) -> Iterator[Check]:
     """A check for each row of a batch. Raises ModelError if its model cannot be had."""
     tables = {path: shards.read_table(path) for path in dict.fromkeys(path for path, _ in batch)}
     rows = [tables[path].slice(i, 1).to_pylist()[0] for path, i in batch]
-    threads = torch.get_num_threads()
+    threads, kind, deterministic = torch.get_num_threads(), precision.chosen(), precision.is_deterministic()
     try:
         environment = json.loads(rows[0]["environment"])
         torch.set_num_threads(environment["threads"])
@@ -165,6 +165,7 @@ def _again(batch: Sequence[tuple[Path, int]]) -> Iterator[Check]:
         return
     finally:
         torch.set_num_threads(threads)
+        precision.choose(kind, deterministic=deterministic)
     for row in rows:
         yield _compare(row, made[row["unit"], row["seed"]])
 

@@ -163,14 +163,16 @@ class Batch:
             if last or not state.rows:
                 break
             if showing:
-                scores = torch.tensor([trace[-1] for trace in self.traces])
-                yield Snapshot(tuple(self.jobs), images.clone(), scores, step + 1, recipe.steps, before, total)
+                yield Snapshot(tuple(self.jobs), images.clone(), self._scores(), step + 1, recipe.steps, before, total)
         seconds = (time.perf_counter() - started) / len(self.jobs)
         pictures = self._finish(images, seconds)
-        scores = torch.tensor([trace[-1] for trace in self.traces])
         yield Snapshot(
-            tuple(self.jobs), images, scores, step + 1, recipe.steps, before + len(self.jobs), total, pictures
+            tuple(self.jobs), images, self._scores(), step + 1, recipe.steps, before + len(self.jobs), total, pictures
         )
+
+    def _scores(self) -> Tensor:
+        """(N,) the objectives at the last step that was fetched."""
+        return torch.tensor([trace[-1] for trace in self.traces])
 
     def rehearse(self) -> None:
         """On a GPU, take a step of the last stage, which needs the most memory, and forget it.
@@ -373,8 +375,8 @@ class Batch:
         """(the objectives of the pictures `rows`, whether any gradient of theirs arrives) for pixels (n, 3, h, w), seen whole."""
         with torch.enable_grad():
             images = images.detach().requires_grad_(True)
-            ask = Objective([self.units[row] for row in rows], self._twins(1.0), self.recipe.output, self.photos)
-            values = ask(self._whole(images))
+            units, twins = [self.units[row] for row in rows], self._twins(1.0)
+            values = objectives.evaluate(units, twins, self._whole(images), self.recipe.output, self.photos)
             (flow,) = torch.autograd.grad(values.sum(), images)
         return values.tolist(), _arrives(flow, None).tolist()
 

@@ -26,9 +26,7 @@ from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.targets import Target
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-TF32_TOLERANCE = (
-    1e-2  # where a GPU multiplies with ten bits of fraction, and batches of other shapes take other kernels
-)
+TF32_TOLERANCE = 1e-2  # ten bits of fraction, and batches of other shapes take other kernels of a GPU
 
 
 @dataclass(frozen=True)

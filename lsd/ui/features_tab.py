@@ -139,7 +139,7 @@ class FeaturesTab:
         self.recipe.input(_show_recipe, self.recipe, [self.about, self.steps, *self.knobs], **quick)
         for effort, button in self.efforts.items():
             button.click(
-                lambda name, effort=effort: min(at_effort(find_recipe(name), effort).steps, MAX_STEPS),
+                lambda name, effort=effort: _steps_of(name, effort),
                 self.recipe, self.steps, **quick,
             )  # fmt: skip
         gr.on(
@@ -365,18 +365,18 @@ def _pack(session: Session | None) -> list:
     return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
 
 
-def _draft(recipe: str) -> int:
-    """The steps that a recipe starts with here, so that one sees something soon."""
-    return min(at_effort(find_recipe(recipe), "draft").steps, MAX_STEPS)
+def _steps_of(recipe: str, effort: str = "draft") -> int:
+    """The steps of an effort, as far as they go here; a draft's to start with, so that one sees something soon."""
+    return min(at_effort(find_recipe(recipe), effort).steps, MAX_STEPS)
 
 
 def _steps_info(recipe: str) -> str:
-    return f"A draft takes {_draft(recipe)}; the recipe's own number is {find_recipe(recipe).steps}."
+    return f"A draft takes {_steps_of(recipe)}; the recipe's own number is {find_recipe(recipe).steps}."
 
 
 def _show_recipe(name: str) -> list:
     recipe = find_recipe(name)
-    return [recipe.about, gr.update(value=_draft(name), info=_steps_info(name)), *knob_values(recipe)]
+    return [recipe.about, gr.update(value=_steps_of(name), info=_steps_info(name)), *knob_values(recipe)]
 
 
 def _show_photo(start: str, what: str, kind: str, expression: str) -> dict:
