@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,12 +21,14 @@ from pathlib import Path
 
 import timm
 import torch
+from PIL import Image
 
 from lsd import markdown, precision
 from lsd.features.ascent import ascend
 from lsd.features.prepare import prepare
 from lsd.features.recipes import LSD, LUCID, Recipe
 from lsd.models import ImageModel, load_model
+from lsd.provenance import png
 
 NETWORKS = ("resnet50", "vit_base_patch16_224")
 LIMIT = 410  # seconds for everything
@@ -79,7 +82,7 @@ def agreement(report: Report) -> None:
     from lsd.saliency.targets import Target
 
     cases = CASES[:: max(1, len(CASES) // 12)][:12]
-    for kind in precision.KINDS:
+    for kind in ("fp32", "tf32"):
         precision.choose(kind)
         checks = []
         for case in cases:
@@ -125,13 +128,13 @@ def _step(model: ImageModel, recipe: Recipe, batch: int, **how) -> float:
     return (ended - began) / (last - first) * 1e3
 
 
-def steps(report: Report) -> None:
-    """Whole step / bare passes of the same network."""
+def steps(report: Report, ways=(("fp32", 0, 0), ("tf32", 0, 0), ("tf32", 1, 0))) -> None:
+    """Whole step / bare passes of the same network, in each of the ways (precision, half, compiled)."""
     for name in NETWORKS:
         model = _model(name)
         batch = 64
         images = torch.rand(batch, 3, 224, 224, device="cuda")
-        for kind, half, compiled in (("fp32", 0, 0), ("tf32", 0, 0), ("tf32", 0, 1), ("tf32", 1, 0), ("tf32", 1, 1)):
+        for kind, half, compiled in ways:
             what = f"{name}, {'bf16' if half else kind}{', compiled' if compiled else ''}"
             with report.part(f"step / bare passes, {what}"):
                 precision.choose(kind)
@@ -142,6 +145,35 @@ def steps(report: Report) -> None:
                     whole = _step(model, recipe, batch, half=bool(half), compiled=bool(compiled))
                     shown = f"{whole / bare:.2f} ({whole / batch:.3f} and {bare / batch:.3f} ms an image)"
                     report.add(f"step / bare passes, {what}, {recipe.name}", shown, whole / bare, "1.15")
+    precision.choose("fp32")
+
+
+def profile(report: Report) -> None:
+    """Where the GPU's time in a step goes: the kernels by their share, to be read rather than compared."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    precision.choose("tf32")
+    for name in NETWORKS:
+        with report.part(f"profile, {name}"):
+            recipe = replace(LSD, steps=25, stages=((1.0, 1.0),), redirect_steps=0)
+            shots = ascend(_model(name), [f"class/{i}" for i in range(64)], recipe, batch_size=64, every=8)
+            next(shots), next(shots)
+            with profiled(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+                next(shots)
+                torch.cuda.synchronize()
+            shots.close()
+            kernels = [e for e in found.key_averages() if e.self_device_time_total and not e.self_cpu_time_total]
+            kernels.sort(key=lambda e: -e.self_device_time_total)
+            total = sum(e.self_device_time_total for e in kernels)
+            shares = [(e.key[:100], e.count / 8, e.self_device_time_total / total) for e in kernels]
+            for kernel, count, share in shares[:24]:
+                print(f"{share:6.1%} {count:7.1f} a step  {kernel}")
+            calls = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total)[:12]
+            print("; ".join(f"{e.key[:40]} {e.self_cpu_time_total / 8e3:.1f} ms ({e.count / 8:.0f})" for e in calls))
+            report.add(
+                f"kernels, {name}", f"{sum(c for _, c, _ in shares):.0f} a step, {total / 8e3:.1f} ms", shares[:40]
+            )
     precision.choose("fp32")
 
 
@@ -172,12 +204,10 @@ def pictures(report: Report) -> None:
             model = _model(name)
             torch.cuda.reset_peak_memory_stats()
             began = time.perf_counter()
+            shots = ascend(model, [f"class/{i}" for i in range(256)], LSD)
+            next(shots)  # the batch that fits is found, and the kernels are chosen
             with _watched(report, f"ascent, {name}"):
-                made = [
-                    p
-                    for s in ascend(model, [f"class/{i}" for i in range(256)], LSD, every=LSD.steps)
-                    for p in s.finished
-                ]
+                made = [p for shot in shots for p in shot.finished]
             seconds = time.perf_counter() - began
             peak = torch.cuda.max_memory_allocated() / 2**30
             rate = len(made) / seconds
@@ -188,24 +218,31 @@ def pictures(report: Report) -> None:
 
 def gallery(report: Report, folder: Path, until: float) -> None:
     """A thousand classes from end to end: plan, load, ascent, judging, WebP, shards, index; given up at `until`."""
-    for name in NETWORKS:
-        with report.part(f"1,000 classes, {name}"):
-            models = folder / "models"
+    for name, kind in ((NETWORKS[0], "tf32"), (NETWORKS[1], "tf32"), (NETWORKS[0], "bf16")):
+        if time.perf_counter() > until - 30:
+            report.add(f"1,000 classes into shards, {name}, {kind}", "left out: the time was used up", None)
+            continue
+        with report.part(f"1,000 classes, {name}, {kind}"):
+            models, output = folder / "models", folder / f"{name}-{kind}"
             torch.manual_seed(0)
             folder_of = models / f"{name}.random_in1k"
             timm.models.save_for_hf(timm.create_model(name), folder_of, safe_serialization=True)
             command = [sys.executable, "-m", "precompute", "run", "--models", f"{name}.random_in1k", "--units", "class:all",
-                       "--output", str(folder / name)]  # fmt: skip
+                       "--precision", kind, "--output", str(output)]  # fmt: skip
             began = time.perf_counter()
-            with _watched(report, f"1,000 classes, {name}"):
+            with _watched(report, f"1,000 classes, {name}, {kind}"):
                 subprocess.run(command, check=True, env=os.environ | {"LSD_MODEL_PATH": str(models)},
                                timeout=max(30, until - time.perf_counter()))  # fmt: skip
             seconds = time.perf_counter() - began
-            report.add(f"1,000 classes into shards, {name}", f"{seconds:.0f} s", seconds, f"{BARS[name]} s")
+            done = [json.loads(path.read_text()) for path in sorted((output / "done").glob("*.json"))]
+            ascent, whole = (statistics.mean(task[key] for task in done) for key in ("ascent", "seconds"))
+            shown = f"{seconds:.0f} s; a task of 64 took {whole:.1f} s, {ascent:.1f} s of them in the ascent"
+            report.add(f"1,000 classes into shards, {name}, {kind}", shown, seconds, f"{BARS[name]} s")
 
 
 def sheets(report: Report, folder: Path) -> None:
-    """Three sheets, to be looked at: real pictures of a real network where its package is there, else of a demo network."""
+    """Pictures of a real network where its package is there, else of a demo network, in each precision: a sheet to be looked at,
+    and all of them in a ZIP for `python -m benchmarks.gpu_quality`, on a machine that has other networks."""
     from lsd.features import bundle
     from lsd.features.units import title
     from lsd.packages import PACKAGES
@@ -214,33 +251,46 @@ def sheets(report: Report, folder: Path) -> None:
         model = load_model(next(iter(PACKAGES)), device="cuda")
     except Exception:
         model = load_model("demo:resnet", device="cuda")
-    units = [f"class/{i % model.num_classes}" for i in (7, 207, 340, 417, 483, 817, 927, 985)]
-    for kind, half in (("fp32", False), ("tf32", False), ("tf32", True)):
+    units = [f"class/{i}" for i in range(7, model.num_classes, 20)]
+    for kind in precision.KINDS:
         precision.choose(kind)
-        made = [p for s in ascend(model, dict.fromkeys(units), LSD, half=half) for p in s.finished]
-        name = "bf16" if half else kind
-        titles = [title(p.job.unit, model) for p in made]
-        (folder / f"sheet-{name}.png").write_bytes(bundle.sheet(made, titles, f"{model.name}, {name}"))
+        made = [p for s in ascend(model, units, LSD, half=precision.halves(model.device)) for p in s.finished]
+        with zipfile.ZipFile(folder / f"pictures-{kind}.zip", "w") as archive:
+            for picture in made:
+                archive.writestr(f"{picture.job.unit.arguments[0]}.png", png(Image.fromarray(picture.pixels)))
+        some = made[::6]
+        sheet = bundle.sheet(some, [title(p.job.unit, model) for p in some], f"{model.name}, {kind}")
+        (folder / f"sheet-{kind}.png").write_bytes(sheet)
     precision.choose("fp32")
-    report.add("sheets", f"{model.name}: fp32, tf32, bf16", 3)
+    report.add("sheets", f"{model.name}: {', '.join(precision.KINDS)}", len(units))
 
 
 def main() -> None:
     """Measure, print the table, write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
-    output = parser.parse_args().output
+    parser.add_argument("--only", nargs="+", metavar="PART", help="some parts instead of all")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for everything")
+    arguments = parser.parse_args()
+    output = arguments.output
     if not torch.cuda.is_available():
         raise SystemExit("There is no NVIDIA GPU here; nothing was measured.")
     report, began = Report(), time.perf_counter()
     report.add("card", f"{torch.cuda.get_device_name()}, torch {torch.__version__}, timm {timm.__version__}", None)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for what, work in (
-            ("tests", lambda: tests(report)), ("cross-check", lambda: agreement(report)), ("steps", lambda: steps(report)),
-            ("pictures", lambda: pictures(report)), ("sheets", lambda: sheets(report, output)),
-            ("gallery", lambda: gallery(report, Path(folder), began + LIMIT)),
-        ):  # fmt: skip
+        until = began + arguments.limit
+        parts = {
+            "tests": lambda: tests(report), "cross-check": lambda: agreement(report), "steps": lambda: steps(report),
+            "profile": lambda: profile(report), "pictures": lambda: pictures(report), "sheets": lambda: sheets(report, output),
+            "gallery": lambda: gallery(report, Path(folder), until),
+            "compiled": lambda: steps(report, (("tf32", 0, 1), ("tf32", 1, 1))),
+        }  # fmt: skip
+        for what in arguments.only or parts:
+            work = parts[what]
+            if time.perf_counter() > until - 30:
+                report.add(what, "left out: the time was used up", None)
+                continue
             with report.part(what):
                 work()
             table = "\n".join(markdown.table(["what", "figure", "bar"], report.rows))

@@ -3,7 +3,7 @@
 Tensor cores multiply TF32 numbers (ten bits of fraction in place of 23) some eight times as fast as fp32 ones. torch lets
 convolutions have them and matrix products not, unless it is told; here nothing is left to that. Saliency maps and their
 checks are made in fp32. A gradient ascent, whose views are noisier than any rounding, may have TF32, and the command lines
-that make pictures by the thousand take it.
+that make pictures by the thousand take it; or bfloat16, which halves what has to be moved as well.
 
 On a CPU every setting is fp32, and every run the same.
 """
@@ -14,14 +14,17 @@ import torch
 
 from lsd.errors import UndefinedError
 
-KINDS = ("fp32", "tf32")
+KINDS = ("fp32", "tf32", "bf16")
+
+_half = False
 
 
 def choose(kind: str, *, deterministic: bool = False) -> None:
     """Set the process's precision on GPUs.
 
     Args:
-        kind: "fp32", or "tf32" for convolutions and matrix products alike.
+        kind: "fp32"; "tf32" for convolutions and matrix products alike; or "bf16", under which the networks of an ascent run in
+            bfloat16 (`halves`), and all else is as under "tf32".
         deterministic: take the deterministic kernels that there are, and warn of what has none (the backward passes of
             interpolation and of reflection padding; views are sampled by gathering, whose backward pass has one). Call it
             before anything runs on the GPU.
@@ -31,8 +34,10 @@ def choose(kind: str, *, deterministic: bool = False) -> None:
     """
     if kind not in KINDS:
         raise UndefinedError(f"There is no precision “{kind}”; choose one of {', '.join(KINDS)}.")
-    torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = kind == "tf32"
+    global _half
+    _half = kind == "bf16"
+    torch.set_float32_matmul_precision("highest" if kind == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = kind != "fp32"
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NVIDIA's condition for the same sums twice
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
@@ -51,7 +56,12 @@ def from_environment() -> None:
 
 def chosen() -> str:
     """The kind that is set."""
-    return "tf32" if torch.backends.cudnn.allow_tf32 else "fp32"
+    return "bf16" if _half else "tf32" if torch.backends.cudnn.allow_tf32 else "fp32"
+
+
+def halves(device: torch.device) -> bool:
+    """Whether an ascent on `device` runs its networks in bfloat16, which CPUs are slow at."""
+    return _half and device.type == "cuda"
 
 
 def is_deterministic() -> bool:

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="of a Ray cluster (default: start one here)")
     command.add_argument("--workers", type=int, metavar="N", help="tasks at once (default: two a GPU, else one)")
     command.add_argument(
-        "--precision", choices=("fp32", "tf32"), default="tf32", help="of a GPU's products (default: tf32, the faster)"
+        "--precision", choices=("fp32", "tf32", "bf16"), default="tf32", help="of a GPU's products (default: tf32)"
     )
     command.add_argument(
         "--deterministic", action="store_true", help="on a GPU, the same bits every time as far as torch can; slower"

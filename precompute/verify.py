@@ -182,7 +182,10 @@ def _make(rows: Sequence[dict]) -> dict[tuple[str, int], np.ndarray]:
     jobs = [of_rows.get(place, stand_in) for place in range(first["batch_size"])]
     others = [get_model(name) for name in other_models((job.unit for job in jobs), model.name)]
     made = {}
-    for snapshot in ascend_jobs(model, jobs, recipe, others=others, batch_size=first["batch_size"], every=recipe.steps):
+    for snapshot in ascend_jobs(
+        model, jobs, recipe, others=others, batch_size=first["batch_size"], every=recipe.steps,
+        half=precision.halves(model.device),
+    ):  # fmt: skip
         made |= {(str(p.job.unit), p.job.seed): p.pixels for p in snapshot.finished}
     return made
 

@@ -167,7 +167,13 @@ def _make(
     left = dict.fromkeys(jobs)
     try:
         for snapshot in ascend_jobs(
-            model, jobs, task.recipe, others=others, batch_size=task.batch_size, every=task.recipe.steps
+            model,
+            jobs,
+            task.recipe,
+            others=others,
+            batch_size=task.batch_size,
+            every=task.recipe.steps,
+            half=precision.halves(model.device),
         ):
             batch = next(numbers) if snapshot.finished else -1
             for place, picture in enumerate(snapshot.finished):

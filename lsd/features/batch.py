@@ -4,6 +4,7 @@ Nothing of one picture reaches another; see `ascent`.
 """
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.features import objectives, parameterizations, transforms
+from lsd.features.chance import Chance
 from lsd.features.objectives import Objective
 from lsd.features.pictures import Job, Picture, Snapshot, generator, to_pixels
 from lsd.features.prepare import prepare
 from lsd.features.recipes import Recipe, Stage
+from lsd.features.recorded import Recorded
 from lsd.features.redirect import ReluRedirect
 from lsd.features.regularizers import BatchNormStatistics, batch_norms, penalty
 from lsd.features.soften import soften
@@ -41,8 +44,7 @@ class _State:
     rows: list[int]
     numbers: Tensor
     optimizer: torch.optim.Optimizer
-    draws: list[torch.Generator]
-    noises: list[torch.Generator]
+    chance: Chance
     reached: Tensor  # whether a gradient has arrived, of itself
     first: Tensor  # the objective at the first step
     last: Tensor  # and at the last one
@@ -51,9 +53,9 @@ class _State:
     smooth: Tensor
     objective: Objective | None = None
     groups: Tensor | None = None
-    ahead: Tensor | None = None  # what chance says of the views of the next steps, drawn at once
-    taken: int = 0  # how many of these have been used
     values: list[Tensor] = field(default_factory=list)  # of the steps since they were last fetched
+    warm: bool = False  # whether a step of this stage has been taken
+    recorded: Recorded | None = None  # and the next ones need only be replayed
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Batch:
         self.redirect_steps = 0 if self.recipe.gradient.leak else self.recipe.redirect_steps
         self.model = self.models[""]
         self.device = self.model.device
+        self.recordable = self._can_record()
         self.with_norms = bool(self.recipe.batch_norm and batch_norms(self.model))
         self.units = [job.unit for job in self.jobs]
         self.placed = any(objectives.has_place(unit) for unit in self.units)
@@ -85,6 +88,12 @@ class Batch:
         self.size = self._side(1.0)
         self.groups = torch.tensor([self.units.index(unit) for unit in self.units], device=self.device)
         self.photos = self._photo_activations()
+
+    def _can_record(self) -> bool:
+        """Whether all steps of a stage, once nobody is looked for, do the same, on a device that can be told so."""
+        recipe = self.recipe
+        varies = recipe.transforms_end is not None or recipe.blur_every or recipe.tolerance
+        return self.device.type == "cuda" and recipe.optimizer == "adam" and not (varies or self.compiled)
 
     def _taps(self) -> dict[str, tuple[Tap, ...]]:
         """Model name → where its activations are needed."""
@@ -147,9 +156,7 @@ class Batch:
             if at is not stage:
                 stage = at
                 parameterization, state = self._enter(stage, parameterization, state)
-            if state.ahead is None or state.taken == len(state.ahead):
-                self._draw_ahead(state, min(every, _AHEAD, recipe.steps - step))
-            values = self._step(step, parameterization, state)
+            values = self._step(step, parameterization, state, min(every, _AHEAD, recipe.steps - step))
             self._note_values(state, values)
             last = step + 1 == recipe.steps
             leaving = [] if last else self._converged(state, values)
@@ -183,8 +190,7 @@ class Batch:
         if self.device.type != "cuda":
             return
         parameterization, state = self._enter(self.recipe.stages[-1], None, None)
-        self._draw_ahead(state, 1)
-        self._step(self.recipe.steps - 1, parameterization, state)
+        self._step(self.recipe.steps - 1, parameterization, state, 1)
         self.restarts, self.reached = [0] * len(self.jobs), [False] * len(self.jobs)
 
     def _enter(self, stage: Stage, old, state: "_State | None"):
@@ -201,6 +207,7 @@ class Batch:
             state.numbers = parameterizations.carry_over(state.numbers.detach(), old, new)
         state.numbers.requires_grad_(True)
         state.optimizer = _optimizer(recipe, state.numbers)
+        state.warm, state.recorded = False, None
         self._ask(state)
         return new, state
 
@@ -208,9 +215,7 @@ class Batch:
         rows = list(range(len(self.jobs)))
         low, nan = (torch.full((len(rows),), value, device=self.device) for value in (-torch.inf, torch.nan))
         return _State(
-            rows, self._start(parameterization, rows), None,
-            [generator(self.jobs[i], "views") for i in rows],
-            [generator(self.jobs[i], "noise", device=self.device) for i in rows],
+            rows, self._start(parameterization, rows), None, Chance(self.jobs, self.recipe.transforms, self.device),
             reached=torch.zeros(len(rows), dtype=torch.bool, device=self.device), first=nan, last=nan.clone(), best=low,
             since=torch.zeros(len(rows), dtype=torch.long, device=self.device), smooth=nan.clone(),
         )  # fmt: skip
@@ -221,12 +226,6 @@ class Batch:
         units = [self.units[row] for row in views]
         state.objective = Objective(units, self.twins, self.recipe.output, self.photos)
         state.groups = self.groups[torch.tensor(views, dtype=torch.long, device=self.device)]
-
-    def _draw_ahead(self, state: "_State", steps: int) -> None:
-        drawn = torch.stack([transforms.draw(self.recipe.transforms, state.draws) for _ in range(steps)])
-        if self.device.type == "cuda":
-            drawn = drawn.pin_memory()  # else the copy would wait for all that the GPU still has to do
-        state.ahead, state.taken = drawn.to(self.device, non_blocking=True), 0
 
     def _start(self, parameterization, rows: Sequence[int]) -> Tensor:
         recipe = self.recipe
@@ -241,12 +240,54 @@ class Batch:
         strength = torch.tensor([4.0 ** self.restarts[i] for i in rows], device=self.device)
         return numbers * strength.view(-1, *[1] * (numbers.ndim - 1))
 
-    def _step(self, step: int, parameterization, state: "_State") -> Tensor:
-        """One step of ascent for the pictures in `state`; their objectives (N,), on the device."""
-        views = self._transforms(step)
-        drawn = state.ahead[state.taken]
-        state.taken += 1
+    def _step(self, step: int, parameterization, state: "_State", ahead: int) -> Tensor:
+        """One step of ascent for the pictures in `state`; their objectives (N,), on the device.
+
+        Args:
+            ahead: for how many steps views are drawn where there are none left.
+        """
+        drawn, noise = state.chance.views(ahead), self._noise(state)
+        _set_rate(state.optimizer, self.recipe.rate_at(step))
         looking = not self.compiled and step < self.redirect_steps + _LOOK_AGAIN and not bool(state.reached.all())
+        if self.recordable and state.warm and not looking:
+            if state.recorded is None:
+                self._record(step, parameterization, state, drawn, noise)
+            if state.recorded is not None:
+                return state.recorded(drawn)
+        values = self._climb(step, parameterization, state, drawn, noise, looking)
+        state.warm = True
+        if looking and step + 1 == self.redirect_steps + _LOOK_AGAIN:
+            with torch.no_grad():
+                self._start_again(parameterization, state)
+        return values
+
+    def _record(self, step: int, parameterization, state: "_State", drawn: Tensor, noise: Mapping[str, Tensor]) -> None:
+        try:
+            state.recorded = Recorded(lambda views: self._climb(step, parameterization, state, views, noise), drawn)
+        except RuntimeError as error:  # the memory, if that is it, may still do for a step by itself
+            self.recordable = False
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"This GPU's steps are launched kernel by kernel, which is slower: {reason}", stacklevel=2)
+
+    def _noise(self, state: "_State") -> dict[str, Tensor]:
+        """Model name → noise for the pixels it is shown at the next step; nothing where the recipe has none."""
+        if not any(t is not None and t.noise for t in (self.recipe.transforms, self.recipe.transforms_end)):
+            return {}
+        return {
+            name: state.chance.noise(name, (twin.spec.height, twin.spec.width)) for name, twin in self.twins.items()
+        }
+
+    def _climb(
+        self,
+        step: int,
+        parameterization,
+        state: "_State",
+        drawn: Tensor,
+        noise: Mapping[str, Tensor],
+        looking: bool = False,
+    ) -> Tensor:
+        """A step, all on the device unless it is `looking` for pictures that no gradient has reached."""
+        views = self._transforms(step)
         redirect = None
         with torch.enable_grad(), ExitStack() as stack:
             images = parameterization.decode(state.numbers)
@@ -255,7 +296,7 @@ class Batch:
                 mask = (~state.reached).repeat_interleave(views.views)
                 mask = mask.repeat(_copies(len(mask)))
                 redirect = stack.enter_context(ReluRedirect(mask))
-            passes = self._passes(views, drawn, images, state)
+            passes = self._passes(views, drawn, images, noise)
             values, loss = self._loss(views, passes, state)
             cost = self._cost(images, norms)
             if looking:
@@ -275,11 +316,11 @@ class Batch:
         """A listener to the batch norms where the recipe wants one."""
         return BatchNormStatistics(self.twins[""], pictures) if self.with_norms else nullcontext()
 
-    def _passes(self, views: transforms.Transforms, drawn: Tensor, images: Tensor, state: "_State"):
+    def _passes(self, views: transforms.Transforms, drawn: Tensor, images: Tensor, noise: Mapping[str, Tensor]):
         """Model name → (what it is shown of the pictures at this step, its activations)."""
         passes = {}
         for name, twin in self.twins.items():
-            shown = transforms.apply(views, drawn, images, (twin.spec.height, twin.spec.width), state.noises)
+            shown = transforms.apply(views, drawn, images, (twin.spec.height, twin.spec.width), noise.get(name))
             passes[name] = (shown, self._run(name, twin, shown))
         return passes
 
@@ -332,6 +373,8 @@ class Batch:
         found = torch.stack([*state.values, state.reached.float()])
         with torch.no_grad():
             shown = _resized(parameterization.decode(state.numbers).float(), self.size).clamp(0, 1)
+            if self.device.type == "cuda":  # ten times as fast into memory that the GPU can write to by itself
+                shown = torch.empty(shown.shape, pin_memory=True).copy_(shown)
         state.values.clear()
         for row, (*values, reached) in zip(state.rows, found.T.tolist(), strict=True):
             self.traces[row] += values
@@ -343,8 +386,6 @@ class Batch:
         if recipe.optimizer == "sgd":
             norm = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
             gradient = gradient / norm.view(-1, *[1] * (gradient.ndim - 1)) * numbers[0].numel() ** 0.5
-        for group in state.optimizer.param_groups:
-            group["lr"] = recipe.rate_at(step)
         # A channels-last gradient beside contiguous numbers: the fused optimiser would pair the wrong ones, silently.
         numbers.grad = gradient.contiguous()
         state.optimizer.step()
@@ -357,8 +398,6 @@ class Batch:
                 sigma = recipe.blur * images.shape[2]
                 sigmas = torch.full((len(images),), sigma, device=images.device)
                 numbers.copy_(parameterization.encode(transforms.gaussian_blur(images, sigmas, sigma)))
-            if step + 1 == self.redirect_steps + _LOOK_AGAIN:
-                self._start_again(parameterization, state)
 
     def _start_again(self, parameterization, state: "_State") -> None:
         """Give pictures that no gradient has reached fresh noise; they keep their place in the schedule."""
@@ -404,11 +443,9 @@ class Batch:
                 key: value[keep] if isinstance(value, Tensor) and value.shape == same else value
                 for key, value in old.items()
             }
-        ahead = state.ahead.unflatten(1, (len(state.rows), -1))[:, keep].flatten(1, 2)
         kept = {name: getattr(state, name)[keep] for name in ("reached", "first", "last", "best", "since", "smooth")}
         state = _State(
-            [state.rows[p] for p in stay], numbers, optimizer, [state.draws[p] for p in stay],
-            [state.noises[p] for p in stay], **kept, ahead=ahead, taken=state.taken,
+            [state.rows[p] for p in stay], numbers, optimizer, state.chance.of(keep), **kept, warm=state.warm,
         )  # fmt: skip
         if stay:
             self._ask(state)
@@ -455,8 +492,19 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _optimizer(recipe: Recipe, numbers: Tensor) -> torch.optim.Optimizer:
     """Every optimiser here works number by number, so pictures in a batch do not meet in it."""
+    rate = recipe.learning_rate
     if recipe.optimizer == "adam":
-        return torch.optim.Adam([numbers], lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+        on_gpu = numbers.is_cuda  # whose steps may be recorded: then all numbers that change are kept there
+        rate = torch.tensor(rate, device=numbers.device) if on_gpu else rate
+        return torch.optim.Adam([numbers], lr=rate, betas=recipe.betas, fused=True, capturable=on_gpu)
     if recipe.optimizer == "nadam":
-        return torch.optim.NAdam([numbers], lr=recipe.learning_rate, betas=recipe.betas)
-    return torch.optim.SGD([numbers], lr=recipe.learning_rate, momentum=recipe.betas[0])
+        return torch.optim.NAdam([numbers], lr=rate, betas=recipe.betas)
+    return torch.optim.SGD([numbers], lr=rate, momentum=recipe.betas[0])
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -114,7 +114,7 @@ def affine(transforms: Transforms, drawn: Tensor, size: tuple[int, int]) -> Tens
     low, high = math.log(t.zoom[0]), math.log(t.zoom[1])
     zoom = torch.exp(low + drawn[:, 1] * (high - low))
     moved = 2 * ((2 * drawn[:, 2:4] - 1) * t.shift + drawn[:, _NUMBERS : _NUMBERS + 2] * t.centre_sd)
-    mirror = torch.where(drawn[:, 5] < 0.5, -1.0, 1.0) if t.flip else torch.ones(len(drawn))
+    mirror = torch.where(drawn[:, 5] < 0.5, -1.0, 1.0) if t.flip else torch.ones_like(angle)
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
     aspect = size[0] / size[1]  # a turn mixes rows and columns, which are of different length in [−1, 1]
     first = torch.stack([cos * mirror, -sin * aspect, moved[:, 0]], 1)
@@ -127,14 +127,14 @@ def apply(
     drawn: Tensor,
     images: Tensor,
     size: tuple[int, int],
-    generators: Sequence[torch.Generator] = (),
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Pictures (N, 3, h, w) in [0, 1] → views (N · views, 3, *size), the views of a picture side by side.
 
     Args:
         drawn: of `draw`, best on the pictures' device already.
         size: (height, width) that the network takes.
-        generators: the pictures' own, on the pictures' device; for pixel noise only.
+        noise: standard normal numbers for every pixel of the views, which are overwritten; needed where the settings have noise.
     """
     t = transforms
     views = images.repeat_interleave(t.views, 0) if t.views > 1 else images
@@ -149,9 +149,6 @@ def apply(
         u = 2 * drawn[:, 9:15].to(images)[..., None, None] - 1
         views = views * torch.exp(u[:, :3] * t.color_scale) + u[:, 3:] * t.color_shift
     if t.noise:
-        noise = torch.empty(views.shape, device=views.device, dtype=views.dtype)
-        for rows, generator in zip(noise.split(t.views), generators, strict=True):
-            rows.normal_(generator=generator)
         views = views + noise.mul_(t.noise)
     return views
 

@@ -71,7 +71,7 @@ def crosscheck(
         UndefinedError: what the handwritten method raises. What Captum cannot do is not raised but told in `reason`.
     """
     ours = find_method(method)
-    rounded = model.device.type == "cuda" and model.dtype == torch.float32 and precision.chosen() == "tf32"
+    rounded = model.device.type == "cuda" and model.dtype == torch.float32 and precision.chosen() != "fp32"
     tolerance = TF32_TOLERANCE if rounded else TOLERANCE[model.dtype]
     if not ours.counterpart:
         return CrossCheck(method, "", None, tolerance, "Captum has no such method.")

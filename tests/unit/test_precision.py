@@ -29,8 +29,16 @@ def test_tf32_is_for_convolutions_and_products_alike():
     assert torch.get_float32_matmul_precision() == "high" and torch.backends.cudnn.allow_tf32
 
 
+def test_bf16_is_tf32_but_for_the_networks_of_an_ascent_on_a_gpu():
+    precision.choose("bf16")
+    assert precision.chosen() == "bf16" and torch.backends.cudnn.allow_tf32
+    assert precision.halves(torch.device("cuda")) and not precision.halves(torch.device("cpu"))
+    precision.choose("tf32")
+    assert precision.chosen() == "tf32" and not precision.halves(torch.device("cuda"))
+
+
 def test_there_is_no_other():
-    with pytest.raises(UndefinedError, match="no precision “fp8”; choose one of fp32, tf32"):
+    with pytest.raises(UndefinedError, match="no precision “fp8”; choose one of fp32, tf32, bf16"):
         precision.choose("fp8")
 
 

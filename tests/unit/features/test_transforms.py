@@ -38,6 +38,10 @@ def numbers(t, *seeds):
     return draw(t, generators(*seeds))
 
 
+def noise(t, size, *seeds):
+    return torch.cat([torch.randn((t.views, 3, *size), generator=g) for g in generators(*seeds)])
+
+
 def at(image, y, x, fill, colour):
     """The value (3,) at a point in pixels, the first pixel's centre being 0: between four pixels, beyond, the fill or `colour`."""
     height, width = image.shape[1:]
@@ -244,11 +248,11 @@ def test_what_chance_gives_one_setting_it_gives_no_other():
 def test_noise_has_its_deviation_and_comes_from_each_pictures_generator():
     t = Transforms(views=4, noise=0.2)
     images = torch.full((2, 3, 20, 20), 0.5)
-    views = apply(t, numbers(t, 0, 1), images, (20, 20), generators(5, 6))
+    views = apply(t, numbers(t, 0, 1), images, (20, 20), noise(t, (20, 20), 5, 6))
     off = views - 0.5
     assert off.std().item() == pytest.approx(0.2, rel=0.05) and abs(off.mean()) < 0.01
     assert np.abs(np.corrcoef(off.flatten(1).numpy()) - np.eye(8)).max() < 0.15  # every view its own
-    alone = apply(t, numbers(t, 1), images[1:], (20, 20), generators(6))
+    alone = apply(t, numbers(t, 1), images[1:], (20, 20), noise(t, (20, 20), 6))
     assert torch.equal(alone, views[4:])
 
 
@@ -296,7 +300,7 @@ def test_slopes_by_finite_differences(values):
     weights = torch.randn(4, 3, 7, 8, dtype=torch.float64, generator=generators(3)[0])
 
     def total(x):
-        return (apply(t, drawn, x, (7, 8), generators(8, 9)).square() * weights).sum()
+        return (apply(t, drawn, x, (7, 8), noise(t, (7, 8), 8, 9)).square() * weights).sum()
 
     x = images.clone().requires_grad_(True)
     (slope,) = torch.autograd.grad(total(x), x)
@@ -314,12 +318,12 @@ def test_a_pictures_views_do_not_depend_on_the_batch():
         color_shift=0.2, color_scale=0.2,
     )  # fmt: skip
     images = pictures(4, (16, 16))
-    together = apply(t, numbers(t, 1, 2, 3, 4), images, (14, 14), generators(11, 12, 13, 14))
+    together = apply(t, numbers(t, 1, 2, 3, 4), images, (14, 14), noise(t, (14, 14), 11, 12, 13, 14))
     for i in range(4):
-        alone = apply(t, numbers(t, i + 1), images[i : i + 1], (14, 14), generators(11 + i))
+        alone = apply(t, numbers(t, i + 1), images[i : i + 1], (14, 14), noise(t, (14, 14), 11 + i))
         torch.testing.assert_close(alone, together[3 * i : 3 * i + 3], atol=1e-6, rtol=0)
     order = [2, 0]
-    some = apply(t, numbers(t, 3, 1), images[order], (14, 14), generators(13, 11))
+    some = apply(t, numbers(t, 3, 1), images[order], (14, 14), noise(t, (14, 14), 13, 11))
     torch.testing.assert_close(some[:3], together[6:9], atol=1e-6, rtol=0)
 
 
