@@ -22,7 +22,7 @@ def read(path: Path) -> dict[int, np.ndarray]:
     """Class → pixels, uint8 (H, W, 3)."""
     with zipfile.ZipFile(path) as archive:
         return {
-            int(Path(name).stem): np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
+            int(Path(name).stem): np.array(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
             for name in archive.namelist()
         }
 
