@@ -14,7 +14,7 @@ import torch
 from timm.models import byobnet, convmixer, focalnet, gcvit, metaformer, mlp_mixer, nest, pit, vgg, volo
 from torch import nn
 
-from lsd.layers import Layer
+from lsd.layout import Layer
 from lsd.models import ImageModel
 
 STEPS = 4  # a power of two: Captum rounds the weights of its quadrature to fp32, and 1/4 stands that

@@ -1,274 +1,80 @@
-"""The layers of a network: which there are, what shape they put out, and how to read one while the network runs.
+"""The layers of a network: which there are, and which of them to look at."""
 
-Networks lay out their activations in three ways, and mixing them up gives a map that is wrong without any error:
-
-- "nchw": (N, C, h, w), most convolutional networks
-- "nhwc": (N, h, w, C), Swin, and other networks that keep channels last
-- "tokens": (N, P + h·w, C), transformers; the P prefix tokens (class token, registers) come first and have no place
-
-`to_grid` brings all three to (N, C, h, w). After pooling there are "vector"s, (N, C), with channels but no places.
-"""
-
-import contextlib
 import math
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from lsd import layout, places
 from lsd.errors import UndefinedError
+from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
+from lsd.tracing import Tap, blank, capture, run_to, some_names, trace
 
 CANCELLED = 1e-3  # of Σ_c |A_c · ∂f/∂A_c|: an epsilon in the normalisation leaves less, and nothing else as little
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One module's output.
-
-    Attributes:
-        name: the module's dotted name inside the timm network ("layer4.2.conv3").
-        layout: "nchw", "nhwc", "tokens", "vector", or "other" where nothing is known (windows, attention matrices).
-        channels: number of channels (0 for "other").
-        height, width: of the grid of places (0 where there is none).
-        prefix: tokens before the grid, 0 but for "tokens".
-    """
-
-    name: str
-    layout: str
-    channels: int = 0
-    height: int = 0
-    width: int = 0
-    prefix: int = 0
-
-
-@contextlib.contextmanager
-def capture(model: ImageModel, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the block, the outputs of the named modules appear in the dict that is yielded, as the network runs.
-
-    The network goes on with a copy of what is captured, so in-place operations further down cannot change it, and the
-    gradient with respect to it is that of the layer itself. Hooks are removed however the block ends; the model is
-    locked meanwhile, so that nobody else's pass is caught.
-
-    Raises:
-        UndefinedError: a name that no module has.
-    """
-    modules = dict(model.net.named_modules())
-    for name in names:
-        if not name or name not in modules:
-            raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
-    captured: dict[str, Tensor] = {}
-
-    def hook(name: str):
-        def keep(_module: nn.Module, _inputs, output):
-            if isinstance(output, Tensor):
-                captured[name] = output
-                return output.clone()
-            return None
-
-        return keep
-
-    with model.lock:
-        handles = [modules[name].register_forward_hook(hook(name)) for name in names]
-        try:
-            yield captured
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-def _some_names(model: ImageModel) -> str:
-    names = [name for name, _ in model.net.named_children()]
-    return ", ".join(names[:6]) + (f" … ({len(list(model.net.modules())) - 1} in all)" if names else "")
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Where activations are read: what a module puts out, or, with `inside`, what it is given.
-
-    The empty name stands for the logits.
-    """
-
-    name: str
-    inside: bool = False
-
-
-class _Reached(Exception):
-    """Ends a forward pass whose remaining layers nobody needs."""
-
-
-def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, Tensor]:
-    """The activations at `taps` for images (N, 3, H, W) in [0, 1]; the pass stops as soon as all of them are there.
-
-    Hooks are removed however the pass ends, and the model is locked meanwhile. Of a module that runs several times the
-    last output is taken, as in `list_layers`. Gradients flow back from what is returned to the images.
-
-    Raises:
-        UndefinedError: a name that no module has, or a module that did not run or put out no single tensor.
-    """
-    wanted = set(taps)
-    inner = [tap for tap in wanted if tap.name]
-    modules = dict(model.net.named_modules())
-    for tap in inner:
-        if tap.name not in modules:
-            raise UndefinedError(f"{model.name} has no layer “{tap.name}”; it has {_some_names(model)}.")
-    captured: dict[Tap, Tensor] = {}
-    runs = _count_runs(model)
-    left = {tap: runs.get(tap.name, 1) for tap in inner}
-
-    def note(tap: Tap, value: object) -> Tensor | None:
-        left[tap] -= 1
-        if left[tap] > 0 or not isinstance(value, Tensor):
-            return None
-        captured[tap] = value
-        if len(captured) == len(wanted):
-            raise _Reached
-        return value.clone()  # the network may go on in place
-
-    def after(tap: Tap):
-        return lambda _module, _inputs, output: note(tap, output)
-
-    def before(tap: Tap):
-        def hook(_module, inputs):
-            value = note(tap, inputs[0] if inputs else None)
-            return None if value is None else (value, *inputs[1:])
-
-        return hook
-
-    with model.lock:
-        handles = []
-        try:
-            for tap in inner:
-                module = modules[tap.name]
-                handles.append(
-                    module.register_forward_pre_hook(before(tap)) if tap.inside
-                    else module.register_forward_hook(after(tap))
-                )  # fmt: skip
-            logits = model(images)
-            if Tap("") in wanted:
-                captured[Tap("")] = logits
-        except _Reached:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
-    for tap in inner:
-        if tap not in captured:
-            raise UndefinedError(
-                f"{tap.name} of {model.name} does not put out one tensor; choose a layer inside or around it."
-            )
-    return captured
-
-
-_runs: "weakref.WeakKeyDictionary[ImageModel, dict[str, int]]" = weakref.WeakKeyDictionary()
-
-
-def _count_runs(model: ImageModel) -> dict[str, int]:
-    """How often each module runs in one pass."""
-    if model not in _runs:
-        _trace(model)
-    return _runs[model]
-
-
-_traced: "weakref.WeakKeyDictionary[ImageModel, tuple[Layer, ...]]" = weakref.WeakKeyDictionary()
+_listed: "weakref.WeakKeyDictionary[ImageModel, dict[str, Layer]]" = weakref.WeakKeyDictionary()
+_originals: "weakref.WeakKeyDictionary[ImageModel, weakref.ref[ImageModel]]" = weakref.WeakKeyDictionary()
 
 
 def list_layers(model: ImageModel) -> tuple[Layer, ...]:
-    """Every module that puts out one tensor, in the order in which they finish; traced once a model.
+    """Every module that puts out one tensor, in the order in which they finish; found once a model.
 
     Modules that run several times are listed where they last finish.
     """
-    if model not in _traced:
-        _traced[model] = tuple(describe(model, name, shape) for name, shape in _trace(model).items())
-    return _traced[model]
+    return tuple(_layers(model).values())
 
 
-@torch.no_grad()
-def _trace(model: ImageModel) -> dict[str, tuple[int, ...]]:
-    """Module name → shape of its output for one picture, in order of execution; counts their runs on the way."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    runs: dict[str, int] = {}
-
-    def hook(name: str):
-        def note(_module, _inputs, output):
-            runs[name] = runs.get(name, 0) + 1
-            if isinstance(output, Tensor):
-                shapes.pop(name, None)
-                shapes[name] = tuple(output.shape)
-
-        return note
-
-    with model.lock:
-        handles = [m.register_forward_hook(hook(n)) for n, m in model.net.named_modules() if n]
-        try:
-            model(_blank(model))
-        finally:
-            for handle in handles:
-                handle.remove()
-    _runs[model] = runs
-    return shapes
+def _layers(model: ImageModel) -> dict[str, Layer]:
+    if model not in _listed:
+        original = _originals[model]() if model in _originals else None
+        _listed[model] = places.placed(model, trace(model)) if original is None else _like(model, original)
+    return _listed[model]
 
 
-def _blank(model: ImageModel) -> Tensor:
-    return model.mean.expand(1, 3, model.spec.height, model.spec.width).clone()
+def _like(twin: ImageModel, model: ImageModel) -> dict[str, Layer]:
+    known, picture = _layers(model), (twin.spec.height, twin.spec.width)
+    small = picture != (model.spec.height, model.spec.width)
+    found = {}
+    for name, shape in trace(twin).shapes.items():
+        layer = known.get(name, Layer(name, "other"))
+        if small and layer.height:
+            layer = layout.resized(layer, shape, picture) or Layer(name, "other")
+        found[name] = layer
+    return found
 
 
-def describe(model: ImageModel, name: str, shape: Sequence[int]) -> Layer:
-    """What a module's output of `shape` for one picture is: its layout and its grid of places.
+def say_layout(model: ImageModel, name: str, how: str | Callable[[Tensor], Tensor]) -> Layer:
+    """Have the output of a module read as a person says, where `lsd.places` finds no places or the wrong ones.
 
-    A grid is recognised by its aspect, which must be the input's (one place for every r × r pixels, give or take the
-    rounding of odd sizes): that tells channels-last from channels-first, and keeps attention matrices out.
-    """
-    if len(shape) == 4 and shape[0] == 1:
-        first, last = _is_grid(model, shape[2], shape[3]), _is_grid(model, shape[1], shape[2])
-        if last and (not first or getattr(model.net, "output_fmt", None) == "NHWC"):
-            return Layer(name, "nhwc", shape[3], shape[1], shape[2])
-        if first:
-            return Layer(name, "nchw", shape[1], shape[2], shape[3])
-    if len(shape) == 3 and shape[0] == 1:
-        for prefix in dict.fromkeys((model.num_prefix_tokens, 0, 1)):
-            grid = _token_grid(model, shape[1] - prefix)
-            if grid:
-                return Layer(name, "tokens", shape[2], *grid, prefix)
-    if len(shape) == 2 and shape[0] == 1:
-        return Layer(name, "vector", shape[1])
-    return Layer(name, "other")
-
-
-def _is_grid(model: ImageModel, height: int, width: int) -> bool:
-    if not (1 < height <= model.spec.height and 1 < width <= model.spec.width):
-        return False
-    down, across = model.spec.height / height, model.spec.width / width
-    if 1.1 < down < 1.8:  # no stride is that small: so many rows are the tokens of an attention matrix
-        return False
-    return abs(down - across) / max(down, across) < 0.5 / min(height, width) + 1e-9
-
-
-def _token_grid(model: ImageModel, count: int) -> tuple[int, int] | None:
-    height = round((max(count, 0) * model.spec.height / model.spec.width) ** 0.5)
-    if height < 2 or count % height:
-        return None
-    width = count // height
-    return (height, width) if _is_grid(model, height, width) else None
-
-
-def to_grid(layer: Layer, activation: Tensor) -> Tensor:
-    """A layer's output for N pictures → (N, C, h, w), prefix tokens left out.
+    Args:
+        how: a text that `lsd.layout.said` knows, or a function from the module's output to (N, C, h, w).
 
     Raises:
-        UndefinedError: the layer has no grid of places.
+        UndefinedError: no such module, or a layout that its output cannot have.
     """
-    if layer.layout == "nchw":
-        return activation
-    if layer.layout == "nhwc":
-        return activation.permute(0, 3, 1, 2)
-    if layer.layout == "tokens":
-        patches = activation[:, layer.prefix :]
-        return patches.transpose(1, 2).unflatten(2, (layer.height, layer.width))
-    raise UndefinedError(f"The output of {layer.name} is not laid out over the picture, so there is no map of it.")
+    find_layer(model, name)
+    if isinstance(how, str):
+        layer = layout.said(name, trace(model).shapes[name], (model.spec.height, model.spec.width), how)
+    else:
+        with torch.no_grad():
+            layer = layout.custom(name, how, run_to(model, blank(model), [Tap(name)])[Tap(name)])
+    _layers(model)[name] = layer
+    for known in (_cancels, _deepest):
+        known.pop(model, None)
+    return layer
+
+
+def same_layers(twin: ImageModel, model: ImageModel) -> None:
+    """Have the layers of a twin laid out as the model's are: the same modules, for pictures of the same size or smaller ones.
+
+    The twin runs once, now, while nobody listens to it.
+    """
+    trace(twin)
+    _originals[twin] = weakref.ref(model)
 
 
 def find_layer(model: ImageModel, name: str) -> Layer:
@@ -277,12 +83,11 @@ def find_layer(model: ImageModel, name: str) -> Layer:
     Raises:
         UndefinedError: no such module, or one that puts out no single tensor.
     """
-    for layer in list_layers(model):
-        if layer.name == name:
-            return layer
+    if name in _layers(model):
+        return _layers(model)[name]
     if name in dict(model.net.named_modules()) and name:
         raise UndefinedError(f"{name} of {model.name} does not put out one tensor; choose a layer inside or around it.")
-    raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
+    raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
 
 
 def curated_layers(model: ImageModel) -> list[Layer]:
@@ -325,7 +130,7 @@ def attention_heads(model: ImageModel, name: str) -> int:
     """
     modules = dict(model.net.named_modules())
     if not name or name not in modules:
-        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {_some_names(model)}.")
+        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
     known = attention_layers(model)
     if name not in known:
         where = f"its attention layers are {', '.join(list(known)[:3])} …" if known else "it has no attention heads"
@@ -385,7 +190,7 @@ def _cancelling(model: ImageModel) -> frozenset[str]:
 
 
 def _find_cancelling(model: ImageModel) -> Iterator[str]:
-    noise = torch.rand(_blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
+    noise = torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
     for layer, activation, slope in _slopes(model, noise, [layer for layer in list_layers(model) if layer.height]):
         products = to_grid(layer, activation * slope)
         if products.sum(1).abs().sum() < CANCELLED * products.abs().sum():
@@ -478,12 +283,12 @@ def _find_deepest(model: ImageModel) -> str:
         layer
         for layer in list_layers(model)
         if not isinstance(modules[layer.name], nn.Identity | nn.Dropout)
-        if layer.layout in ("nchw", "nhwc")
+        if layer.layout in ("nchw", "nhwc", "custom")
         or (layer.layout == "tokens" and layer.channels in stream and not isinstance(modules[layer.name], nn.Linear))
     ]
     # Only the deepest can win; a dozen of them is enough, and keeps the trial pass light.
     for chunk in (candidates[-12:], candidates[:-12]):
-        for layer, _, slope in reversed(_slopes(model, _blank(model), chunk)):
+        for layer, _, slope in reversed(_slopes(model, blank(model), chunk)):
             if to_grid(layer, slope).abs().amax() > 0:
                 return layer.name
     raise UndefinedError(

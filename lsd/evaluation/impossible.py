@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsd.errors import UndefinedError
-from lsd.layers import describe
+from lsd.layout import suggestions
 from lsd.models import ImageModel
 
 Cell = tuple[slice, slice]
@@ -124,4 +124,7 @@ def _has_feature_grid(model: ImageModel) -> bool:
         return False
     with model.lock:
         features = model.net.forward_features(model.mean.new_zeros(1, 3, model.spec.height, model.spec.width))
-    return isinstance(features, Tensor) and describe(model, "features", features.shape).layout == "nchw"
+    if not isinstance(features, Tensor) or getattr(model.net, "output_fmt", "NCHW") == "NHWC":
+        return False
+    likely = suggestions("features", features.shape, (model.spec.height, model.spec.width))
+    return any(layer.layout == "nchw" for layer in likely)

@@ -24,9 +24,11 @@ from lsd.features.recorded import Recorded
 from lsd.features.redirect import ReluRedirect
 from lsd.features.regularizers import BatchNormStatistics, batch_norms, penalty
 from lsd.features.soften import soften
-from lsd.layers import Tap, find_layer, run_to, to_grid
+from lsd.layers import find_layer
+from lsd.layout import to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
+from lsd.tracing import Tap, run_to
 
 _FRESH_STARTS = 2  # how often a picture that no gradient reaches begins again from stronger noise
 _AHEAD = 16  # steps whose views are drawn at once

@@ -11,8 +11,9 @@ from torch import Tensor
 from lsd import labels
 from lsd.features import objectives
 from lsd.features.units import Leaf, Unit
-from lsd.layers import curated_layers, run_to
+from lsd.layers import curated_layers
 from lsd.models import ImageModel
+from lsd.tracing import run_to
 
 _FINE = 0.25  # cycles a pixel: what lies above is finer than two pixels a side
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, Leaf, Unit
-from lsd.layers import Layer, Tap, find_layer, to_grid
+from lsd.layers import find_layer
+from lsd.layout import to_channels
 from lsd.models import ImageModel
 from lsd.saliency import targets
+from lsd.tracing import Tap
 
 
 def tap(leaf: Leaf) -> Tap:
@@ -103,7 +105,7 @@ def _reader(
     layer = find_layer(model, leaves[0].layer)
 
     def grid(activation: Tensor) -> Tensor:
-        return _grid_of(layer, activation)
+        return to_channels(layer, activation)
 
     if kind == "layer":
         return lambda activation: activation.reshape(len(leaves), -1).square().mean(1)
@@ -174,12 +176,8 @@ def photo_activations(
         for leaf in unit.leaves():
             if leaf.kind in PHOTO_KINDS:
                 layer = find_layer(models[leaf.model], leaf.layer)
-                found[leaf] = _grid_of(layer, activations[leaf.model][tap(leaf)])[0].detach()
+                found[leaf] = to_channels(layer, activations[leaf.model][tap(leaf)])[0].detach()
     return found
-
-
-def _grid_of(layer: Layer, activation: Tensor) -> Tensor:
-    return activation[..., None, None] if layer.layout == "vector" else to_grid(layer, activation)
 
 
 def has_place(unit: Unit) -> bool:

@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lsd.batch_norm import has_batch_norm
 from lsd.errors import UndefinedError
-from lsd.layers import list_layers
+from lsd.layers import find_layer, same_layers
 from lsd.models import ImageModel
 
 _prepared: "weakref.WeakKeyDictionary[ImageModel, _Twins]" = weakref.WeakKeyDictionary()
@@ -121,7 +121,7 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     twin._has_batch_norm = has_batch_norm(twin.net)
     if wants_channels_last(twin.net):
         twin.net = twin.net.to(memory_format=torch.channels_last)
-    list_layers(twin)  # traced now, while nobody listens to its layers
+    same_layers(twin, model)
     return twin
 
 
@@ -162,8 +162,9 @@ def _on_smaller_input(twin: ImageModel, share: float, keep: frozenset[str]) -> I
             return twin
         with torch.no_grad():
             logits = small(_probe(small))
+        same_layers(small, twin)
         before, after = (
-            {a.name: (a.layout, a.channels) for a in list_layers(n) if a.name in keep} for n in (twin, small)
+            [(find_layer(n, name).layout, find_layer(n, name).channels) for name in keep] for n in (twin, small)
         )
     except Exception:  # whatever a network raises that was not made for this
         return twin

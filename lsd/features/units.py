@@ -28,7 +28,8 @@ from dataclasses import dataclass, replace
 
 from lsd import labels
 from lsd.errors import UndefinedError
-from lsd.layers import Layer, attention_heads, curated_layers, find_layer
+from lsd.layers import attention_heads, curated_layers, find_layer
+from lsd.layout import Layer
 from lsd.models import ImageModel
 
 CLASS_KINDS = ("class", "logit", "log_odds", "log_probability", "probability", "contrast")

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lsd.errors import UndefinedError
-from lsd.layers import Layer, deepest_grid, depth_layers, find_layer, to_grid
+from lsd.layers import deepest_grid, depth_layers, find_layer
+from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite

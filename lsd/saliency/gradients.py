@@ -17,12 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.errors import UndefinedError
-from lsd.layers import capture, deepest_grid, depth_layers, find_layer, to_grid
+from lsd.layers import deepest_grid, depth_layers, find_layer
+from lsd.layout import to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.relu_rules import ReluRule, check_rectified, refusal
 from lsd.saliency.targets import Target
+from lsd.tracing import capture
 
 BASELINES = ("black", "white", "mean", "blur")
 QUADRATURES = ("gauss_legendre", "midpoint")

@@ -10,9 +10,9 @@ from lsd.cli import main
 from lsd.demo import render
 from lsd.features.recipes import LUCID
 from lsd.images import open_image
-from lsd.layers import Tap, run_to
 from lsd.models import get_model
 from lsd.saliency.explain import to_input
+from lsd.tracing import Tap, run_to
 
 QUICK = ["--model", "demo:resnet", "--steps", "6"]
 

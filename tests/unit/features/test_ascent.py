@@ -18,7 +18,7 @@ from lsd.features.regularizers import BatchNormStatistics
 from lsd.features.soften import Softening, soften
 from lsd.features.transforms import Transforms
 from lsd.features.units import parse
-from lsd.layers import run_to
+from lsd.tracing import run_to
 
 # Climbing
 

@@ -12,8 +12,8 @@ from lsd.features import batch
 from lsd.features.ascent import ascend
 from lsd.features.pictures import to_pixels
 from lsd.features.prepare import prepare
-from lsd.layers import run_to
 from lsd.progress import listening
+from lsd.tracing import run_to
 
 
 def hooks(model):

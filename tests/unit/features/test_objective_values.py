@@ -11,7 +11,7 @@ from benchmarks.families import CASES
 from lsd.errors import UndefinedError
 from lsd.features import objectives
 from lsd.features.units import CLASS_KINDS, LAYER_KINDS, Leaf, parse
-from lsd.layers import Tap, run_to
+from lsd.tracing import Tap, run_to
 
 BY_NAME = {case.name: case for case in CASES}
 MODELS: dict = {}

@@ -14,8 +14,9 @@ from torch import nn
 from benchmarks.families import CASES
 from lsd.errors import UndefinedError
 from lsd.features.prepare import _LastBlock, folding_pairs, prepare, wants_channels_last
-from lsd.layers import Tap, curated_layers, find_layer, list_layers, run_to
+from lsd.layers import curated_layers, find_layer, list_layers
 from lsd.models import ImageModel
+from lsd.tracing import Tap, run_to
 
 BY_NAME = {case.name: case for case in CASES}
 ids = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

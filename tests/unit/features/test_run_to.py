@@ -8,7 +8,9 @@ from benchmarks.families import CASES
 from lsd.errors import UndefinedError
 from lsd.features import objectives
 from lsd.features.units import Leaf, check
-from lsd.layers import Tap, attention_heads, capture, curated_layers, list_layers, run_to, to_grid
+from lsd.layers import attention_heads, curated_layers, list_layers
+from lsd.layout import to_grid
+from lsd.tracing import Tap, capture, run_to
 
 BY_NAME = {case.name: case for case in CASES}
 FAMILIES = [

@@ -17,8 +17,9 @@ from lsd.features.judge import to_batch
 from lsd.features.pictures import Job
 from lsd.features.recipes import LUCID, Recipe
 from lsd.features.units import parse
-from lsd.layers import Tap, curated_layers, list_layers, run_to
+from lsd.layers import curated_layers, list_layers
 from lsd.models import get_model
+from lsd.tracing import Tap, run_to
 from precompute import work
 from precompute.storage import Storage, sha256
 from precompute.work import finished, make_rows, one_sentence, run_task

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from lsd.errors import UndefinedError
-from lsd.layers import capture
 from lsd.saliency import captum_methods as captum
 from lsd.saliency import gradients as own
 from lsd.saliency.crosscheck import relative_difference
 from lsd.saliency.targets import Target
+from lsd.tracing import capture
 
 ALL = {
     "saliency": {}, "input_x_gradient": {}, "integrated_gradients": {"steps": 4}, "smoothgrad": {"samples": 4},

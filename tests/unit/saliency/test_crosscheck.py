@@ -7,7 +7,8 @@ import torch
 
 from benchmarks.families import CASES, METHODS, STEPS, nothing_to_compare
 from lsd.errors import UndefinedError
-from lsd.layers import deepest_grid, find_layer, to_grid
+from lsd.layers import deepest_grid, find_layer
+from lsd.layout import to_grid
 from lsd.models import ImageModel
 from lsd.saliency import gradients as own
 from lsd.saliency.crosscheck import TOLERANCE, crosscheck, relative_difference

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from lsd.errors import UndefinedError
-from lsd.layers import capture
 from lsd.saliency import gradients as own
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
+from lsd.tracing import capture
 
 INPUT_METHODS = {
     "gradient": (own.gradient, {}),

@@ -1,0 +1,204 @@
+"""Whether the places of an activation lie where its shape suggests: tried, not guessed.
+
+A picture is shown to the network with its upper, lower, left or right half exchanged for another. A place in the upper half must
+answer more to what happens above than to what happens below, and a place on the left more to the left. Not by how much, which
+would flag networks that look everywhere at once, but in what order: of all ways to lay the same answers out, the suggested one must
+come near the best (`RIGHT`). Answers that are strong (`LOCAL`) and lie elsewhere are those of another order; answers that are faint
+and lie nowhere say nothing, and such a layer is believed if an earlier one on the same grid was right, or if timm names that grid.
+
+Networks mix more and more on their way. So the question is asked anew at each layer that has answered well: its places in one
+half are exchanged as the picture's were, and what follows is held against them. All of it is one pass of five pictures.
+
+A layer inside a block that has answered well, and that looks as if it had the block's grid in the block's layout, has it: what
+is added up lies alike. An attention with a mind of its own (random weights, say) may then look wherever it likes.
+"""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lsd.layout import Layer, suggestions, to_grid
+from lsd.models import ImageModel
+from lsd.tracing import Trace
+
+RIGHT = 0.5  # of the agreement that the best order of the same answers would have
+LOCAL = 0.2  # mean of |a − b| / (a + b), a and b the answers to both halves: above that, a place knows where it is
+_CHANNELS = 16  # of a layer that are listened to, evenly spaced
+_NOTHING = 1e-6  # of an activation: what moves less does not depend on the picture
+
+_SAME = "whatever the picture shows, it stays the same"
+_ELSEWHERE = "its places do not answer to what the picture shows there"
+
+
+@torch.no_grad()
+def placed(model: ImageModel, trace: Trace) -> dict[str, Layer]:
+    """Module name → how its output is laid out, of all that put out one tensor, in the order in which they finish."""
+    attempt = _Attempt(model, trace)
+    with model.lock:
+        handles = [
+            module.register_forward_hook(attempt.listen(name))
+            for name, module in model.net.named_modules() if name in trace.shapes
+        ]  # fmt: skip
+        try:
+            model(attempt.pictures)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return {name: replace(attempt.verdict(name), runs=trace.runs[name]) for name in trace.shapes}
+
+
+class _Attempt:
+    """What is known so far, while the network runs."""
+
+    def __init__(self, model: ImageModel, trace: Trace):
+        self._picture = (model.spec.height, model.spec.width)
+        self._possible = {name: list(self._suggest(model, name, shape)) for name, shape in trace.shapes.items()}
+        self._known = set(_grids_of_timm(model.net, self._picture))
+        self._shapes = trace.shapes
+        self._accepted: dict[str, Layer] = {}
+        self._refused: dict[str, str] = {}
+        noise = torch.rand(1, 3, *self._picture, generator=torch.Generator().manual_seed(0))
+        self.pictures = noise.to(model.mean).repeat(5, 1, 1, 1)
+        _exchange_halves(self.pictures)
+
+    def _suggest(self, model: ImageModel, name: str, shape: Sequence[int]) -> Iterator[Layer]:
+        prefix = model.num_prefix_tokens if hasattr(model.net, "num_prefix_tokens") else None
+        for layer in suggestions(name, shape, self._picture, prefix):
+            if layer.layout == "tokens":
+                for order in _orders_of_timm(model.net, layer.height * layer.width):
+                    yield replace(layer, order=order)
+            yield layer
+
+    def listen(self, name: str):
+        """A hook for the module of that name."""
+
+        def hook(_module, _inputs, output) -> None:
+            possible = self._possible[name]
+            if not isinstance(output, Tensor) or not possible or tuple(output.shape[1:]) != self._shapes[name][1:]:
+                return  # also of a run before the last one
+            self._accepted.pop(name, None)
+            if possible[0].layout == "vector":
+                self._accepted[name] = possible[0]
+            elif len(output) != len(self.pictures):
+                self._refused[name] = _SAME if len(output) == 1 else _ELSEWHERE
+            else:
+                self._try(name, output)
+
+        return hook
+
+    def _try(self, name: str, output: Tensor) -> None:
+        """Accept the layout that fits, and exchange the halves of what is put out."""
+        answers = [(layer, _answers(to_grid(layer, output))) for layer in self._possible[name]]
+        if all(found is None for _, found in answers):
+            self._refused[name] = _SAME
+            return
+        judged = [(layer, *_agreement(found)) for layer, found in answers if found is not None]
+        chosen, right, _ = max(judged, key=lambda one: one[1])
+        if right < RIGHT:
+            strong = any(elsewhere for _, _, elsewhere in judged)
+            chosen = None if strong else next((layer for layer, _, _ in judged if self._is_believed(layer)), None)
+        if chosen is None:
+            self._refused[name] = _ELSEWHERE
+            return
+        self._accepted[name] = chosen
+        if 0 in output.stride():
+            return  # several numbers in one place of memory cannot be exchanged one by one
+        grid = to_grid(chosen, output)
+        _exchange_halves(grid)
+        if chosen.order:  # it was gathered, and is put back
+            output[:, torch.tensor(chosen.order, device=output.device) + chosen.prefix] = grid.flatten(2).transpose(
+                1, 2
+            )
+
+    def _is_believed(self, layer: Layer) -> bool:
+        """Of a layer whose places answer to everything alike."""
+        accepted = self._accepted.values()
+        if layer.height == layer.width and any(layer.height == one.height * one.width for one in accepted):
+            return False  # as many rows and columns as there are places: a matrix of attention
+        alike = any(_grid(layer) == _grid(one) for one in accepted)
+        return alike or (layer.height, layer.width) in self._known
+
+    def verdict(self, name: str) -> Layer:
+        """How the output of that module is laid out, after the pass."""
+        if name in self._accepted:
+            return self._accepted[name]
+        if name not in self._refused:
+            return Layer(name, "other")
+        parts = name.split(".")
+        around = [self._accepted.get(".".join(parts[:i])) for i in range(1, len(parts))]
+        for layer in self._possible[name] if self._refused[name] == _ELSEWHERE else ():
+            if any(one is not None and _grid(one) == _grid(layer) for one in around):
+                return layer
+        return Layer(name, "other", refused=self._refused[name])
+
+
+def _grid(layer: Layer) -> tuple:
+    return layer.layout, layer.height, layer.width, layer.prefix, layer.order
+
+
+def _exchange_halves(grid: Tensor) -> None:
+    """Make of (5, C, h, w) the first picture five times, the others with their upper, lower, left or right half exchanged for the
+    half that lies opposite, one channel on. A middle row or column stays."""
+    base = grid[0].clone()
+    grid[1:] = base
+    other, (y, x) = base.roll(1, 0), (n // 2 for n in base.shape[1:])
+    grid[1, :, :y], grid[2, :, -y:] = other[:, -y:], other[:, :y]
+    grid[3, :, :, :x], grid[4, :, :, -x:] = other[:, :, -x:], other[:, :, :x]
+
+
+@functools.lru_cache(64)
+def _sides(height: int, width: int) -> Tensor:
+    """(2, h · w): 1 above and −1 below, 1 left and −1 right, 0 in the middle."""
+    down, across = ((n - 1 - torch.arange(n) * 2).sign().double() for n in (height, width))
+    return torch.stack([down[:, None].expand(height, width), across[None].expand(height, width)]).flatten(1)
+
+
+def _answers(grid: Tensor) -> Tensor | None:
+    """How much each place of (5, C, h, w) answers to each half, (4, h, w); None where nothing does."""
+    for channels in (grid[:, :: max(1, grid.shape[1] // _CHANNELS)], grid):  # all of them where those few are silent
+        found = (channels[1:] - channels[:1]).square_().sum(1).sqrt_().double().cpu()
+        if found.max() > _NOTHING * channels[0].abs().max().item():
+            return found
+    return None
+
+
+def _agreement(answers: Tensor) -> tuple[float, bool]:
+    """(how near the answers (4, h, w) come to the order that fits them best, whether they are strong and do not).
+
+    Both of the axis that does worse.
+    """
+    found, elsewhere = [], False
+    sides = _sides(*answers.shape[1:])
+    for side, (a, b) in zip(sides, answers.flatten(1).unflatten(0, (2, 2)), strict=True):
+        lean = (a - b) / (a + b).clamp(min=torch.finfo(torch.float64).tiny)
+        lean = lean - lean.mean()
+        best = (side.sort().values * lean.sort().values).sum()
+        right = ((side * lean).sum() / best).item() if best > 0 else 0.0
+        found.append(right)
+        elsewhere |= right < RIGHT and lean.abs().mean().item() >= LOCAL
+    return min(found), elsewhere
+
+
+def _grids_of_timm(net: nn.Module, picture: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """(height, width) of the grids on which timm says that the network has features, in both ways of rounding."""
+    for stage in getattr(net, "feature_info", None) or ():
+        reduction = stage.get("reduction") if isinstance(stage, dict) else None
+        if isinstance(reduction, int | float) and reduction > 0:
+            for rounded in (math.floor, math.ceil):
+                yield rounded(picture[0] / reduction), rounded(picture[1] / reduction)
+
+
+def _orders_of_timm(net: nn.Module, count: int) -> list[tuple[int, ...]]:
+    """Orders other than row by row in which the network may keep `count` tokens: what its own `reroll` (Hiera's) would undo."""
+    reroll = getattr(net, "reroll", None)
+    orders = []
+    for block, (_, size) in getattr(reroll, "schedule", {}).items():
+        if math.prod(size) == count:
+            tokens = torch.arange(count).view(1, count, 1)
+            orders.append(tuple(reroll(tokens, block).flatten().tolist()))
+    plain = tuple(range(count))
+    return [order for order in dict.fromkeys(orders) if order != plain]

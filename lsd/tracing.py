@@ -1,0 +1,183 @@
+"""Reading a network while it runs: which modules ran, what shape they put out, and their activations."""
+
+import contextlib
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lsd.errors import UndefinedError
+from lsd.models import ImageModel
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One pass of one picture.
+
+    Attributes:
+        shapes: module name → shape of its output, of those that put out one tensor, in the order in which they (last) finish.
+        runs: module name → how often it ran.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    runs: dict[str, int]
+
+
+_traced: "weakref.WeakKeyDictionary[ImageModel, Trace]" = weakref.WeakKeyDictionary()
+
+
+def trace(model: ImageModel) -> Trace:
+    """What runs in one pass; found once a model."""
+    if model not in _traced:
+        _traced[model] = _trace(model)
+    return _traced[model]
+
+
+@torch.no_grad()
+def _trace(model: ImageModel) -> Trace:
+    shapes: dict[str, tuple[int, ...]] = {}
+    runs: dict[str, int] = {}
+
+    def hook(name: str):
+        def note(_module, _inputs, output):
+            runs[name] = runs.get(name, 0) + 1
+            if isinstance(output, Tensor):
+                shapes.pop(name, None)
+                shapes[name] = tuple(output.shape)
+
+        return note
+
+    with model.lock:
+        handles = [m.register_forward_hook(hook(n)) for n, m in model.net.named_modules() if n]
+        try:
+            model(blank(model))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return Trace(shapes, runs)
+
+
+def blank(model: ImageModel) -> Tensor:
+    """(1, 3, H, W), the mean colour everywhere."""
+    return model.mean.expand(1, 3, model.spec.height, model.spec.width).clone()
+
+
+@contextlib.contextmanager
+def capture(model: ImageModel, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Within the block, the outputs of the named modules appear in the dict that is yielded, as the network runs.
+
+    The network goes on with a copy of what is captured, so in-place operations further down cannot change it, and the
+    gradient with respect to it is that of the layer itself. Hooks are removed however the block ends; the model is
+    locked meanwhile, so that nobody else's pass is caught.
+
+    Raises:
+        UndefinedError: a name that no module has.
+    """
+    modules = dict(model.net.named_modules())
+    for name in names:
+        if not name or name not in modules:
+            raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
+    captured: dict[str, Tensor] = {}
+
+    def hook(name: str):
+        def keep(_module: nn.Module, _inputs, output):
+            if isinstance(output, Tensor):
+                captured[name] = output
+                return output.clone()
+            return None
+
+        return keep
+
+    with model.lock:
+        handles = [modules[name].register_forward_hook(hook(name)) for name in names]
+        try:
+            yield captured
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def some_names(model: ImageModel) -> str:
+    """A few of the outermost modules, for a sentence."""
+    names = [name for name, _ in model.net.named_children()]
+    return ", ".join(names[:6]) + (f" … ({len(list(model.net.modules())) - 1} in all)" if names else "")
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where activations are read: what a module puts out, or, with `inside`, what it is given.
+
+    The empty name stands for the logits.
+    """
+
+    name: str
+    inside: bool = False
+
+
+class _Reached(Exception):
+    """Ends a forward pass whose remaining layers nobody needs."""
+
+
+def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, Tensor]:
+    """The activations at `taps` for images (N, 3, H, W) in [0, 1]; the pass stops as soon as all of them are there.
+
+    Hooks are removed however the pass ends, and the model is locked meanwhile. Of a module that runs several times the
+    last output is taken, as in `trace`. Gradients flow back from what is returned to the images.
+
+    Raises:
+        UndefinedError: a name that no module has, or a module that did not run or put out no single tensor.
+    """
+    wanted = set(taps)
+    inner = [tap for tap in wanted if tap.name]
+    modules = dict(model.net.named_modules())
+    for tap in inner:
+        if tap.name not in modules:
+            raise UndefinedError(f"{model.name} has no layer “{tap.name}”; it has {some_names(model)}.")
+    captured: dict[Tap, Tensor] = {}
+    runs = trace(model).runs
+    left = {tap: runs.get(tap.name, 1) for tap in inner}
+
+    def note(tap: Tap, value: object) -> Tensor | None:
+        left[tap] -= 1
+        if left[tap] > 0 or not isinstance(value, Tensor):
+            return None
+        captured[tap] = value
+        if len(captured) == len(wanted):
+            raise _Reached
+        return value.clone()  # the network may go on in place
+
+    def after(tap: Tap):
+        return lambda _module, _inputs, output: note(tap, output)
+
+    def before(tap: Tap):
+        def hook(_module, inputs):
+            value = note(tap, inputs[0] if inputs else None)
+            return None if value is None else (value, *inputs[1:])
+
+        return hook
+
+    with model.lock:
+        handles = []
+        try:
+            for tap in inner:
+                module = modules[tap.name]
+                handles.append(
+                    module.register_forward_pre_hook(before(tap)) if tap.inside
+                    else module.register_forward_hook(after(tap))
+                )  # fmt: skip
+            logits = model(images)
+            if Tap("") in wanted:
+                captured[Tap("")] = logits
+        except _Reached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+    for tap in inner:
+        if tap not in captured:
+            raise UndefinedError(
+                f"{tap.name} of {model.name} does not put out one tensor; choose a layer inside or around it."
+            )
+    return captured

@@ -1,0 +1,247 @@
+"""Where a place lies is tried: what is right stays, what lies elsewhere is refused or put right."""
+
+import pytest
+import timm
+import torch
+from timm.models.mlp_mixer import MlpMixer
+from torch import nn
+
+from benchmarks.families import CASES, Case, randomize
+from lsd.errors import UndefinedError
+from lsd.layers import depth_layers, find_layer, list_layers, say_layout
+from lsd.layout import Layer, to_grid
+from lsd.models import ImageModel
+from lsd.saliency.methods import METHODS
+from lsd.saliency.targets import Target
+from lsd.tracing import capture, trace
+
+BY_NAME = {case.name: case for case in CASES}
+
+
+def of_timm(name):
+    """At its own size, with random weights."""
+    return ImageModel(randomize(timm.create_model(name, num_classes=10)), name)
+
+
+@pytest.fixture(scope="module")
+def hiera():
+    return of_timm("hiera_tiny_224")
+
+
+def test_hieras_tokens_are_brought_into_the_pictures_order(hiera):
+    """They come by mask units; timm's own `reroll` says how."""
+    names = [layer.name for layer in list_layers(hiera) if layer.height]
+    assert len(names) > 200 and all(f"blocks.{i}" in names for i in range(12))
+    with torch.no_grad(), capture(hiera, [f"blocks.{i}" for i in range(12)]) as captured:
+        hiera(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1)))
+    for i in range(12):
+        found = to_grid(find_layer(hiera, f"blocks.{i}"), captured[f"blocks.{i}"])
+        assert torch.equal(found, hiera.net.reroll(captured[f"blocks.{i}"], i).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("y, x", [(0, 0), (0, 192), (192, 0), (96, 160)])
+def test_a_square_of_the_picture_is_answered_where_it_lies(hiera, y, x):
+    base = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    changed = base.clone()
+    changed[:, :, y : y + 32, x : x + 32] = 1 - changed[:, :, y : y + 32, x : x + 32]
+    name = "blocks.8"  # the strongest answer comes from the square, though attention carries some of it everywhere
+    layer = find_layer(hiera, name)
+    grids = []
+    for image in (base, changed):
+        with torch.no_grad(), capture(hiera, [name]) as captured:
+            hiera(image)
+        grids.append(to_grid(layer, captured[name]))
+    answers = (grids[1] - grids[0]).norm(dim=1)[0]
+    row, column = divmod(answers.argmax().item(), layer.width)
+    assert (row, column) in {(y // 16 + i, x // 16 + j) for i in (0, 1) for j in (0, 1)}
+
+
+def test_maps_and_units_of_hiera_have_their_places(hiera):
+    """Grad-CAM looks at the same grid as the layer's own order says, and so does a neuron."""
+    from lsd.features import objectives
+    from lsd.features.units import parse
+
+    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), capture(hiera, ["blocks.4"]) as captured:
+        hiera(image)
+    grid = hiera.net.reroll(captured["blocks.4"], 4).permute(0, 3, 1, 2)
+    unit = parse("blocks.4/neuron/7/3/9")
+    found = objectives.evaluate([unit], {"": hiera}, {"": {objectives.tap(unit): captured["blocks.4"]}})
+    assert found.item() == grid[0, 7, 3, 9].item()
+    image.requires_grad_(True)
+    with capture(hiera, ["blocks.4"]) as captured:
+        logit = hiera(image)[0, 3]
+    (slope,) = torch.autograd.grad(logit, captured["blocks.4"])
+    a, g = (hiera.net.reroll(t.detach(), 4).permute(0, 3, 1, 2) for t in (captured["blocks.4"], slope))
+    expected = (g.mean((2, 3), keepdim=True) * a).sum(1, keepdim=True)
+    made = METHODS["grad_cam"].run(hiera, image.detach(), Target(3, "logit"), layer="blocks.4")
+    torch.testing.assert_close(made.values.float().cpu().view_as(expected), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_what_does_not_depend_on_the_picture_has_no_places():
+    model = BY_NAME["swinv2_tiny_window8_256"].build()
+    layer = find_layer(model, "layers.0.blocks.0.attn.cpb_mlp")
+    assert layer.layout == "other" and layer.refused == "whatever the picture shows, it stays the same"
+    with pytest.raises(UndefinedError, match="cpb_mlp is not laid out over the picture: whatever the picture shows"):
+        METHODS["grad_cam"].run(model, torch.rand(1, 3, 64, 64), Target(3), layer=layer.name)
+
+
+MATRICES = {
+    "swinv2_tiny_window8_256": {"img_size": 256, "depths": (1, 1, 1, 1), "embed_dim": 24},
+    "vit_tiny_patch16_224": {"img_size": 256, "depth": 2, "embed_dim": 48, "class_token": False, "global_pool": "avg"},
+}
+
+
+@pytest.mark.parametrize("name, settings", MATRICES.items(), ids=MATRICES)
+def test_matrices_of_attention_have_no_places(name, settings, monkeypatch):
+    """Not even where they have as many rows and columns as the picture might have places."""
+    monkeypatch.setattr("timm.layers.config._USE_FUSED_ATTN", 0)
+    model = Case(name, settings, 256).build()
+    matrices = {
+        n for n, shape in trace(model).shapes.items() if len(shape) == 4 and n.endswith(("softmax", "attn_drop"))
+    }
+    assert matrices and not any(layer.height for layer in list_layers(model) if layer.name in matrices)
+
+
+def test_what_mixes_tokens_has_no_places():
+    """(1, 256, 64): the 256 channels might be 16 × 16 places."""
+    small = {"num_classes": 10, "img_size": 160, "num_blocks": 2, "embed_dim": 256, "mlp_ratio": (0.25, 4.0)}
+    model = Case("mixer_s16_224", size=160, make=lambda: MlpMixer(**small)).build()
+    shapes = trace(model).shapes
+    mixing = [name for name in shapes if ".mlp_tokens." in name and shapes[name] == (1, 256, 64)]
+    places = {layer.name: (layer.height, layer.width) for layer in list_layers(model)}
+    assert mixing and all(places[name] == (0, 0) for name in mixing)
+    assert places["blocks.0"] == places["blocks.1.mlp_channels.fc1"] == (10, 10)
+
+
+@pytest.mark.parametrize("name, layers", [
+    ("levit_128s", {"stages.0": 14, "stages.1": 7, "stages.2": 4, "stages.2.blocks.1.mlp.ln1": 4}),
+    ("hrnet_w18_small", {"incre_modules.0.0": 56, "incre_modules.3.0": 7}),
+    ("inception_v3", {"Mixed_6e": 17, "Mixed_7a.branch7x7x3_4": 8}),
+    ("davit_tiny", {"stages.0": 56, "stages.2": 14}),
+])  # fmt: skip
+def test_a_wide_view_is_no_wrong_order(name, layers):
+    model = of_timm(name)
+    for layer, size in layers.items():
+        assert (find_layer(model, layer).height, find_layer(model, layer).width) == (size, size)
+    assert not [layer.name for layer in list_layers(model) if layer.refused]
+
+
+class Ordered(nn.Module):
+    """Convolutions, then tokens in an order of their own, with a residual layer behind."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 8, 8)
+        self.shuffle, self.mix, self.norm = nn.Identity(), nn.Linear(24, 24), nn.LayerNorm(24)
+        self.order = order
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = self.shuffle(x[:, self.order])
+        x = self.norm(x + self.mix(x))
+        return self.head(x.mean(1))
+
+
+ORDERS = {
+    "by columns": torch.arange(64).view(8, 8).T,
+    "in strips of four": torch.arange(64).view(8, 2, 4).transpose(0, 1),
+    "from the end": torch.arange(64).flip(0),
+    "by chance": torch.randperm(64, generator=torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_tokens_in_another_order_have_no_places(wrap, order):
+    model = wrap(Ordered(ORDERS[order].flatten()), 64)
+    for name in ("shuffle", "mix", "norm"):
+        assert find_layer(model, name) == Layer(
+            name, "other", refused="its places do not answer to what the picture shows there"
+        )
+    assert find_layer(model, "stem").height == 8
+
+
+def test_tokens_row_by_row_have_theirs(wrap):
+    model = wrap(Ordered(torch.arange(64)), 64)
+    assert find_layer(model, "norm") == Layer("norm", "tokens", 24, 8, 8)
+
+
+def test_a_person_may_say_what_lies_where(wrap):
+    model = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
+    say_layout(model, "norm", lambda tokens: tokens.transpose(1, 2).unflatten(2, (8, 8)).transpose(2, 3))
+    layer = find_layer(model, "norm")
+    assert (layer.layout, layer.channels, layer.height, layer.width) == ("custom", 24, 8, 8)
+    tokens = torch.arange(64.0)[ORDERS["by columns"].flatten()].view(1, 64, 1)
+    assert torch.equal(to_grid(layer, tokens)[0, 0], torch.arange(64.0).view(8, 8))
+    assert depth_layers(model)[-1].name == "norm"
+    METHODS["grad_cam"].run(model, torch.rand(1, 3, 64, 64), Target(3))
+    assert say_layout(model, "norm", "tokens:0:8x8") == Layer("norm", "tokens", 24, 8, 8)
+
+
+@pytest.mark.parametrize("how, why", [
+    ("rows", "no layout “rows”; write nchw"), ("nchw", "64 × 24 numbers, which cannot be laid out as nchw"),
+    ("tokens:1", "cannot be laid out as tokens:1"), ("tokens:0:7x9", "cannot be laid out as tokens:0:7x9"),
+    (lambda a: a, "must give a tensor of shape"), (lambda a: None, "must give a tensor of shape"),
+])  # fmt: skip
+def test_what_a_person_says_must_be_possible(wrap, how, why):
+    model = wrap(Ordered(torch.arange(64)), 64)
+    with pytest.raises(UndefinedError, match=why):
+        say_layout(model, "norm", how)
+    assert find_layer(model, "norm") == Layer("norm", "tokens", 24, 8, 8)
+
+
+def test_layouts_that_look_alike_are_told_apart():
+    """As many channels as places a side: (1, 16, 16, 16) either way."""
+    gcvit, mamba = (BY_NAME[name].build() for name in ("gcvit_xxtiny", "test_mambaout"))
+    assert find_layer(gcvit, "stages.0.blocks.0.norm1").layout == "nhwc"
+    assert find_layer(mamba, "stem.conv2").layout == "nchw"
+    assert find_layer(mamba, "stem").layout == "nhwc"
+
+
+def test_a_prefix_of_any_length_is_found():
+    model = of_timm("pit_ti_distilled_224")
+    assert {find_layer(model, f"transformers.{i}.blocks").prefix for i in range(3)} == {2}
+
+
+@pytest.mark.parametrize("name, layer", [
+    ("mobilenetv3_small_050", "conv_head"), ("mobilenetv3_small_050", "blocks.0.0.se.conv_reduce"), ("test_convnext", "head.norm"),
+])  # fmt: skip
+def test_one_place_is_channels_without_places(name, layer):
+    from lsd.features.ascent import ascend
+    from lsd.features.recipes import RECIPES
+    from lsd.features.units import check, parse
+
+    model = BY_NAME[name].build()
+    found = find_layer(model, layer)
+    assert found.layout == "vector" and found.channels > 1 and not found.height
+    with pytest.raises(UndefinedError, match="has no places, only channels"):
+        check(parse(f"{layer}/neuron/1/0/0"), model)
+    from dataclasses import replace
+
+    (shot,) = ascend(model, [f"{layer}/channel/1"], replace(RECIPES["none"], steps=1))
+    with torch.no_grad(), capture(model, [layer]) as captured:
+        model(torch.from_numpy(shot.finished[0].pixels).permute(2, 0, 1)[None].float() / 255)
+    assert shot.finished[0].score == pytest.approx(captured[layer].flatten()[1].item(), rel=1e-3, abs=1e-5)
+
+
+def test_it_is_tried_once_and_leaves_nothing_behind(image_model):
+    model = image_model("test_resnet")
+    passes = []
+    handle = model.register_forward_hook(lambda _module, inputs, _output: passes.append(len(inputs[0])))
+    try:
+        list_layers(model), list_layers(model), find_layer(model, "layer1")
+    finally:
+        handle.remove()
+    assert passes in ([], [1, 5])  # the model is shared: another test may have asked
+    assert not any(module._forward_hooks for module in model.net.modules())
+
+
+def test_a_network_in_another_input_size_keeps_its_layouts():
+    """A twin that takes smaller pictures (coarse stages of an ascent)."""
+    from lsd.features.prepare import prepare
+
+    model = Case("test_vit", {"img_size": 64}, 64).build()
+    small = prepare(model, ["blocks.2"], share=0.5)
+    assert small.spec.height == 32
+    assert find_layer(small, "blocks.2") == Layer("blocks.2", "tokens", 64, 2, 2, 1)
