@@ -7,7 +7,6 @@ continuous: pixel `i` covers `[i, i + 1)` and its centre is `i + 0.5`. Nothing h
 import hashlib
 import io
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from lsd.errors import ImageError, LSDError
+from lsd.process import quiet
 
 MAX_PIXELS = 24_000_000
 MAX_BYTES = 150 * 2**20  # 24 megapixels of three 16-bit channels are 137 MiB uncompressed
@@ -74,7 +74,7 @@ def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> I
         image = _open_header(data)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not a PNG, JPEG, WebP, GIF, BMP or TIFF picture: convert it to one.") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         raise ImageError(f"{name} has far too many pixels: shrink it below {max_pixels / 1e6:g} megapixels.") from None
     except Exception as error:
         raise _damaged(name) from error
@@ -118,11 +118,13 @@ def _read(source: str | Path | bytes, name: str) -> bytes:
 
 
 def _open_header(data: bytes) -> Image.Image:
-    """Read the header only. Nothing is printed: Pillow's warning of a large picture is an error, others are dropped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+    """Read the header only. Nothing is printed: what Pillow would warn of, a picture as large as that, is refused."""
+    with quiet():
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        image.close()
+        raise Image.DecompressionBombError
+    return image
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -20,6 +20,7 @@ from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
+from lsd.process import quiet
 from lsd.weights import Location, file_state, locate, read_config, ready_models, weights_sha256
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
@@ -171,7 +172,7 @@ def _build(location: Location) -> nn.Module:
         )
     # The weights file is named outright, because timm left to itself may prefer a pickled one beside it.
     overlay = {"file": str(location.weights), "source": "", "custom_load": False}
-    with _quiet_timm():
+    with quiet("timm"):  # it warns of each key of a head that is not used; that is not for the user's eyes
         try:
             return timm.create_model(
                 f"local-dir:{location.config.parent}", pretrained=True, pretrained_cfg_overlay=overlay
@@ -183,18 +184,6 @@ def _build(location: Location) -> nn.Module:
             raise ModelError(
                 f"{location.name} cannot be loaded, its files are damaged or do not fit: {reason}."
             ) from error
-
-
-@contextlib.contextmanager
-def _quiet_timm():
-    """timm warns of each key of a head that is not used; that is not for the user's eyes."""
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class ModelCache:

@@ -11,16 +11,17 @@ Pictures go through one by one, so that no method has to guess how targets belon
 import contextlib
 import functools
 import math
-import warnings
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lsd.errors import UndefinedError
 from lsd.layers import deepest_grid, depth_layers, find_layer
 from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
+from lsd.process import numpy_seed, quiet
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.gradients import DEPTH_FLOOR, baseline
@@ -53,8 +54,8 @@ def _captum(name: str, passes: Callable[[ImageModel, dict], int] = lambda model,
             settings = defaults | settings
             images = images.detach().to(model.device, model.dtype).contiguous()
             values, scores = [], []
-            with model.lock, warnings.catch_warnings(), _out_of_place(model), torch.enable_grad():
-                warnings.simplefilter("ignore")  # Captum announces its own hooks at every call
+            # Quiet, because Captum announces its own hooks at every call.
+            with model.lock, quiet(), _out_of_place(model), torch.enable_grad():
                 for i, image in enumerate(images):
                     scalar = _Scalar(model, target.of(i), passes(model, settings))
                     values.append(function(scalar, image[None], **settings).detach().to(image))  # Occlusion gives fp32
@@ -119,6 +120,28 @@ def integrated_gradients(
     )  # fmt: skip
 
 
+class _OwnNormal(TorchFunctionMode):
+    """Within this context, `torch.normal` of this thread draws from a generator of its own, the numbers of a global seed.
+
+    For code that takes no generator. The global one is neither read nor set, so nobody else's draws shift these, nor these
+    theirs.
+
+    Args:
+        seed: of the generator.
+        device: where the numbers are drawn.
+    """
+
+    def __init__(self, seed: int, device: torch.device):
+        super().__init__()
+        self._generator = torch.Generator(device).manual_seed(seed)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is torch.normal:
+            kwargs = kwargs | {"generator": self._generator}
+        return func(*args, **kwargs)
+
+
 def _noise_tunnel(name: str, kind: str) -> Callable:
     @_captum(name, lambda _, s: s["samples"])
     def attribute(
@@ -126,9 +149,7 @@ def _noise_tunnel(name: str, kind: str) -> Callable:
     ) -> Tensor:
         from captum.attr import NoiseTunnel, Saliency
 
-        # Captum draws from the global generator: it is set for this call and given back as it was.
-        with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
-            torch.manual_seed(seed)
+        with _OwnNormal(seed, image.device):
             # abs=False: Saliency's default would average |g|, which is another method.
             return NoiseTunnel(Saliency(scalar)).attribute(
                 image, nt_type=kind, nt_samples=samples, nt_samples_batch_size=min(batch_size, samples),
@@ -266,19 +287,11 @@ def gradient_shap(
     model = scalar.model
     baselines = torch.cat([baseline(model, image, kind) for kind in ("black", "mean", "white")])
     total, done = torch.zeros_like(image), 0
-    with torch.random.fork_rng(devices=[image.device] if image.is_cuda else []):
-        torch.manual_seed(seed)
-        import numpy as np
-
-        state = np.random.get_state()  # Captum draws the baselines from numpy's global generator
-        np.random.seed(seed)
-        try:
-            while done < samples:
-                count = min(batch_size, samples - done)
-                total += count * GradientShap(scalar).attribute(image, baselines, n_samples=count, stdevs=float(sigma))
-                done += count
-        finally:
-            np.random.set_state(state)
+    with _OwnNormal(seed, image.device), numpy_seed(seed):  # by NumPy it chooses the baselines, and places between
+        while done < samples:
+            count = min(batch_size, samples - done)
+            total += count * GradientShap(scalar).attribute(image, baselines, n_samples=count, stdevs=float(sigma))
+            done += count
     return total / samples
 
 

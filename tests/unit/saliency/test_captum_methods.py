@@ -1,5 +1,10 @@
 """Captum's traps: each is a refusal with a reason, or is shown to be disarmed."""
 
+import contextlib
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +13,7 @@ from torch import nn
 from lsd.errors import UndefinedError
 from lsd.saliency import captum_methods as captum
 from lsd.saliency import gradients as own
-from lsd.saliency.crosscheck import relative_difference
+from lsd.saliency.crosscheck import crosscheck, relative_difference
 from lsd.saliency.targets import Target
 from lsd.tracing import capture
 
@@ -36,6 +41,11 @@ class FunctionalReLU(nn.Module):
 
     def forward(self, x):
         return self.fc(F.relu(self.conv(x)).mean((2, 3)))
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
 
 
 @each_method
@@ -231,3 +241,89 @@ def test_the_gradient_at_a_captured_layer_is_its_own(wrap, pictures):
         logits = model(pictures(1, 9).requires_grad_(True))
     (g,) = torch.autograd.grad(logits[0, 1], captured["0"])
     assert (captured["0"] < 0).any() and not g[captured["0"] < 0].any() and g.any()
+
+
+# Two threads. In each test they meet inside the methods, at a barrier in the networks' forward passes.
+
+
+def meeting(wrap, parties=2):
+    """As many networks as `parties`, whose passes wait for each other (for a second, so that who is locked out goes on)."""
+    barrier = threading.Barrier(parties)
+
+    class Meeting(FunctionalReLU):
+        meets = False
+
+        def forward(self, x):
+            if self.meets:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    barrier.wait(1)
+            return super().forward(x)
+
+    return [wrap(Meeting(), 9) for _ in range(parties)]
+
+
+def at_once(functions, models):
+    for model in models:
+        model.net.meets = True
+    with ThreadPoolExecutor(len(models)) as pool:
+        return list(pool.map(lambda function, model: function(model), functions, models))
+
+
+@pytest.mark.parametrize("name", ["smoothgrad", "smoothgrad_squared", "vargrad", "gradient_shap"])
+def test_two_models_at_once_draw_what_each_draws_alone(wrap, pictures, name):
+    models, x = meeting(wrap), pictures(1, 9)
+
+    def explain(seed):
+        return lambda model: run(name, model, x, Target(1, "log_odds"), samples=8, batch_size=2, sigma=0.2, seed=seed)
+
+    functions = [explain(3), explain(4)]
+    alone = [function(model).values for function, model in zip(functions, models, strict=True)]
+    assert not torch.equal(*alone)
+    for found, expected in zip(at_once(functions, models), alone, strict=True):
+        assert torch.equal(found.values, expected)
+
+
+def test_somebody_elses_draws_do_not_shift_the_noise(wrap, pictures):
+    """As when a network is built, with random weights to begin with, while another one is explained."""
+
+    class Drawing(FunctionalReLU):
+        def forward(self, x):
+            torch.rand(3)
+            return super().forward(x)
+
+    plain, drawing = wrap(FunctionalReLU(), 9), wrap(Drawing(), 9)
+    target = Target(1, "log_odds")
+    values = [run("smoothgrad", m, pictures(1, 9), target, batch_size=1).values for m in (plain, drawing)]
+    assert torch.equal(*values)
+
+
+def test_the_cross_check_of_two_models_at_once_accuses_nobody(wrap, pictures):
+    models, x = meeting(wrap), pictures(1, 9)
+
+    def check(model):
+        return crosscheck(model, x, Target(1, "log_odds"), "smoothgrad", samples=8, batch_size=2)
+
+    for outcome in at_once([check, check], models):
+        assert outcome.agrees, outcome
+
+
+def test_warnings_are_heard_after_two_models_at_once(wrap, pictures):
+    models, x = [wrap(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), Mean()), 9) for _ in range(2)], pictures(1, 9)
+    both, first_left = threading.Barrier(2), threading.Event()
+
+    def explain(model, first):
+        def meet(*_):
+            both.wait(20)
+            assert first or first_left.wait(20)
+            handle.remove()
+
+        handle = model.net.register_forward_pre_hook(meet)
+        captum.guided_backprop(model, x, Target(1, "logit"))
+        first_left.set()
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(explain, models, (True, False)))
+        warnings.warn("afterwards", stacklevel=1)
+    assert [str(warning.message) for warning in heard] == ["afterwards"]
