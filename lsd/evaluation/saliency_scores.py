@@ -71,7 +71,7 @@ def region_fidelity(model: ImageModel, image: Tensor, index: int, maps: Maps, re
     """μ-fidelity of maps: regions (S, n, n) are replaced by the mean colour, and the log-odds watched."""
     log_odds = Target(index)
     covered = metrics.remove_regions(image, baseline(model, image, "mean"), regions)
-    with torch.no_grad():  # from the logits: a probability near 1 has no digits left
+    with model.lock, torch.no_grad():  # from the logits: a probability near 1 has no digits left
         answers = torch.cat([log_odds(model(part)) for part in torch.cat([image, covered]).split(16)]).cpu().numpy()
     drops = answers[0] - answers[1:]
     return [

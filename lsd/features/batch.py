@@ -6,7 +6,7 @@ Nothing of one picture reaches another; see `ascent`.
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -138,8 +138,7 @@ class Batch:
         found = {}
         for name, twin in self._twins(1.0).items():
             size = (twin.spec.height, twin.spec.width)
-            with self._listening(len(images)):
-                found[name] = self._run(name, twin, _resized(images, size))
+            found[name] = self._run(name, twin, _resized(images, size))
         return found
 
     def run(self, every: int, before: int, total: int) -> Iterator[Snapshot]:
@@ -293,12 +292,11 @@ class Batch:
         redirect = None
         with torch.enable_grad(), ExitStack() as stack:
             images = parameterization.decode(state.numbers)
-            norms = stack.enter_context(self._listening(len(state.rows)))
             if looking and 0 < step < self.redirect_steps:
                 mask = (~state.reached).repeat_interleave(views.views)
                 mask = mask.repeat(_copies(len(mask)))
                 redirect = stack.enter_context(ReluRedirect(mask))
-            passes = self._passes(views, drawn, images, noise)
+            passes, norms = self._passes(views, drawn, images, noise)
             values, loss = self._loss(views, passes, state)
             cost = self._cost(images, norms)
             if looking:
@@ -314,17 +312,19 @@ class Batch:
         self._update(step, parameterization, state, gradient)
         return values.detach().float()
 
-    def _listening(self, pictures: int):
-        """A listener to the batch norms where the recipe wants one."""
-        return BatchNormStatistics(self.twins[""], pictures) if self.with_norms else nullcontext()
-
     def _passes(self, views: transforms.Transforms, drawn: Tensor, images: Tensor, noise: Mapping[str, Tensor]):
-        """Model name → (what it is shown of the pictures at this step, its activations)."""
-        passes = {}
+        """Model name → (what it is shown of the pictures at this step, its activations); and what a listener to the model's
+        own batch norms has heard, where the recipe wants one."""
+        passes, norms = {}, None
         for name, twin in self.twins.items():
             shown = transforms.apply(views, drawn, images, (twin.spec.height, twin.spec.width), noise.get(name))
-            passes[name] = (shown, self._run(name, twin, shown))
-        return passes
+            if self.with_norms and name == "":
+                # For this pass only: two ascents that held their own twins and waited for each other's would wait for ever.
+                with BatchNormStatistics(twin, len(images)) as norms:
+                    passes[name] = (shown, self._run(name, twin, shown))
+            else:
+                passes[name] = (shown, self._run(name, twin, shown))
+        return passes, norms
 
     def _loss(self, views: transforms.Transforms, passes: Mapping, state: "_State"):
         """(objectives (N,), what is to fall (N,)) of what `_passes` found."""

@@ -69,9 +69,13 @@ def prepare(
             return twins.ready[share]
     if twins is None or twins.key != key:
         twins = _Twins(key, _twin(model, keep, fold))
-    small = _on_smaller_input(twins.plain, share, keep)
-    same = [ready for ready in twins.ready.values() if ready.spec == small.spec]
-    twin = same[0] if same else _finished(small, compiled, half)
+    with (
+        twins.plain.lock
+    ):  # somebody may be running it, with hooks that a copy would have too, and that would hear the trial
+        small = _on_smaller_input(twins.plain, share, keep)
+        with _lock:
+            same = [ready for ready in twins.ready.values() if ready.spec == small.spec]
+        twin = same[0] if same else _finished(small, compiled, half)
     with _lock:
         twins.ready[share] = twin
         _prepared[model] = twins
@@ -100,7 +104,7 @@ def _copied(twin: ImageModel) -> ImageModel:
 def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     twin = _copied(model)
     twin.lock = threading.RLock()
-    with model.lock:
+    with model.lock:  # no hooks of anybody else's are copied
         pairs = folding_pairs(model) if fold else []
         twin.net = copy.deepcopy(model.net)
         probe = _probe(model)
@@ -114,7 +118,8 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     with torch.no_grad():
         off = (twin(probe) - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     if not off < 1e-3:  # somebody else used what a convolution put out: then it must stay what it was
-        twin.net = copy.deepcopy(model.net)
+        with model.lock:
+            twin.net = copy.deepcopy(model.net)
     for module in twin.net.modules():
         if isinstance(module, nn.Hardtanh):  # ReLU6 too: in place, autograd clones the input that it needs again
             module.inplace = False
@@ -245,13 +250,15 @@ def folding_pairs(model: ImageModel) -> list[tuple[str, str]]:
                 produced[id(output)] = names[module]
 
     leaves = [m for m in model.net.modules() if not any(True for _ in m.children()) or isinstance(m, nn.BatchNorm2d)]
-    handles = [m.register_forward_pre_hook(before) for m in leaves] + [m.register_forward_hook(after) for m in leaves]
-    try:
-        with torch.no_grad():
-            model(_probe(model))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with model.lock:
+        handles = [m.register_forward_pre_hook(before) for m in leaves]
+        handles += [m.register_forward_hook(after) for m in leaves]
+        try:
+            with torch.no_grad():
+                model(_probe(model))
+        finally:
+            for handle in handles:
+                handle.remove()
     modules = dict(model.net.named_modules())
     pairs = []
     for tensor, conv in produced.items():

@@ -65,15 +65,18 @@ class BatchNormStatistics:
     Yin et al., 2020, take the statistics over a batch (here a picture must not depend on its neighbours) and add up bare
     norms, which grow with the number and width of the layers: under the published weight of .01 they drowned the class
     on a ResNet-50. As proportions, one weight serves networks of all depths.
+
+    The model is locked meanwhile, so that nobody else's pass is heard: no other model's pass belongs inside.
     """
 
     def __init__(self, model: ImageModel, pictures: int):
-        self._norms, self._pictures = batch_norms(model), pictures
+        self._lock, self._norms, self._pictures = model.lock, batch_norms(model), pictures
         self._handles: list = []
         self._terms: list[Tensor] = []
         self._heavy = 10.0 + len(self._norms) - 1
 
     def __enter__(self) -> "BatchNormStatistics":
+        self._lock.acquire()
         for i, module in enumerate(self._norms.values()):
             self._handles.append(module.register_forward_pre_hook(self._listen(10.0 if i == 0 else 1.0)))
         return self
@@ -81,6 +84,7 @@ class BatchNormStatistics:
     def __exit__(self, *_) -> None:
         for handle in self._handles:
             handle.remove()
+        self._lock.release()
 
     def _listen(self, weight: float):
         def hook(module, inputs) -> None:
