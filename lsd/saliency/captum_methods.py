@@ -25,7 +25,7 @@ from lsd.process import numpy_seed, quiet
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.gradients import DEPTH_FLOOR, baseline
-from lsd.saliency.relu_rules import ReluRule, check_rectified, refusal
+from lsd.saliency.relu_rules import rectified_logits
 from lsd.saliency.targets import Target
 
 
@@ -168,21 +168,17 @@ vargrad = _noise_tunnel("captum:vargrad", "vargrad")
 def _check_modules_rectify(scalar: _Scalar, image: Tensor, rule: str) -> None:
     """Captum changes the rule of `nn.ReLU` modules and of nothing else: refuse where that is not every non-linearity."""
     model = scalar.model
-    check_rectified(model, rule)
     modules = [m for m in model.net.modules() if isinstance(m, nn.ReLU)]
     calls: list[nn.Module] = []
     handles = [m.register_forward_hook(lambda module, *_: calls.append(module)) for m in modules]
     try:
-        with ReluRule(rule) as mode, torch.no_grad():
-            scalar(image)  # refuses every other non-linearity
+        _, found = rectified_logits(model, image.detach().requires_grad_(True), rule)  # refuses all others
     finally:
         for handle in handles:
             handle.remove()
-    if not mode.found:
-        raise UndefinedError(refusal(rule, "none"))
-    if len(calls) != mode.found:
+    if len(calls) != found:
         raise UndefinedError(
-            f"Captum changes the rule of nn.ReLU modules only, and {len(calls)} of the {mode.found} rectifiers of "
+            f"Captum changes the rule of nn.ReLU modules only, and {len(calls)} of the {found} rectifiers of "
             f"{model.name} are such modules; choose the handwritten method, which sees every one."
         )
 

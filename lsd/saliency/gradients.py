@@ -22,7 +22,7 @@ from lsd.layout import to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
-from lsd.saliency.relu_rules import ReluRule, check_rectified, refusal
+from lsd.saliency.relu_rules import rectified_logits
 from lsd.saliency.targets import Target
 from lsd.tracing import capture
 
@@ -104,11 +104,7 @@ def deconvnet(model: ImageModel, images: Tensor, targets: Sequence[Target]) -> l
 
 
 def _rectified(model: ImageModel, images: Tensor, targets: Sequence[Target], rule: str, name: str) -> list[Attribution]:
-    check_rectified(model, rule)
-    with ReluRule(rule) as mode:
-        gradients, scores = differentiate(model, images, targets)
-    if not mode.found:
-        raise UndefinedError(refusal(rule, "none"))
+    gradients, scores = differentiate(lambda shown: rectified_logits(model, shown, rule)[0], images, targets)
     return [Attribution(g, name, {}, t, s, passes=1) for g, t, s in zip(gradients, targets, scores, strict=True)]
 
 

@@ -9,20 +9,22 @@ With g the gradient arriving at a ReLU from above and x its input:
 ReLU6, min(max(x, 0), 6), is taken as the rectifier that it is: its mask is 1[0 < x < 6].
 
 The rule is put in place by a `TorchFunctionMode`, which catches every call of a ReLU in this thread, whether it comes
-from a module or from a function, and touches neither the network nor anybody else who is using it. It also sees the
-other non-linearities: both methods are defined by what a rectifier does, and on a network that has none, or that
-rectifies only some of its paths, they would silently be the plain gradient or half of one. Such networks are refused.
-Sigmoid, softmax and the like, where they are gates or attention weights, have ordinary derivatives and are left alone.
+from a module or from a function, and touches neither the network nor anybody else who is using it. Both methods are
+defined by what a rectifier does, and on a network that has none, or that rectifies only some of its paths, they would
+silently be the plain gradient or half of one. Such networks are refused: the mode refuses activation functions by name,
+wherever they stand, and comparisons, by which masks are made; what is put together from elementary operations is found
+on the graph (`nonlinearities`). Sigmoid and softmax, where they are gates or attention weights, and what scales by a
+statistic, have ordinary derivatives and are left alone.
 """
 
 import torch
 import torch.nn.functional as F
-from timm.layers import activations, activations_me
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
+from lsd.saliency.nonlinearities import others
 
 TITLES = {"guided": "Guided backpropagation", "deconvnet": "The deconvnet rule"}
 
@@ -33,13 +35,10 @@ _OTHERS = {
     F.celu: "CELU", F.leaky_relu: "LeakyReLU", F.prelu: "PReLU", F.rrelu: "RReLU", F.softplus: "Softplus",
     torch.selu: "SELU", torch.celu: "CELU", torch.prelu: "PReLU", torch.rrelu: "RReLU",
 }  # fmt: skip
-# timm's own modules spell some of these out in elementary operations, which no function catches.
-_OTHER_MODULES = tuple(
-    getattr(space, name)
-    for space in (activations, activations_me)
-    for name in ("Swish", "SwishMe", "Mish", "MishMe", "HardSwish", "HardSwishMe", "HardMish", "HardMishMe", "QuickGELU")
-    if hasattr(space, name)
-)  # fmt: skip
+_COMPARISONS = {
+    getattr(space, name) for space in (torch, Tensor) for name in ("gt", "ge", "lt", "le", "sign", "heaviside")
+}
+_COMPARISONS |= {Tensor.__gt__, Tensor.__ge__, Tensor.__lt__, Tensor.__le__}
 
 
 class _Rectifier(torch.autograd.Function):
@@ -61,7 +60,7 @@ class _Rectifier(torch.autograd.Function):
 
 
 class ReluRule(TorchFunctionMode):
-    """Within this context, ReLUs follow "guided" or "deconvnet" in the backward pass.
+    """Within this context, ReLUs follow "guided" or "deconvnet" in the backward pass; see `rectified_logits`.
 
     Args:
         rule: "guided" or "deconvnet".
@@ -69,7 +68,7 @@ class ReluRule(TorchFunctionMode):
     `found` counts the ReLUs that were met.
 
     Raises:
-        UndefinedError (from the forward pass): a non-linearity that is no rectifier.
+        UndefinedError (from the forward pass): a function that is known to be no rectifier.
     """
 
     def __init__(self, rule: str):
@@ -81,6 +80,8 @@ class ReluRule(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _OTHERS:
             raise UndefinedError(refusal(self._rule, _OTHERS[func]))
+        if func in _COMPARISONS and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args):
+            raise UndefinedError(refusal(self._rule, "a comparison"))
         if func in _RELUS_IN_PLACE:
             raise UndefinedError(refusal(self._rule, "an in-place ReLU whose result is not passed on"))
         if func in _RELUS:
@@ -98,15 +99,26 @@ class ReluRule(TorchFunctionMode):
         return _Rectifier.apply(x, high, self._rule == "guided")
 
 
-def check_rectified(model: ImageModel, rule: str) -> None:
-    """Refuse, before any pass, networks with non-linearities that timm spells out in elementary operations.
+def rectified_logits(model: ImageModel, images: Tensor, rule: str) -> tuple[Tensor, int]:
+    """A pass whose backward pass follows "guided" or "deconvnet".
+
+    Args:
+        images: (N, 3, H, W), with a gradient to ask for.
+
+    Returns:
+        logits (N, C), and how many ReLUs were met.
 
     Raises:
-        UndefinedError: naming one of them.
+        UndefinedError: a non-linearity that is no rectifier, or no rectifier at all.
     """
-    for module in model.net.modules():
-        if isinstance(module, _OTHER_MODULES):
-            raise UndefinedError(refusal(rule, type(module).__name__))
+    with ReluRule(rule) as mode:
+        logits = model(images)
+    if not mode.found:
+        raise UndefinedError(refusal(rule, "none"))
+    other = next(others(logits, _Rectifier), "")
+    if other:
+        raise UndefinedError(refusal(rule, other))
+    return logits, mode.found
 
 
 def refusal(rule: str, found: str) -> str:

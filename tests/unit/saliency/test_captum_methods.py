@@ -105,6 +105,7 @@ def test_values_are_signed(image_model, pictures, name):
 @pytest.mark.parametrize("name", ["guided_backprop", "deconvolution", "guided_grad_cam"])
 @pytest.mark.parametrize("arch, settings, named", [
     ("test_efficientnet", {}, "SiLU"), ("test_convnext", {}, "GELU"), ("mobilenetv3_small_050", {}, "HardSwish"),
+    ("regnetz_c16_evos", {}, "a product of a tensor"),  # x · sigmoid(x); its ReLUs are in the gates
     ("mobilenetv2_050", {}, "0 of the 35 rectifiers"),  # all ReLU6, which Captum does not know
 ])  # fmt: skip
 def test_rules_for_relus_are_refused_where_they_would_be_the_plain_gradient(

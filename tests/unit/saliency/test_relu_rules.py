@@ -120,6 +120,115 @@ def test_real_networks_without_or_with_some_relus_are_refused(image_model, pictu
         RULES[rule](image_model(arch, **settings), pictures(), Target(3))
 
 
+def hand_written_leaky(x):
+    return torch.where(x > 0, x, 0.1 * x)
+
+
+class OwnTanh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * (1 - ctx.saved_tensors[0].tanh() ** 2)
+
+
+class ActivationInside(Net):
+    """A ReLU network with one more non-linearity, which no module and no function of that name gives away."""
+
+    def __init__(self, activate):
+        super().__init__()
+        self.activate = activate
+
+    def forward(self, x):
+        return super().forward(x + self.activate(x - 0.5))
+
+
+@each_rule
+@pytest.mark.parametrize("activate, named", [
+    (lambda x: x * x.sigmoid(), "a product of a tensor with a function of itself"),
+    (lambda x: x.clone().mul_(x.sigmoid()), "a product of a tensor"),
+    (lambda x: x * torch.sigmoid(1.7 * x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), "a product of a tensor"),
+    (lambda x: x * F.relu6(x + 3) / 6, "a product of a tensor"), (lambda x: F.relu(x) ** 2, "pow"),
+    (lambda x: x / (1 + x.abs()), "a product of a tensor"), (lambda x: x * F.softplus(x).tanh(), "Softplus"),
+    (lambda x: x * torch.log1p(x.exp()).tanh(), "a product of a tensor"), (torch.tanh, "tanh"), (torch.sin, "sin"),
+    (torch.sigmoid, "sigmoid"), (torch.abs, "abs"), (lambda x: x.clamp(min=0), "clamp"),
+    (lambda x: torch.maximum(x, 0.1 * x), "maximum"), (OwnTanh.apply, "OwnTanh"),
+    (hand_written_leaky, "a comparison"), (lambda x: x * (x > 0), "a comparison"),
+])  # fmt: skip
+def test_non_linearities_that_are_written_by_hand_are_refused_wherever_they_stand(
+    wrap, pictures, rule, activate, named
+):
+    with pytest.raises(UndefinedError, match=f"whose non-linearities are ReLUs, and this one uses {named}"):
+        RULES[rule](wrap(ActivationInside(activate), 9), pictures(1, 9), Target(1))
+
+
+class Gated(nn.Module):
+    """x · σ(an MLP of x's means), the MLP's activation being given; the first is what squeeze-and-excitation is."""
+
+    def __init__(self, activate=F.relu, gate=torch.sigmoid):
+        super().__init__()
+        torch.manual_seed(0)
+        self.squeeze, self.excite, self.activate, self.gate = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 3, 1), activate, gate
+
+    def forward(self, x):
+        return x * self.gate(self.excite(self.activate(self.squeeze(x.mean((2, 3), keepdim=True)))))
+
+
+@each_rule
+def test_an_activation_that_is_written_by_hand_is_found_behind_a_gate(wrap, pictures, rule):
+    with pytest.raises(UndefinedError, match="uses a product of a tensor"):
+        RULES[rule](wrap(ActivationInside(Gated(lambda x: x * x.sigmoid())), 9), pictures(1, 9), Target(1))
+
+
+def normalised(x):
+    """A normalisation over the channels as timm's fast form has it, in elementary operations."""
+    mean = x.mean(1, keepdim=True)
+    variance = ((x * x).mean(1, keepdim=True) - mean * mean).clamp(0)
+    return (x - mean) * (variance + 1e-3).rsqrt()
+
+
+def standardised(x):
+    return x / x.var((2, 3), keepdim=True, unbiased=False).add(1e-3).sqrt().expand(x.shape)
+
+
+def attended(x):
+    """Self-attention over the places, its softmax included."""
+    tokens = x.flatten(2).transpose(1, 2)
+    return (tokens.mT @ (tokens @ tokens.mT).softmax(2).mT).view(x.shape)
+
+
+def halves(x):
+    """A gated linear unit: two halves of one tensor."""
+    value, gate = torch.cat([x, x.flip(1)], 1).chunk(2, 1)
+    return value * gate.sigmoid()
+
+
+@each_rule
+@pytest.mark.parametrize("scale", [
+    Gated(), Gated(gate=F.hardsigmoid), Gated(gate=lambda x: F.relu6(x + 3) / 6), normalised, standardised, attended,
+    halves, lambda x: x * (0.2 * x.sum(1, keepdim=True)).sigmoid(), nn.GroupNorm(1, 3), lambda x: F.max_pool2d(x, 3, 1, 1),
+], ids=["squeeze-and-excitation", "hard sigmoid", "hard sigmoid by hand", "layer norm", "instance norm", "attention",
+        "gated linear unit", "spatial gate", "group norm", "max pooling"])  # fmt: skip
+def test_gates_and_statistics_are_left_alone(wrap, pictures, rule, scale):
+    """They have ordinary derivatives; the rectifiers around them follow the rule."""
+    model, x = wrap(ActivationInside(scale), 9), pictures(1, 9)
+    found = RULES[rule](model, x, Target(1, "logit")).values
+    assert found.abs().max() > 0 and not torch.allclose(found, own.gradient(model, x, Target(1, "logit")).values)
+
+
+@each_rule
+@pytest.mark.parametrize("arch, named", [
+    ("regnetz_c16_evos", "a product of a tensor with a function of itself"),  # its ReLUs are in the gates
+    ("poolformerv2_s12", "pow"),  # squares its ReLUs
+])  # fmt: skip
+def test_networks_whose_activations_timm_spells_out_are_refused(image_model, pictures, rule, arch, named):
+    with pytest.raises(UndefinedError, match=f"this one uses {named}"):
+        RULES[rule](image_model(arch, 64), pictures(1, 64), Target(3))
+
+
 def test_after_a_refusal_the_network_is_as_before(image_model, pictures):
     model, x = image_model("test_convnext"), pictures()
     before = own.gradient(model, x, Target(3)).values
