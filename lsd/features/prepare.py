@@ -125,9 +125,16 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
             module.inplace = False
     twin._has_batch_norm = has_batch_norm(twin.net)
     if wants_channels_last(twin.net):
-        twin.net = twin.net.to(memory_format=torch.channels_last)
+        _to_channels_last(twin.net)
     same_layers(twin, model)
     return twin
+
+
+def _to_channels_last(net: nn.Module) -> None:
+    """What has four dimensions; `Module.to` would ask it of 3-d convolutions' weights as well, which cannot be laid out so."""
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.contiguous(memory_format=torch.channels_last)
 
 
 def _compiled(net: nn.Module) -> nn.Module:

@@ -357,3 +357,14 @@ def test_a_forgotten_model_is_not_kept_alive_by_its_twin():
 def test_who_wants_channels_last():
     assert wants_channels_last(BY_NAME["mobilenetv2_050"].build().net)
     assert not wants_channels_last(BY_NAME["test_vit"].build().net)
+
+
+def test_weights_of_other_dimensions_stay_as_they_are(image_model):
+    """A 3-d convolution's have five."""
+    model = image_model("lambda_resnet26t", 64)
+    x = photos(model)
+    twin = prepare(model, fold=False)
+    with torch.no_grad():
+        assert off(twin(x), model(x)) < 1e-10
+    weights = [p for p in twin.net.parameters() if p.dim() == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert weights and all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
