@@ -334,7 +334,7 @@ class Batch:
         if not recipe.diversity:
             return values, -values
         layer = find_layer(self.twins[""], recipe.diversity_layer)
-        apart = objectives.diversity(to_grid(layer, activations[""][Tap(layer.name)]), state.groups)
+        apart = objectives.diversity(to_grid(layer, activations[""][Tap(layer.name)]), state.groups, views.views)
         return values, -values - recipe.diversity * apart.unflatten(0, (count, views.views)).mean(1)
 
     def _cost(self, images: Tensor, norms: BatchNormStatistics | None) -> Tensor | None:

@@ -190,17 +190,19 @@ def needs_photo(units: Sequence[Unit]) -> bool:
     return any(leaf.kind in PHOTO_KINDS for unit in units for leaf in unit.leaves())
 
 
-def diversity(activation: Tensor, groups: Tensor) -> Tensor:
-    """Minus the mean cosine similarity of each picture's Gram matrix with those of its group: (N,).
+def diversity(activation: Tensor, groups: Tensor, views: int = 1) -> Tensor:
+    """Minus the mean cosine similarity of each view's Gram matrix with those of its group's other pictures: (N · views,).
 
     Args:
-        activation: (N, C, h, w).
-        groups: (N,) whole numbers, alike where pictures belong together (the seeds of one unit).
+        activation: (N · views, C, h, w), the views of a picture side by side.
+        groups: (N · views,) whole numbers, alike where pictures belong together (the seeds of one unit).
 
-    Olah, Mordvintsev & Schubert, 2017. Pictures that are alone in their group get 0.
+    Olah, Mordvintsev & Schubert, 2017. Views of one picture are not held against each other: they are to show the same.
+    Pictures that are alone in their group get 0.
     """
     flat = activation.flatten(2)
     gram = torch.nn.functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
-    member = groups
-    same = (member[:, None] == member[None]).to(gram.dtype).fill_diagonal_(0)
+    picture = torch.arange(len(groups), device=groups.device) // views
+    same = (groups[:, None] == groups[None]) & (picture[:, None] != picture[None])
+    same = same.to(gram.dtype)
     return -((gram @ gram.T) * same).sum(1) / same.sum(1).clamp(min=1)

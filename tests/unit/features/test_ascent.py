@@ -260,6 +260,14 @@ def test_diversity_makes_seeds_more_different(demo):
     assert after > before + 0.02
 
 
+def test_diversity_does_not_part_a_picture_from_its_own_views(demo):
+    """A picture that is alone has nothing to differ from, however many views of it are shown."""
+    recipe = replace(QUICK, steps=8, transforms=replace(MOVES, views=3))
+    (plain,) = pictures(demo("resnet"), ["layer3/channel/5"], recipe)
+    (alone,) = pictures(demo("resnet"), ["layer3/channel/5"], replace(recipe, diversity=20.0, diversity_layer="layer3"))
+    assert np.array_equal(alone.pixels, plain.pixels)
+
+
 def test_the_seeds_of_a_unit_stay_together_for_diversity(demo):
     recipe = replace(SMALL, steps=2, diversity=1.0, diversity_layer="layer2")
     shots = run(demo("resnet"), ["class/1", "class/2"], recipe, (0, 1, 2), batch_size=4)

@@ -337,6 +337,10 @@ def test_diversity_is_minus_the_mean_likeness_of_grams_within_a_group():
     ]
     close(objectives.diversity(a, torch.tensor(groups)), expected)
     assert expected[1] == expected[4] == 0
+    views = [  # two of a picture: three views of one group, of which the first two show the same
+        -grams[0] @ grams[2], -grams[1] @ grams[2], -np.mean([grams[2] @ grams[0], grams[2] @ grams[1]])
+    ]  # fmt: skip
+    close(objectives.diversity(a[[0, 1, 2, 2]], torch.tensor([0, 0, 0, 0]), 2)[:3], views)
 
 
 def test_where_activations_are_read():
