@@ -2,7 +2,8 @@
 
 A picture that only works at one place, size and angle is noise to everybody else. So at every step each picture is
 moved, turned, zoomed and mirrored by chance, and what survives that is what people recognise too. All geometry of a view
-is one affine map, so each view is sampled once however much happens to it.
+is one affine map, so each view is sampled once however much happens to it; where a view is coarser than the picture, at
+several points for each of its pixels, which are averaged.
 
 Lengths are fractions of the picture's side, so that a recipe means the same at every size.
 """
@@ -19,6 +20,7 @@ from lsd import precision
 from lsd.errors import UndefinedError
 
 FILLS = ("grey", "random", "reflect", "wrap")
+_MOST_POINTS = 8  # a side, for each pixel of a view: where more were needed, the picture is shrunk beforehand
 _NUMBERS = 15  # uniform numbers a view: angle, zoom, shift (2), blur, flip, fill (3), colour's scale (3) and shift (3)
 
 
@@ -171,9 +173,33 @@ def _wrapped(grid: Tensor, size: Sequence[int]) -> Tensor:
     return torch.stack([inside[..., 0] * (width / (width + 2)), inside[..., 1] * (height / (height + 2))], -1)
 
 
+def _points(t: Transforms, picture: Sequence[int], size: Sequence[int]) -> float:
+    """How many points a side each pixel of a view needs, so that none of the picture's pixels is passed over.
+
+    As many as the view that shows most has pixels of the picture beneath one of its own. A single point averages up to two
+    by two already: that does for pictures no larger than what the network takes, which a zoom shrinks to half its size.
+
+    Args:
+        picture, size: (height, width) of the picture and of the view.
+    """
+    larger = max(have / shown for have, shown in zip(picture, size, strict=True))
+    beneath = larger / t.zoom[0]
+    return 1 if larger <= 1 and beneath <= 2 else max(beneath, 1)
+
+
 def _sample(t: Transforms, drawn: Tensor, views: Tensor, size: tuple[int, int]) -> Tensor:
     maps = affine(t, drawn.float(), tuple(views.shape[2:])).to(views)
-    grid = _grid(maps, size)
+    points = _points(t, views.shape[2:], size)
+    if points > _MOST_POINTS:
+        less = [max(1, round(n * _MOST_POINTS / points)) for n in views.shape[2:]]
+        views = F.interpolate(views, less, mode="bilinear", antialias=True, align_corners=False)
+    count = min(math.ceil(points), _MOST_POINTS)
+    if count == 1:
+        return _at(t, drawn, views, _grid(maps, size))
+    return F.avg_pool2d(_at(t, drawn, views, _grid(maps, (size[0] * count, size[1] * count))), count)
+
+
+def _at(t: Transforms, drawn: Tensor, views: Tensor, grid: Tensor) -> Tensor:
     sample = gathered if views.is_cuda and precision.is_deterministic() else F.grid_sample
     if t.fill == "wrap":
         padded = F.pad(views, [1] * 4, mode="circular")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
 from lsd.errors import UndefinedError
+from lsd.features.recipes import RECIPES
 from lsd.features.transforms import FILLS, Transforms, affine, apply, between, draw, gathered, gaussian_blur
 
 ANGLE, ZOOM, ACROSS, DOWN, BLUR, FLIP = range(6)  # which of a view's uniform numbers decides what
@@ -70,7 +71,16 @@ def mirrored(v, n):
 
 
 def slow(t, drawn, image, shown):
-    """One view, from the docstring of `Transforms`: where each of its pixels looks in the picture."""
+    """One view, whose pixels are each the mean over so many points that none of the picture's pixels is passed over."""
+    larger = max(image.shape[1] / shown[0], image.shape[2] / shown[1])
+    beneath = larger / t.zoom[0]
+    count = 1 if larger <= 1 and beneath <= 2 else max(1, math.ceil(beneath))
+    points = slow_points(t, drawn, image, (shown[0] * count, shown[1] * count))
+    return points.reshape(3, shown[0], count, shown[1], count).mean((2, 4))
+
+
+def slow_points(t, drawn, image, shown):
+    """From the docstring of `Transforms`: where each point of a view looks in the picture."""
     height, width = image.shape[1:]
     u = drawn.double().numpy()
     angle = (2 * u[ANGLE] - 1) * math.radians(t.rotate)
@@ -210,6 +220,48 @@ def test_without_a_move_pictures_are_resized_without_aliasing():
     assert (apply(t, numbers(t, 0), image, (8, 8)) - 0.5).abs().max() < 0.1
 
 
+# Pictures larger than the view
+
+
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize(
+    "larger, zoom", [(2, (1.0, 1.0)), (4, (0.8, 2.0)), (4, (1.0, 1.0)), (12, (0.9, 1.1)), (1, (0.1, 0.1))]
+)
+def test_a_step_reaches_every_pixel_that_a_view_shows(larger, zoom, fill):
+    t = Transforms(shift=0.001, zoom=zoom, fill=fill)
+    images = pictures(1, (12 * larger, 16 * larger)).requires_grad_(True)
+    views = apply(t, fixed(ZOOM=0.0), images, (12, 16))
+    (slope,) = torch.autograd.grad(views.sum(), images)
+    inside = slope[:, :, 2:-2, 2:-2]
+    assert inside.min() > 0.5 * inside.mean()
+
+
+@pytest.mark.parametrize("larger", [2, 3, 4, 20])
+@pytest.mark.parametrize("moves", [{"shift": 0.3}, {"rotate": 40.0}, {"zoom": (0.6, 1.2)}], ids=str)
+def test_what_is_finer_than_a_view_is_averaged(larger, moves):
+    """Stripes of one pixel are grey wherever the view looks, as they are to who sees the picture whole."""
+    image = torch.zeros(1, 3, 16 * larger, 16 * larger)
+    image[:, :, ::2] = 1
+    t = Transforms(fill="wrap", views=8, **moves)
+    assert (apply(t, numbers(t, 0), image, (16, 16)) - 0.5).abs().max() < 0.26
+
+
+def test_views_that_do_not_shrink_are_sampled_once(monkeypatch):
+    """And the recipes' zooms do not shrink a picture of the network's size by more than what one point averages."""
+    monkeypatch.setattr(F, "avg_pool2d", None)
+    monkeypatch.setattr(F, "interpolate", None)
+    for recipe in RECIPES.values():
+        apply(
+            recipe.transforms,
+            numbers(recipe.transforms, 0),
+            pictures(1, (12, 12)),
+            (12, 12),
+            noise(recipe.transforms, (12, 12), 1),
+        )
+    t = Transforms(zoom=(2.0, 3.0), shift=0.1)
+    apply(t, numbers(t, 0), pictures(1, (20, 20)), (10, 10))
+
+
 # Colours, noise, blur
 
 
@@ -291,7 +343,7 @@ def test_a_blur_wider_than_the_picture_is_still_one():
 
 @pytest.mark.parametrize("values", [
     MOVES["all"], MOVES["all"] | {"fill": "reflect"}, MOVES["all"] | {"fill": "wrap"}, MOVES["all"] | {"fill": "random"},
-    {"blur": 0.2}, {"noise": 0.1},
+    {"blur": 0.2}, {"noise": 0.1}, MOVES["smaller"], {"zoom": (0.1, 0.1), "fill": "reflect"},
     {"color_shift": 0.3, "color_scale": 0.3}, MOVES["all"] | {"blur": 0.1, "noise": 0.1, "color_scale": 0.3},
 ], ids=str)  # fmt: skip
 def test_slopes_by_finite_differences(values):
