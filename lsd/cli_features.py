@@ -31,7 +31,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="pictures of each unit (default: 1)")
     parser.add_argument("--seed", type=int, action="append", metavar="K", help="this seed alone (several times)")
     parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of the picture (default: what the model takes)"
+        "--size", type=int, metavar="PIXELS", help="longer side of the picture (default: what the model takes)"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
     parser.add_argument("--effort", help="draft, normal or fine: .3, 1 or 4 times the recipe's steps")

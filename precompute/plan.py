@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from lsd.errors import LSDError
 from lsd.features.ascent import ascend
 from lsd.features.objectives import needs_photo
+from lsd.features.pictures import picture_size
 from lsd.features.recipes import Recipe
 from lsd.features.units import Unit, check, expand, other_models, parse
 from lsd.models import ImageModel, get_model, ready_models
@@ -123,9 +124,8 @@ def _others(units: Sequence[str], model: ImageModel) -> tuple[tuple[str, str | N
 
 def bytes_of(task: Task) -> int:
     """About how much its shard takes."""
-    spec = get_model(task.model).spec
-    side = task.recipe.size
-    return round(task.pictures * _BYTES_A_PIXEL * (side * side if side else spec.height * spec.width))
+    height, width = picture_size(task.recipe, get_model(task.model).spec)
+    return round(task.pictures * _BYTES_A_PIXEL * height * width)
 
 
 def seconds_of(tasks: Sequence[Task]) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lsd.features import objectives, parameterizations, transforms
 from lsd.features.chance import Chance
 from lsd.features.objectives import Objective
-from lsd.features.pictures import Job, Picture, Snapshot, generator, to_pixels
+from lsd.features.pictures import Job, Picture, Snapshot, generator, picture_size, to_pixels
 from lsd.features.prepare import prepare
 from lsd.features.recipes import Recipe, Stage
 from lsd.features.recorded import Recorded
@@ -122,8 +122,7 @@ class Batch:
         return twins
 
     def _side(self, scale: float) -> tuple[int, int]:
-        spec = self.model.spec
-        height, width = (spec.height, spec.width) if self.recipe.size is None else (self.recipe.size,) * 2
+        height, width = picture_size(self.recipe, self.model.spec)
         return max(8, round(height * scale)), max(8, round(width * scale))
 
     def _photo_activations(self):

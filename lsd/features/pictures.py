@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsd.features.recipes import Recipe
 from lsd.features.units import Unit
+from lsd.images import InputSpec
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Snapshot:
     done: int
     total: int
     finished: tuple[Picture, ...] = ()
+
+
+def picture_size(recipe: Recipe, spec: InputSpec) -> tuple[int, int]:
+    """(height, width) in pixels: what the network takes, or in its proportions, the longer side being `recipe.size`."""
+    if recipe.size is None:
+        return spec.height, spec.width
+    longer = max(spec.height, spec.width)
+    return max(1, round(recipe.size * spec.height / longer)), max(1, round(recipe.size * spec.width / longer))
 
 
 def generator(job: Job, purpose: str, attempt: int = 0, device: torch.device | str = "cpu") -> torch.Generator:

@@ -37,7 +37,7 @@ class Recipe:
 
     Attributes:
         name, about: what people call it, and what it is and where it comes from; neither is part of the hash.
-        size: side of the picture in pixels; None for what the model takes.
+        size: longer side of the picture in pixels, in the proportions of what the model takes; None for its own size.
         steps: of gradient ascent.
         output: what a plain class unit means: "log_odds", "logit", "log_probability" or "probability".
         parameterization, squash, decay_power: see `parameterizations`; the power is for "fourier" alone.

@@ -81,7 +81,7 @@ class FeaturesTab:
             )  # fmt: skip
             self.size = gr.Number(
                 0, precision=0, label="Size, pixels", min_width=110,
-                info=f"0: what the model takes. At most {MAX_SIDE} here.",
+                info=f"Of the longer side. 0: what the model takes. At most {MAX_SIDE} here.",
             )  # fmt: skip
         with gr.Row():
             self.efforts = {

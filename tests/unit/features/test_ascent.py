@@ -246,6 +246,8 @@ def test_a_network_that_takes_no_squares_gets_none(wrap):
     model.spec = type(model.spec)(24, 40, 1.0, "center", "bicubic")
     (picture,) = pictures(model, ["class/1"], replace(SMALL, transforms=MOVES, steps=5))
     assert picture.pixels.shape == (24, 40, 3) and picture.trace[-1] > picture.trace[0]
+    (small,) = pictures(model, ["class/1"], replace(SMALL, steps=1, size=20))
+    assert small.pixels.shape == (12, 20, 3)  # the longer side is what is asked for, and nothing is stretched
 
 
 # Regularizers in the loop
