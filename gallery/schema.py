@@ -41,6 +41,7 @@ FEATURES = Features(
         # how good it is
         "status": Value("string"),  # ok; dead: no gradient reaches it; failed: see error
         "error": Value("string"),  # one sentence; "" unless failed
+        "notes": List(Value("string")),  # sentences: why it is dead, what of its recipe came to nothing in the network
         "score": Value("float32"),  # the objective at the 8-bit picture, seen whole
         "own_top": _TOP,  # what its own network takes it for, five classes
         "own_probability": Value("float32"),  # of the unit's class; null for other units
@@ -77,10 +78,11 @@ LATER = (
     "weights_digest",
     "contrast",
     "clipped",
+    "notes",
 )  # columns that shards of an earlier format lack; they are read as null
 
 # What the index leaves out: the pictures, and what only a unit's own page shows.
-HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers")
+HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers", "notes")
 # What may differ between two makings of the same row.
 INCIDENTAL = ("seconds", "created", "environment")
 

@@ -252,9 +252,9 @@ def _print_results(results: Sequence[dict]) -> None:
         print(f"{r['unit']}{named}, seed {r['seed']}: {score}{photo}{first}{others}{state}")
     if len(results) > 64:
         print(f"… and {len(results) - 64} more in manifest.json")
-    dead = [r["unit"] for r in results if r["status"] != "ok"]
-    if dead:
-        print(f"{len(dead)} of {len(results)} do not respond to anything that was tried: {', '.join(dead[:5])}")
+    for note in dict.fromkeys(note for r in results for note in r["notes"]):
+        of = list(dict.fromkeys(r["unit"] for r in results if note in r["notes"]))
+        print(f"{', '.join(of[:5])}{f' and {len(of) - 5} more' if len(of) > 5 else ''}: {note}")
 
 
 def _reproduce(options: argparse.Namespace) -> int:

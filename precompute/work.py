@@ -244,7 +244,7 @@ class _RowMaker:
             "index": leaf.arguments[0] if leaf.arguments else -1, "unit": str(unit), "title": self._title(unit),
             "class_name": "" if index is None else self._model.class_names[index],
             "synset": "" if index is None or not self._synsets else self._synsets[index], "seed": job.seed,
-            "status": "ok", "error": "",
+            "status": "ok", "error": "", "notes": [],
         }  # fmt: skip
 
     def _title(self, unit) -> str:
@@ -259,7 +259,8 @@ class _RowMaker:
         return {
             "picture": pictures.webp(picture.pixels, self._task.quality),
             "thumbnail": pictures.thumbnail(picture.pixels), "width": width, "height": height,
-            "status": picture.status, "score": _finite(picture.score), "fine_energy": fine_energy(picture.pixels),
+            "status": picture.status, "notes": picture.notes, "score": _finite(picture.score),
+            "fine_energy": fine_energy(picture.pixels),
             "contrast": contrast(picture.pixels), "clipped": clipped(picture.pixels), "flat": flatness(picture.pixels),
             "trace": _thinned(picture.trace), "restarts": picture.restarts,
             "steps": len(picture.trace), "batch": made.batch, "batch_size": made.batch_size, "batch_place": made.batch_place,

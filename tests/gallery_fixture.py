@@ -10,6 +10,7 @@ from gallery import pictures, shards
 from gallery.index import ORDER
 from gallery.schema import unit_id
 from lsd import labels
+from lsd.features.notes import HIGHEST
 from lsd.provenance import slug
 
 # Dogs, cats and cars; "dog" is in none of their names, only above them in WordNet's tree.
@@ -60,6 +61,7 @@ def make_row(
         "width": pixels.shape[1],
         "height": pixels.shape[0],
         "status": status,
+        "notes": [],
         "error": "It went wrong." if failed else "",
         "score": None if failed else float(random.normal(10, 3)),
         "own_top": [{"index": number, "name": labels.short(name), "probability": 0.5}] if name and not failed else [],
@@ -108,6 +110,8 @@ def make_rows() -> list[dict]:
                 rows.append(make_row(model, f"{layer}/{kind}/{number}", family=family, depth=depth, status=status))
     contrast = {"kind": "contrast", "class_name": "", "synset": "", "title": "golden retriever − Labrador retriever"}
     rows.append(make_row(unit="class/207", **contrast) | _named("contrast/207/208"))
+    bound = {"status": "dead", "notes": [HIGHEST], "class_name": "", "synset": "", "kind": "expression"}
+    rows.append(make_row(unit="class/207", **bound) | _named("-1 * layer3.5/channel/12", True))
     summed = {"kind": "expression", "index": -1, "class_name": "", "synset": ""}
     rows.append(make_row(unit="class/207", **summed) | _named("class/207 + 0.5 * layer3.5/channel/12", True))
     return sorted(rows, key=lambda row: [row[name] for name in ORDER])

@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lsd.features import objectives, parameterizations, transforms
+from lsd.features import notes, objectives, parameterizations, transforms
 from lsd.features.chance import Chance
 from lsd.features.objectives import Objective
 from lsd.features.pictures import Job, Picture, Snapshot, generator, picture_size, to_pixels
@@ -58,6 +59,15 @@ class _State:
     values: list[Tensor] = field(default_factory=list)  # of the steps since they were last fetched
     warm: bool = False  # whether a step of this stage has been taken
     recorded: Recorded | None = None  # and the next ones need only be replayed
+
+
+class _Response(NamedTuple):
+    """What the units make of pictures that are seen whole."""
+
+    scores: list[float]
+    arrives: list[bool]  # whether any gradient does
+    shown: Tensor
+    activations: dict[str, dict[Tap, Tensor]]  # with the graph that leads back to `shown`
 
 
 @dataclass
@@ -408,17 +418,18 @@ class Batch:
                 self.restarts[row] += 1
                 state.numbers[place] = self._start(parameterization, [row])[0]
                 images = parameterization.decode(state.numbers[place : place + 1])
-                _, (reached[place],) = self._responds(images, [row])
+                (reached[place],) = self._responds(images, [row]).arrives
         state.reached = torch.tensor(reached, device=self.device)
 
-    def _responds(self, images: Tensor, rows: Sequence[int]) -> tuple[list[float], list[bool]]:
-        """(the objectives of the pictures `rows`, whether any gradient of theirs arrives) for pixels (n, 3, h, w), seen whole."""
+    def _responds(self, images: Tensor, rows: Sequence[int]) -> "_Response":
+        """Of the pictures `rows`, given their pixels (n, 3, h, w), seen whole."""
         with torch.enable_grad():
-            images = images.detach().requires_grad_(True)
+            images = images.detach().requires_grad_(True).clone()
             units, twins = [self.units[row] for row in rows], self._twins(1.0)
-            values = objectives.evaluate(units, twins, self._whole(images), self.recipe.output, self.photos)
+            activations = self._whole(images)
+            values = objectives.evaluate(units, twins, activations, self.recipe.output, self.photos)
             (flow,) = torch.autograd.grad(values.sum(), images)
-        return values.tolist(), _arrives(flow, None).tolist()
+        return _Response(values.tolist(), _arrives(flow, None).tolist(), images, activations)
 
     def _converged(self, state: "_State", values: Tensor) -> list[int]:
         """Places of the pictures whose score no longer rises; their smoothed score is followed on the way."""
@@ -456,13 +467,17 @@ class Batch:
         """Score the pictures as they are kept, in 8 bits; say which of them nothing reaches."""
         pixels = to_pixels(images)
         kept = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device, torch.float32) / 255
-        scores, responds = self._responds(kept, range(len(self.jobs)))
+        response = self._responds(kept, range(len(self.jobs)))
+        scores = response.scores
         finite = [bool(image.isfinite().all()) and np.isfinite(s) for image, s in zip(images, scores, strict=True)]
-        status = ["ok" if a or b else "dead" for a, b in zip(self.reached, responds, strict=True)]
+        status = ["ok" if a or b else "dead" for a, b in zip(self.reached, response.arrives, strict=True)]
+        status = [s if f else "failed" for s, f in zip(status, finite, strict=True)]
+        found = response.activations
+        idle = notes.of_recipe(self.units, self.recipe, found, response.shown, self.with_norms)
         return tuple(
             Picture(
-                job, pixels[i], scores[i], tuple(self.traces[i]), status[i] if finite[i] else "failed",
-                self.restarts[i], seconds,
+                job, pixels[i], scores[i], tuple(self.traces[i]), status[i], self.restarts[i], seconds,
+                notes.of_status(job.unit, status[i], scores[i], self.recipe.output, found) + idle[i],
             )
             for i, job in enumerate(self.jobs)
         )  # fmt: skip

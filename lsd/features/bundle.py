@@ -101,6 +101,7 @@ def result(
         "strongest_photo": None if strongest_photo is None else _number(strongest_photo),
         "trace": [_number(value) for value in picture.trace[:: max(1, len(picture.trace) // 64)]],
         "status": picture.status,
+        "notes": list(picture.notes),
         "contrast": round(contrast(picture.pixels), 5),
         "clipped": round(clipped(picture.pixels), 5),
         "flat": flatness(picture.pixels),

@@ -29,10 +29,10 @@ class Picture:
         pixels: uint8 (H, W, 3).
         score: the objective at these very pixels, seen whole, without transforms.
         trace: the objective at each step, as the mean over that step's views; one number a step taken.
-        status: "ok"; "dead" where no gradient reaches the picture: the unit does not respond to anything tried; or "failed"
-            where the numbers ran out of range.
+        status: "ok"; "dead" where no gradient reaches the picture; or "failed" where the numbers ran out of range.
         restarts: how often it began again because no gradient reached it.
         seconds: its share of its batch's time.
+        notes: sentences on what is not as one would think, see `notes`: why it is dead, what of its recipe did nothing.
     """
 
     job: Job
@@ -42,6 +42,7 @@ class Picture:
     status: str
     restarts: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

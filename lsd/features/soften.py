@@ -12,7 +12,7 @@ Both were found by people who attack networks they cannot see; the same makes pi
 recognise. They are done on autograd's graph, so every architecture is served, and one without shortcuts has none.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 
 from torch import Tensor
@@ -66,18 +66,33 @@ def soften(softening: Softening, outputs: Iterable[Tensor], inputs: Tensor) -> N
         outputs: of the network, or of layers inside it, with their graph.
         inputs: (N, 3, h, w); what was done before it is left alone.
     """
+    for node, branch in _places(outputs, inputs):
+        if branch is None and softening.leak:
+            node.register_hook(_leaking(softening.leak))
+        elif branch is not None and softening.branch != 1:
+            node.register_hook(_scaled(branch, softening.branch))
+
+
+def changed(outputs: Iterable[Tensor], inputs: Tensor) -> tuple[int, int]:
+    """How many (residual branches, activation functions) `soften` would find there."""
+    found = [branch for _, branch in _places(outputs, inputs)]
+    return len(found) - found.count(None), found.count(None)
+
+
+def _places(outputs: Iterable[Tensor], inputs: Tensor) -> Iterator[tuple[Node, int | None]]:
+    """Additions, with which of their summands is the branch, and activation functions, with None."""
     depth: dict[Node, tuple[int, int]] = {inputs.grad_fn: (0, 0)}
     for node in _between([output.grad_fn for output in outputs], inputs.grad_fn):
         parents = [parent for parent, _ in node.next_functions]
         name = node.name()
         products, operations = max(depth.get(parent, (0, 0)) for parent in parents)
         depth[node] = (products + (name.removesuffix("Backward0") in _PRODUCTS), operations + 1)
-        if name == _ADDITION and softening.branch != 1:
+        if name == _ADDITION:
             known = [depth.get(p) for p in parents]
             if None not in known and known[0] != known[1]:
-                node.register_hook(_scaled(int(known[1] > known[0]), softening.branch))
-        elif name in _ACTIVATIONS and softening.leak:
-            node.register_hook(_leaking(softening.leak))
+                yield node, int(known[1] > known[0])
+        elif name in _ACTIVATIONS:
+            yield node, None
 
 
 def _between(roots: Iterable[Node], end: Node) -> list[Node]:

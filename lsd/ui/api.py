@@ -119,8 +119,9 @@ def feature(
         seed: of the noise.
 
     Returns:
-        {"model", "unit", "title", "recipe", "recipe_hash", "seed", "steps", "score", "status", "top", "picture"}: `picture`
-        is a PNG in base64; `status` is "ok", or "dead" for a unit that did not respond to anything that was tried.
+        {"model", "unit", "title", "recipe", "recipe_hash", "seed", "steps", "score", "status", "notes", "top",
+        "picture"}: `picture` is a PNG in base64; `status` is "ok", "dead" where no gradient reaches the picture, or "failed";
+        `notes` are sentences on why, and on what of the recipe came to nothing.
     """
     try:
         check_public([model])
@@ -146,6 +147,7 @@ def feature(
             "steps": len(pictures[0].trace),
             "score": pictures[0].score if math.isfinite(pictures[0].score) else None,
             "status": pictures[0].status,
+            "notes": list(pictures[0].notes),
             "top": [{"index": i, "name": name, "probability": p} for i, name, p in top],
             "picture": base64.b64encode(png(Image.fromarray(pictures[0].pixels))).decode(),
         }

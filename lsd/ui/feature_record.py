@@ -95,7 +95,8 @@ def _picture(result: dict, score: float, trace: Sequence[float], contents: Mappi
     if bundle.pixels_sha256(pixels) != result["sha256"]:
         raise LSDError(f"that file is damaged: {result['file']} is not the picture that its manifest tells of.")
     job = Job(parse(result["unit"]), result["seed"])
-    return Picture(job, pixels, score, tuple(trace), result["status"], result["restarts"], result["seconds"])
+    notes = tuple(result.get("notes", ()))  # records of before have none
+    return Picture(job, pixels, score, tuple(trace), result["status"], result["restarts"], result["seconds"], notes)
 
 
 def _snapshot(step: int, pixels: np.ndarray, pictures: tuple[Picture, ...], steps: int, *, last: bool) -> Snapshot:

@@ -18,7 +18,6 @@ your photo. Nobody drew it, and no photo went into it unless you gave one.</li>
 <li><b>Then doubt it</b>: see what other networks take it for, and what is left of it without regularization.</li>
 </ol>"""
 
-DEAD = "This unit did not respond to anything that was tried: no gradient reaches the picture, so it says nothing."
 OUTPUTS = {"logit": "logit", "log_odds": "log-odds", "probability": "probability"}
 
 
@@ -98,7 +97,7 @@ def alt(lane: Lane, step: int | None = None) -> str:
     if step is not None or not lane.done:
         return f"{text}, step {step or lane.step} of {lane.steps}"
     if all(p.status == "dead" for p in lane.pictures):
-        return f"{text}: no response"
+        return f"{text}: no gradient"
     taken = {v.top[0][1]: v.top[0][2] for v in lane.own}
     said = ", taken for " + ", ".join(f"{name} ({p:.0%})" for name, p in taken.items()) if taken else ""
     return f"{text}, finished{said}"
@@ -108,12 +107,11 @@ def troubles(pictures: Sequence[Picture]) -> str:
     """What is wrong with finished pictures, in words; "" if nothing is."""
     found: dict[str, list[int]] = {}
     for p in pictures:
-        if p.status == "dead":
-            found.setdefault(DEAD, []).append(p.job.seed)
-        elif p.status == "failed":
-            text = "The numbers ran out of range; a smaller learning rate may help."
-            found.setdefault(text, []).append(p.job.seed)
-        elif flatness(p.pixels) == "grey":
+        for note in p.notes:
+            found.setdefault(note, []).append(p.job.seed)
+        if p.status != "ok":
+            continue
+        if flatness(p.pixels) == "grey":
             found.setdefault("Hardly anything formed: the picture stayed nearly grey.", []).append(p.job.seed)
         elif flatness(p.pixels) == "saturated":
             text = "Most of it is at the end of the colour range; a smaller learning rate or more steps may help."
@@ -176,10 +174,11 @@ def _class_name(lane: Lane) -> str | None:
 
 def summary(session: Session) -> str:
     """The status line at the end."""
-    dead = [lane.heading for lane in session.lanes if lane.done and all(p.status == "dead" for p in lane.pictures)]
+    dead = [lane for lane in session.lanes if lane.done and all(p.status == "dead" for p in lane.pictures)]
     text = f"Done in {duration(session.seconds)}." if session.manifest is None else _made_beforehand(session)
     if dead:
-        return f"{text} {', '.join(dead)}: this unit did not respond to anything that was tried."
+        said = (f"{lane.heading}: {lane.pictures[0].notes[0]}" for lane in dead)
+        return f"{text} {' '.join(said)}"
     agree = [_agreement(lane) for lane in session.lanes if lane.others]
     if session.kind == "models" and len(session.lanes) == 1 and agree and agree[0]:
         text += " " + agree[0]
@@ -222,8 +221,9 @@ def reading(session: Session) -> str:
     if not session.finished or session.kind == "models":
         return ""
     lanes = session.lanes
-    if any(p.status == "dead" for lane in lanes for p in lane.pictures):
-        return f'<div class="lsd-verdict">{html.escape(DEAD)}</div>'
+    dead = [p for lane in lanes for p in lane.pictures if p.status == "dead"]
+    if dead:
+        return f'<div class="lsd-verdict">{html.escape(dead[0].notes[0])}</div>'
     text = _recipes(lanes) if session.kind == "recipes" else _outputs(lanes)
     return f'<div class="lsd-verdict">{text}</div>'
 

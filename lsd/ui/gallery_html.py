@@ -9,7 +9,7 @@ from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.ui.gallery_address import UNIT, View, write
 
-STATUS = {"ok": "responds", "dead": "no response", "failed": "failed"}
+STATUS = {"ok": "responds", "dead": "no gradient", "failed": "failed"}
 _WEBP = "data:image/webp;base64,"
 
 

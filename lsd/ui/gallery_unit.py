@@ -11,11 +11,12 @@ from gallery.queries import Entry, Gallery
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.features.judge import Verdict
+from lsd.features.notes import DEAD
 from lsd.features.recipes import RECIPES
 from lsd.labels import short
 from lsd.provenance import slug
 from lsd.ui import gallery_again as again
-from lsd.ui.feature_texts import DEAD, OUTPUTS, says
+from lsd.ui.feature_texts import OUTPUTS, says
 from lsd.ui.gallery_address import CLASS, COMPARE, MAX_MODELS, UNIT, View
 from lsd.ui.gallery_classes import classes_of
 from lsd.ui.gallery_html import (
@@ -53,7 +54,7 @@ def unit_page(gallery: Gallery, entry: Entry) -> str:
     return (
         _way_back(entry, neighbours)
         + f'<article class="lsd-g-unit"><div class="lsd-g-left">{_picture(entry, picture)}{_downloads(entry, row, picture)}'
-        f'</div><div class="lsd-g-right">{_title(entry)}{trouble}{_state(entry)}{_actions(gallery, entry, row, found)}'
+        f'</div><div class="lsd-g-right">{_title(entry)}{trouble}{_state(entry, row)}{_actions(gallery, entry, row, found)}'
         f"{_judgement(entry, row)}</div></article>"
         + _belongings(gallery, entry, neighbours)
         + section("Make it again", _command(entry, row, found))
@@ -119,11 +120,11 @@ def _title(entry: Entry) -> str:
     return f'<h2 tabindex="-1">{text(entry.title)}</h2>{names}<p class="lsd-g-where">{where}</p>'
 
 
-def _state(entry: Entry) -> str:
-    """Dead and failed said plainly, and pictures on which hardly anything is to be seen."""
-    said = ""
+def _state(entry: Entry, row: Mapping[str, Any]) -> str:
+    """Dead and failed said plainly, what else the row notes, and pictures on which hardly anything is to be seen."""
+    said, notes = "", list(row.get("notes") or [])
     if entry.status == "dead":
-        said = DEAD
+        notes = notes or [DEAD]  # rows of before do not say why
     elif entry.status == "failed":
         said = f"This picture failed: {entry.error or 'nothing says why.'}"
     elif entry.status != "ok":
@@ -132,7 +133,7 @@ def _state(entry: Entry) -> str:
         said = "Hardly anything formed: the picture stayed nearly grey."
     elif entry.flat == "saturated":
         said = "Most of it is at the end of the colour range."
-    return f'<p class="lsd-trouble" role="note">{text(said)}</p>' if said else ""
+    return "".join(f'<p class="lsd-trouble" role="note">{text(one)}</p>' for one in (said, *notes) if one)
 
 
 def _actions(gallery: Gallery, entry: Entry, row: Mapping[str, Any], found: Standing) -> str:

@@ -152,7 +152,14 @@ def test_a_dead_unit_is_said_to_be_dead(tab):
     updates = run(tab, what=EXPRESSION, expression="0 * class/3", steps=70)
     assert "did not respond to anything that was tried" in last(tab.status, updates)
     assert "did not respond to anything that was tried" in last(tab.columns[0].verdicts, updates)
-    assert "no response" in last(tab.columns[0].picture, updates)
+    assert "no gradient" in last(tab.columns[0].picture, updates)
+
+
+def test_what_of_a_recipe_comes_to_nothing_is_said(tab):
+    updates = run(tab, what=EXPRESSION, expression="conv1.0/channel/3", recipe="lsd", steps=2)
+    said = last(tab.columns[0].verdicts, updates)
+    assert "no residual branch lies before this unit" in said and "no activation function" in said
+    assert "lsd-trouble" not in last(tab.columns[0].verdicts, run(tab, recipe="lsd", steps=2))
 
 
 def test_no_regularization_beside_the_recipe(tab):

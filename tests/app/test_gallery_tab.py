@@ -143,7 +143,7 @@ def test_filters_facets_and_pages():
     side, main, listed = show(QueryParams(f"tab=gallery&model={RESNET}&layer=layer3.5&page=1"))
     assert [i.split("/channel/")[0] for i in ids(main)] == [f"{RESNET}/layer3.5"] * 20
     assert [int(i.split("/")[3]) for i in ids(main)] == list(range(20)), "in a layer the network's order"
-    assert "no response" in main  # channel 3 is dead
+    assert "no gradient" in main  # channel 3 is dead
     assert "Remove the filter Model" in main and "Clear all" in main
     assert f"?tab=gallery&model={RESNET}" in links(main)  # without the layer
     assert "aria-current=true" in side and "layer1.0.conv2" in side  # another layer can be chosen
@@ -195,6 +195,7 @@ def test_a_pictures_page_says_what_it_is_and_what_to_make_of_it():
 
 def test_dead_and_failed_are_said_plainly():
     assert "did not respond to anything that was tried" in main_of(f"u={RESNET}/layer3.5/channel/3/lucid/0")
+    assert "as high as it can get" in main_of(f"u={RESNET}/-1 * layer3.5/channel/12/lucid/0")
     failed = main_of(f"u={RESNET}/class/954/lucid/0")
     assert "This picture failed: It went wrong." in failed and "no picture" in failed
 

@@ -206,6 +206,17 @@ def test_a_unit_that_nothing_reaches_is_a_row_that_says_so(plan_of, monkeypatch)
     assert row["status"] == "dead" and row["picture"] and row["error"] == ""
 
 
+def test_what_has_to_be_said_of_a_picture_is_in_its_row(plan_of, monkeypatch):
+    def noted(*arguments, **settings):
+        for snapshot in ascend_jobs(*arguments, **settings):
+            yield replace(snapshot, finished=tuple(replace(p, notes=("It is so.",)) for p in snapshot.finished))
+
+    monkeypatch.setattr(work, "ascend_jobs", noted)
+    rows, _ = make_rows(plan_of("class:0").tasks[0])
+    (stored,) = shards.to_table(rows)["notes"].to_pylist()
+    assert stored == ["It is so."]
+
+
 def break_at(monkeypatch, broken, error):
     """Let the ascent raise whenever the unit `broken` is in the batch; how often it was tried."""
     tries = []
