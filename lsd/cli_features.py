@@ -135,9 +135,18 @@ def _make(options: argparse.Namespace) -> int:
 
 
 def _run(
-    request, photo_path: Path | None, folder: Path | None, verifiers: Sequence[str] = (), photos: Path | None = None
+    request,
+    photo_path: Path | None,
+    folder: Path | None,
+    verifiers: Sequence[str] = (),
+    photos: Path | None = None,
+    batches: Sequence[int] | None = None,
 ) -> list:
-    """Make the pictures and write them as they come; the finished ones, whatever interrupts the rest."""
+    """Make the pictures and write them as they come; the finished ones, whatever interrupts the rest.
+
+    Args:
+        batches: the sizes of another run's batches, to do as it did.
+    """
     from lsd.features import bundle
     from lsd.features.ascent import ascend
     from lsd.features.judge import spreads
@@ -152,16 +161,17 @@ def _run(
     photo = to_input(model, open_image(photo_path)).float() if photo_path else None
     units = [parse(unit) for unit in request.units]
     strongest = _strongest(units, model, photos, request.recipe.output) if photos else {}
-    film, pictures, results = bundle.Film(), [], []
+    film, pictures, results, sizes = bundle.Film(), [], [], []
     try:
         with _progress(request):
             for snapshot in ascend(
                 model, units, request.recipe, request.seeds,
                 others=[get_model(name) for name in request.others], photo=photo,
-                start_from_photo=request.start_from_photo, batch_size=request.batch_size,
+                start_from_photo=request.start_from_photo, batch_size=batches or request.batch_size,
             ):  # fmt: skip
                 film.add(snapshot)
                 pictures += snapshot.finished
+                sizes += [len(snapshot.finished)] if snapshot.finished else []
                 if snapshot.finished and folder:
                     results += _judge(snapshot.finished, model, judges, strongest)
                     files = {bundle.file_name(p.job): bundle.png(_image(p)) for p in snapshot.finished}
@@ -170,7 +180,7 @@ def _run(
         if folder and pictures:
             titles = [r["title"] for r in results]
             apart = spreads(((p.job.unit, p.pixels) for p in pictures), model)
-            record = bundle.manifest(request, model, results, apart)
+            record = bundle.manifest(request, model, results, sizes, apart)
             extra = {
                 "sheet.png": bundle.sheet(pictures, titles, f"{model.name}, recipe {request.recipe.name}"),
                 "ascent.gif": film.gif(),
@@ -279,7 +289,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         photo = picture_path(options.photo or request.photo["path"])
         if not photo.is_file() or file_sha256(photo) != request.photo["sha256"]:
             raise LSDError(f"The photo {request.photo['file']} is not where it was; give its path with --photo.")
-    pictures = _run(request, photo, options.output)
+    pictures = _run(request, photo, options.output, batches=record.get("batches"))  # manifests of before have none
     before = {(r["unit"], r["seed"]): r for r in record["results"]}
     same = 0
     for picture in pictures:

@@ -49,7 +49,7 @@ def ascend_jobs(
     others: Sequence[ImageModel] = (),
     photo: Tensor | None = None,
     start_from_photo: bool = False,
-    batch_size: int | None = None,
+    batch_size: int | Sequence[int] | None = None,
     every: int = 16,
     half: bool = False,
     compiled: bool = False,
@@ -61,8 +61,9 @@ def ascend_jobs(
         others: further models that units name (`MODEL::UNIT`).
         photo: (1, 3, h, w) in [0, 1]: what inversions and caricatures are held against, and where to start.
         start_from_photo: begin at the photo instead of noise (DeepDream, accentuation).
-        batch_size: pictures at once; None for what suits the device. Halved whenever the memory does not suffice; on a GPU
-            that is found out by one step at the final size, before any picture is begun.
+        batch_size: pictures at once; or those of each batch in turn, the last for all that are left; None for what suits
+            the device. Halved whenever the memory does not suffice; on a GPU that is found out by one step at the final
+            size, before any picture is begun. What was really run is the length of the snapshots' `jobs`.
         every: steps between two snapshots.
         half: run the network in bfloat16 (for GPUs that have it).
         compiled: run it through `torch.compile` (class units only; see `prepare`; not with `recipe.gradient`).
@@ -87,12 +88,15 @@ def ascend_jobs(
         raise UndefinedError("A compiled network's gradient cannot be made gentler: leave one of the two off.")
     if recipe.diversity:
         find_layer(model, recipe.diversity_layer)
-    size = batch_size or (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH)
-    if batch_size is not None and batch_size < 1:
+    chosen = (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH) if batch_size is None else batch_size
+    sizes = [chosen] if isinstance(chosen, int) else list(chosen)
+    if not sizes or min(sizes) < 1:
         raise UndefinedError(f"The batch size is at least 1, not {batch_size}.")
     if recipe.diversity and jobs:  # the seeds of a unit see each other, so they stay together
         seeds = len({job.seed for job in jobs})
-        size = max(size // seeds, 1) * seeds
+        sizes = [max(size // seeds, 1) * seeds for size in sizes]
+    planned = iter(sizes)
+    size = next(planned)
     done, tried = 0, None
     while done < len(jobs):
         batch = _alike(jobs[done : done + size], recipe)
@@ -107,7 +111,7 @@ def ascend_jobs(
                 raise
             size = len(batch) // 2
         else:
-            done += len(batch)
+            done, size = done + len(batch), next(planned, size)
             continue
         made = None  # and the error with its frames is gone, and all that they held
         if torch.cuda.is_available():

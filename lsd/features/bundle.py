@@ -37,7 +37,7 @@ class Request:
         model: the model's name.
         units: as strings, in order.
         seeds, recipe: as in `ascend`.
-        batch_size: as in `ascend`: another one can change the last bits.
+        batch_size: as in `ascend`, one number or None; another one can change the last bits.
         others: names of further models that units belong to.
         photo: {"file", "path", "sha256"} of the photo, or None.
         start_from_photo: whether it was the start.
@@ -124,11 +124,16 @@ def _top(verdict: Verdict) -> list[dict]:
 
 
 def manifest(
-    request: Request, model: ImageModel, results: Sequence[dict], spreads: Mapping[Unit, float] | None = None
+    request: Request,
+    model: ImageModel,
+    results: Sequence[dict],
+    batches: Sequence[int],
+    spreads: Mapping[Unit, float] | None = None,
 ) -> dict:
     """Everything that determines the pictures, and what came out, as plain JSON values.
 
     Args:
+        batches: how many of the results, in their order, were made together: what was run, whatever was asked for.
         spreads: of the units with several seeds, see `judge.spreads`.
     """
     return {
@@ -138,6 +143,7 @@ def manifest(
         "recipe_hash": request.recipe.hash,
         "weights": model.identity.to_dict(),
         "results": list(results),
+        "batches": list(batches),
         "spreads": {str(unit): round(distance, 4) for unit, distance in (spreads or {}).items()},
         "environment": environment(model.device),
     }

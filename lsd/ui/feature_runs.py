@@ -258,7 +258,7 @@ def files(session: Session, models: Mapping[str, ImageModel]) -> dict[str, bytes
             for i, picture in enumerate(lane.pictures)
         ]
         apart = {} if lane.spread is None else {lane.pictures[0].job.unit: lane.spread}
-        record = bundle.manifest(lane.request, models[lane.request.model], results, apart)
+        record = bundle.manifest(lane.request, models[lane.request.model], results, [len(results)], apart)
         if session.manifest is not None:
             record |= {key: session.manifest[key] for key in ("weights", "environment")}
         heading = f"{lane.request.model}, recipe {lane.recipe.name}"

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lsd.cli import main
 from lsd.demo import render
+from lsd.features import batch
+from lsd.features.notes import DEAD, NO_ACTIVATION, NO_BRANCH
 from lsd.features.recipes import LUCID
 from lsd.images import open_image
 from lsd.models import get_model
@@ -51,6 +54,27 @@ def test_a_manifest_makes_the_same_pictures_again(folder, capsys):
     assert capsys.readouterr().out.count("identical, bit for bit") == 3, before
 
 
+def test_a_manifest_says_how_the_pictures_were_made_together_when_memory_gave_out(folder, monkeypatch, capsys):
+    """And another run, with more memory, makes the same batches."""
+    sizes = []
+
+    def watched(network, images, taps):
+        sizes.append(len(images))
+        if len(images) > scarce:
+            raise torch.OutOfMemoryError("not enough")
+        return run_to(network, images, taps)
+
+    monkeypatch.setattr(batch, "run_to", watched)
+    scarce = 3
+    make(folder, "--units", "layer2:channels:8")
+    record = json.loads((folder / "manifest.json").read_text())
+    assert record["request"]["batch_size"] is None and record["batches"] == [2, 2, 2, 2]
+    scarce = 8
+    sizes.clear()
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 0
+    assert set(sizes) == {2} and capsys.readouterr().out.count("identical, bit for bit") == 8
+
+
 def test_a_picture_that_differs_is_told_by_how_much(folder, capsys):
     make(folder, "--unit", "class/3")
     record = json.loads((folder / "manifest.json").read_text())
@@ -79,6 +103,18 @@ def test_a_photo_is_inverted_and_found_again(folder, tmp_path, capsys):
     photo.unlink()
     assert main(["features", "--from", str(folder / "manifest.json")]) == 2
     assert "--photo" in capsys.readouterr().err
+
+
+def test_what_has_to_be_said_of_pictures_is_said_once(folder, capsys):
+    """What leads to the first layer has no branch and no activation function, and no unit at its bound is called mute."""
+    units = [f"conv1.0/channel/{i}" for i in range(7)]
+    assert make(folder, *(word for unit in units for word in ("--unit", unit)), "--seeds", "2", "--recipe", "lsd") == 0
+    said = capsys.readouterr().out
+    assert said.count(NO_BRANCH) == said.count(NO_ACTIVATION) == 1
+    assert f"{', '.join(units[:5])} and 2 more: {NO_BRANCH}" in said
+    assert json.loads((folder / "manifest.json").read_text())["results"][0]["notes"] == [NO_BRANCH, NO_ACTIVATION]
+    assert make(folder, "--unit", "layer1/layer - layer1/layer") == 1
+    assert f"layer1/layer - layer1/layer: {DEAD}" in capsys.readouterr().out
 
 
 def test_scores_are_held_against_the_strongest_photo(folder, tmp_path, capsys):

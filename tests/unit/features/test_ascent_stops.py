@@ -8,6 +8,7 @@ import pytest
 import torch
 from ascent_fixture import QUICK, SMALL, likeness, pictures, run
 
+from lsd.errors import UndefinedError
 from lsd.features import batch
 from lsd.features.ascent import ascend
 from lsd.features.pictures import to_pixels
@@ -137,6 +138,14 @@ def test_too_large_a_batch_is_halved(demo, monkeypatch):
     assert set(sizes) == {2}  # the fifth picture, left alone, is shown twice
     for a, b in zip(found, expected, strict=True):
         assert a.job == b.job and np.array_equal(a.pixels, b.pixels)
+
+
+def test_batches_can_be_given_one_by_one(demo):
+    units = [f"class/{i}" for i in range(7)]
+    shots = run(demo("resnet"), units, replace(SMALL, steps=1), batch_size=[1, 3, 2])
+    assert [len(shot.jobs) for shot in shots] == [1, 3, 2, 1]
+    with pytest.raises(UndefinedError, match="at least 1"):
+        run(demo("resnet"), units, batch_size=[2, 0])
 
 
 def test_memory_that_gives_out_in_the_middle_costs_no_picture(demo, monkeypatch):

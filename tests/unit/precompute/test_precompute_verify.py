@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from gallery import pictures, shards
 from gallery.index import find_shards
 from lsd.errors import LSDError, ModelError
+from lsd.features import batch
 from lsd.features.ascent import ascend_jobs
+from lsd.layers import run_to
 from lsd.weights import HUB, Availability
 from precompute import verify as verifying
 from precompute.publish import assemble
@@ -100,6 +103,23 @@ def test_other_weights_are_told_once(finished_run):
 def test_the_same_tensors_from_another_file_are_the_same(finished_run):
     change(finished_run, lambda row: row.update(weights_sha256="0" * 64))
     assert {check.verdict for check in verify(finished_run, 1.0)} == {"identical"}
+
+
+def test_batches_that_memory_halved_are_made_again_as_they_were(plan_of, tmp_path, monkeypatch):
+    def scarce(network, images, taps):
+        if len(images) > most:
+            raise torch.OutOfMemoryError("not enough")
+        sizes.append(len(images))
+        return run_to(network, images, taps)
+
+    monkeypatch.setattr(batch, "run_to", scarce)
+    sizes, most = [], 3
+    run(plan_of("class:0-4"), str(tmp_path))
+    rows = [row for path in find_shards(tmp_path) for row in shards.read_rows(path)]
+    made = sorted((row["batch"], row["batch_place"], row["batch_size"]) for row in rows)
+    assert made == [(0, 0, 2), (0, 1, 2), (1, 0, 2), (1, 1, 2), (2, 0, 1)]
+    sizes, most = [], 8
+    assert {check.verdict for check in verify(tmp_path, 1.0)} == {"identical"} and set(sizes) == {2}
 
 
 def test_the_sample_is_of_what_can_be_made(plan_of, tmp_path):
