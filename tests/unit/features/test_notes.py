@@ -54,10 +54,11 @@ def test_a_negative_that_could_still_rise_is_not_at_its_bound(wrap):
 
 
 def test_a_negative_of_a_rectified_channel_of_a_trained_network(demo):
-    """As it comes to people: all of them end at 0 or fall, and none is said not to respond."""
-    units = [f"-1 * layer2/channel/{i}" for i in range(8)]
-    found = pictures(demo("resnet"), units, replace(RECIPES["lsd"], steps=8))
-    assert all(p.notes in ((), (HIGHEST,)) and (p.status == "dead") == bool(p.notes) for p in found)
+    """As it comes to people: the first begins at 0, where nothing lifts it, and the other comes to 0 from below."""
+    units = ["-1 * layer4/channel/14", "-1 * layer4/channel/1"]
+    at_bound, falls = pictures(demo("resnet"), units, replace(RECIPES["lsd"], steps=70))
+    assert at_bound.status == "dead" and at_bound.notes == (HIGHEST,) and at_bound.score == 0
+    assert falls.status == "ok" and falls.notes == () and falls.trace[0] < falls.trace[-1] == 0
 
 
 class Broken(nn.Module):
