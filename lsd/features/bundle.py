@@ -211,7 +211,8 @@ class Film:
             for place, job in enumerate(jobs):
                 if job in latest:
                     y, x = (place // columns) * _FILM_CELL, (place % columns) * _FILM_CELL
-                    canvas[y : y + _FILM_CELL, x : x + _FILM_CELL] = latest[job]
+                    height, width = latest[job].shape[:2]
+                    canvas[y : y + height, x : x + width] = latest[job]
             frames.append(Image.fromarray(canvas))
         buffer = io.BytesIO()
         durations = [120] * (len(frames) - 1) + [2500]
@@ -220,6 +221,8 @@ class Film:
 
 
 def _shrunk(images: Tensor) -> Tensor:
+    """In their proportions, with the longer side of a cell."""
     from torch.nn.functional import interpolate
 
-    return interpolate(images, (_FILM_CELL, _FILM_CELL), mode="bilinear", antialias=True, align_corners=False)
+    size = [max(1, round(n * _FILM_CELL / max(images.shape[2:]))) for n in images.shape[2:]]
+    return interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
