@@ -69,7 +69,8 @@ class Lane:
     live: np.ndarray | None = None  # uint8 (N, H, W, 3), as they are now
     traces: list[list[float]] = field(default_factory=list)
     frames: list[tuple[int, bytes]] = field(default_factory=list)
-    pictures: tuple[Picture, ...] = ()
+    batches: list[tuple[Picture, ...]] = field(default_factory=list)  # that are finished: several where memory gave out
+    pictures: tuple[Picture, ...] = ()  # all of them
     gif: bytes | None = None
     own: list[Verdict] = field(default_factory=list)
     others: list[list[Verdict]] = field(default_factory=list)  # of each verifier, of each picture
@@ -94,10 +95,12 @@ class Lane:
 
     def take(self, snapshot: Snapshot, film: bundle.Film) -> None:
         """Take in a step."""
+        made = [picture for batch in self.batches for picture in batch]
         self.step = snapshot.step
-        self.live = to_pixels(snapshot.images)
-        self.traces = self.traces or [[] for _ in snapshot.jobs]
-        for trace, score in zip(self.traces, snapshot.scores.tolist(), strict=True):
+        self.live = np.concatenate([*(picture.pixels[None] for picture in made), to_pixels(snapshot.images)])
+        if self.step == 1:  # of a batch, which may be a halved one's second try
+            self.traces = [list(picture.trace) for picture in made] + [[] for _ in snapshot.jobs]
+        for trace, score in zip(self.traces[len(made) :], snapshot.scores.tolist(), strict=True):
             trace.append(score)
         apart = math.ceil(self.steps / (FRAMES - 1))
         if self.step == 1 or self.step % apart == 0 or snapshot.finished:
@@ -105,8 +108,11 @@ class Lane:
         if self.step == 1 or self.step % _FILM_EVERY == 0 or snapshot.finished:
             film.add(snapshot)
         if snapshot.finished:
-            self.pictures = tuple(replace(p, seconds=self.spent / len(snapshot.jobs)) for p in snapshot.finished)
-            self.traces = [list(p.trace) for p in self.pictures]
+            self.batches.append(snapshot.finished)
+            made += snapshot.finished
+            self.traces = [list(p.trace) for p in made]
+        if snapshot.finished and snapshot.done == snapshot.total:
+            self.pictures = tuple(replace(p, seconds=self.spent / len(made)) for p in made)
             self.gif = film.gif()
 
     def frame(self, step: int) -> tuple[int, bytes] | None:
@@ -258,7 +264,9 @@ def files(session: Session, models: Mapping[str, ImageModel]) -> dict[str, bytes
             for i, picture in enumerate(lane.pictures)
         ]
         apart = {} if lane.spread is None else {lane.pictures[0].job.unit: lane.spread}
-        record = bundle.manifest(lane.request, models[lane.request.model], results, [len(results)], apart)
+        record = bundle.manifest(
+            lane.request, models[lane.request.model], results, [len(batch) for batch in lane.batches], apart
+        )
         if session.manifest is not None:
             record |= {key: session.manifest[key] for key in ("weights", "environment")}
         heading = f"{lane.request.model}, recipe {lane.recipe.name}"

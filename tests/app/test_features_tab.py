@@ -7,18 +7,20 @@ import zipfile
 import gradio as gr
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from starlette.datastructures import QueryParams
 
 from lsd.cli import main
 from lsd.features import batch
 from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
+from lsd.layers import run_to
 from lsd.models import get_model
 from lsd.ui import feature_units, features_tab
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences, knob_values
 from lsd.ui.feature_request import read_address, read_wish, write_address
-from lsd.ui.feature_runs import FRAMES, Session, mosaic
+from lsd.ui.feature_runs import FRAMES, Session, files, mosaic
 from lsd.ui.feature_units import CLASS, EXPRESSION, LAYER
 from lsd.ui.features_tab import FeaturesTab, _look_back, _pack, _read_address, _say, _show_recipe, _write_address
 
@@ -153,6 +155,26 @@ def test_a_dead_unit_is_said_to_be_dead(tab):
     assert "did not respond to anything that was tried" in last(tab.status, updates)
     assert "did not respond to anything that was tried" in last(tab.columns[0].verdicts, updates)
     assert "no gradient" in last(tab.columns[0].picture, updates)
+
+
+def test_no_picture_is_lost_where_memory_gives_out(tab, monkeypatch):
+    """Halved in the middle of an ascent: the batches come one after the other, and the download says which they were."""
+
+    def scarce(network, images, taps):
+        calls.append(len(images))
+        if len(images) == 4 and len(calls) > 3:
+            raise torch.OutOfMemoryError("not enough")
+        return run_to(network, images, taps)
+
+    calls = []
+    monkeypatch.setattr(batch, "run_to", scarce)
+    updates = run(tab, seeds=4, steps=5)
+    session = session_of(tab, updates)
+    (lane,) = session.lanes
+    assert [p.job.seed for p in lane.pictures] == [0, 1, 2, 3] and [len(t) for t in lane.traces] == [5] * 4
+    assert len(lane.live) == 4 and "Done in" in last(tab.status, updates)
+    record = json.loads(files(session, {"demo:resnet": get_model("demo:resnet")})["manifest.json"])
+    assert record["batches"] == [2, 2] and len(record["results"]) == 4
 
 
 def test_what_of_a_recipe_comes_to_nothing_is_said(tab):
