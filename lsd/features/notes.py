@@ -14,7 +14,7 @@ from lsd.features import objectives
 from lsd.features.recipes import Recipe
 from lsd.features.soften import Softening, changed
 from lsd.features.units import Leaf, Unit
-from lsd.layers import Tap
+from lsd.tracing import Tap
 
 DEAD = "This unit did not respond to anything that was tried: no gradient reaches the picture, so it says nothing."
 HIGHEST = (

@@ -14,8 +14,8 @@ from starlette.datastructures import QueryParams
 from lsd.cli import main
 from lsd.features import batch
 from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
-from lsd.layers import run_to
 from lsd.models import get_model
+from lsd.tracing import run_to
 from lsd.ui import feature_units, features_tab
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences, knob_values

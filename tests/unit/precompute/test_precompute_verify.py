@@ -11,7 +11,7 @@ from gallery.index import find_shards
 from lsd.errors import LSDError, ModelError
 from lsd.features import batch
 from lsd.features.ascent import ascend_jobs
-from lsd.layers import run_to
+from lsd.tracing import run_to
 from lsd.weights import HUB, Availability
 from precompute import verify as verifying
 from precompute.publish import assemble
