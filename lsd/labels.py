@@ -5,6 +5,7 @@ list of synonyms ("tabby, tabby cat"), as WordNet gives them; the first is the o
 """
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 
 from lsd.errors import UndefinedError
@@ -100,29 +101,41 @@ def search(names: Sequence[str], query: str, limit: int = 50) -> list[int]:
     return [index for _, index in sorted(ranked)[:limit]]
 
 
+def _called(name: str) -> set[str]:
+    """All that a class is called: its whole name and each synonym."""
+    return {name.strip().lower(), *(synonym.strip().lower() for synonym in name.split(","))}
+
+
+@functools.lru_cache(64)
+def telling(names: tuple[str, ...]) -> tuple[bool, ...]:
+    """Of each class, whether its whole name means it alone, so that `find_class` finds it by that."""
+    classes = Counter(text for name in names for text in _called(name))
+    return tuple(classes[name.strip().lower()] == 1 for name in names)
+
+
 def find_class(names: tuple[str, ...], query: str | int) -> int:
-    """The one class meant by `query`: an index, or a name as `search` ranks it.
+    """The one class meant by `query`: one of its names, else an index, else the beginning or a part of a name.
 
     Raises:
         UndefinedError: no such index, no such name, or a name that fits several classes equally well.
     """
     text = str(query).strip()
-    if text.removeprefix("-").isdecimal():
+    # A name first: of a network that reads digits, “2” is a class before it is an index.
+    exact = (
+        [i for i, name in enumerate(names) if text.lower() in _called(name)] if isinstance(query, str) and text else []
+    )
+    if not exact and text.removeprefix("-").isdecimal():
         index = int(text)
         if not 0 <= index < len(names):
             raise UndefinedError(
                 f"Class {index} is out of range: this model has {len(names)} classes, 0 to {len(names) - 1}."
             )
         return index
-    if names.count(text) == 1:  # the whole name, as lists of choices give it
-        return names.index(text)
-    found = search(names, text) if text else []
-    if not found:
+    candidates = exact or (search(names, text) if text else [])
+    if not candidates:
         raise UndefinedError(
             f"No class of this model is called “{text}”; search with a shorter word or give its index."
         )
-    exact = [i for i in found if text.lower() in (s.strip().lower() for s in names[i].split(","))]
-    candidates = exact or found
     if len(candidates) > 1:
         some = ", ".join(f"{i} ({short(names[i])})" for i in candidates[:5])
         more = f" and {len(candidates) - 5} more" if len(candidates) > 5 else ""

@@ -36,11 +36,21 @@ class ImageModel(nn.Module):
         architecture, family: timm's name of the network and of the module that defines it ("resnet").
         spec: how a picture is resized and cropped for it; `height` × `width` is its input size.
         class_names: one for each logit; empty if the network has no classifier.
+        outputs: what the logits are of: "softmax", one class of several; "sigmoid", each a question of its own, as a single
+            output is; or "embedding", no classes at all.
         identity: which weights these are.
         lock: held by whatever hooks or runs the network, so that users of one model never meet inside it.
     """
 
-    def __init__(self, net: nn.Module, name: str, identity: WeightIdentity | None = None):
+    def __init__(self, net: nn.Module, name: str, identity: WeightIdentity | None = None, outputs: str | None = None):
+        """
+        Args:
+            outputs: "sigmoid" for a network of several outputs of which each is a question of its own; None for what their
+                number says.
+
+        Raises:
+            ModelError: other than three colour channels, or no such outputs.
+        """
         super().__init__()
         from timm.data import resolve_model_data_config
 
@@ -55,6 +65,7 @@ class ImageModel(nn.Module):
         self.family = _family(net, self.architecture)
         self.spec = InputSpec.from_config(data)
         self.num_classes = int(getattr(net, "num_classes", 0) or 0)
+        self.outputs = _outputs(self.num_classes, outputs, name)
         self.class_names = labels.class_names(self.num_classes, config)
         self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)
         self.identity = identity or WeightIdentity("memory", name, None, None)
@@ -102,9 +113,26 @@ class ImageModel(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Softmax probabilities (N, C) of images (N, 3, H, W), without gradients."""
+        """Probabilities (N, C) of images (N, 3, H, W), without gradients: the softmax of the logits, or each one's sigmoid.
+
+        Raises:
+            UndefinedError: the network has no classes.
+        """
+        if self.outputs == "embedding":
+            raise UndefinedError(
+                f"{self.name} puts out an embedding and no classes, so it predicts none; its layers' channels can be looked at."
+            )
         with self.lock:
-            return self(images.to(self.device, self.dtype)).softmax(1)
+            logits = self(images.to(self.device, self.dtype))
+        return logits.sigmoid() if self.outputs == "sigmoid" else logits.softmax(1)
+
+
+def _outputs(num_classes: int, said: str | None, name: str) -> str:
+    if said not in (None, "softmax", "sigmoid"):
+        raise ModelError(f"The outputs of {name} are softmax or sigmoid, not “{said}”.")
+    if num_classes < 2:  # of one, a softmax would be 1 whatever the picture
+        return "sigmoid" if num_classes else "embedding"
+    return said or "softmax"
 
 
 def _family(net: nn.Module, architecture: str) -> str:
@@ -174,7 +202,7 @@ def _build(location: Location) -> nn.Module:
     overlay = {"file": str(location.weights), "source": "", "custom_load": False}
     with quiet("timm"):  # it warns of each key of a head that is not used; that is not for the user's eyes
         try:
-            return timm.create_model(
+            net = timm.create_model(
                 f"local-dir:{location.config.parent}", pretrained=True, pretrained_cfg_overlay=overlay
             )
         except LSDError:
@@ -184,6 +212,13 @@ def _build(location: Location) -> nn.Module:
             raise ModelError(
                 f"{location.name} cannot be loaded, its files are damaged or do not fit: {reason}."
             ) from error
+    trained = (getattr(net, "pretrained_cfg", None) or {}).get("num_classes")
+    if net.num_classes and trained is not None and trained != net.num_classes:  # timm draws such a head by chance
+        raise ModelError(
+            f"The config.json of {location.name} asks for {net.num_classes} classes in its model_args, and its weights are for "
+            f"{trained}; correct one of the two."
+        )
+    return net
 
 
 class ModelCache:

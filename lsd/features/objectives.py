@@ -4,10 +4,12 @@ A batch holds one unit a picture. Their leaves are grouped by kind and layer, so
 one layer is one gather, and then combined picture by picture as each unit's arithmetic says.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.errors import UndefinedError
@@ -131,8 +133,9 @@ def _class_reader(model: ImageModel, kind: str, arguments: Sequence[Tensor]) -> 
         return lambda logits: targets.contrast(logits, *arguments)
     if kind == "log_probability":
         # Cross-entropy: it is content once the network is sure, and leaves the rest to others.
-        return lambda logits: targets.logit(logits.log_softmax(1), *arguments)
-    function = {"logit": targets.logit, "log_odds": targets.log_odds, "probability": targets.probability}[kind]
+        log = F.logsigmoid if model.outputs == "sigmoid" else functools.partial(F.log_softmax, dim=1)
+        return lambda logits: targets.logit(log(logits), *arguments)
+    function = targets.FUNCTIONS[model.outputs][kind]
     return lambda logits: function(logits, *arguments)
 
 

@@ -43,7 +43,7 @@ class TargetSpec:
             UndefinedError: a class that the model does not have, or a contrast of a class with itself.
         """
         against = None if self.against is None else _class(model, ranking, self.against)
-        return Target(_class(model, ranking, self.of), self.kind, against)
+        return Target(_class(model, ranking, self.of), self.kind, against, model.outputs)
 
 
 def _class(model: ImageModel, ranking: list[int], wanted: str | int) -> int:
@@ -101,8 +101,6 @@ def explain(
     Raises:
         UndefinedError: a model without classes, an unknown class, or a method that is not defined for the model.
     """
-    if not model.num_classes:
-        raise UndefinedError(f"{model.name} has no classifier, so there is no class to explain; choose another model.")
     images = to_input(model, picture)
     probabilities = model.probabilities(images)[0].double().cpu()
     ranking = probabilities.argsort(descending=True, stable=True).tolist()

@@ -9,10 +9,12 @@ Each target is a function of the logits (N, C) and a class index per picture (N,
 - `log_odds` (default): log p/(1 − p) = z_t − log Σ_{k≠t} exp z_k. What `probability` means, without its fading: exact
   in fp32 however sure the network is, because no 1 − p is ever formed.
 - `contrast`: z_a − z_b, why a rather than b; the log of the ratio of the two probabilities.
+
+Of a network whose outputs are sigmoids, each class a question of its own, p is σ(z_t), and the log-odds are the logit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,12 +46,21 @@ def log_odds(logits: Tensor, index: Tensor) -> Tensor:
     return logit(logits, index) - others.logsumexp(1)
 
 
+def sigmoid(logits: Tensor, index: Tensor) -> Tensor:
+    """σ(z_t): logits (N, C), index (N,) → (N,)."""
+    return logit(logits, index).sigmoid()
+
+
 def contrast(logits: Tensor, index: Tensor, against: Tensor) -> Tensor:
     """z_a − z_b: logits (N, C), index a (N,), against b (N,) → (N,)."""
     return logit(logits, index) - logit(logits, against)
 
 
-_FUNCTIONS = {"logit": logit, "probability": probability, "log_odds": log_odds}
+FUNCTIONS = {
+    "softmax": {"logit": logit, "probability": probability, "log_odds": log_odds},
+    "sigmoid": {"logit": logit, "probability": sigmoid, "log_odds": logit},
+}
+"""By what the network's outputs are (`ImageModel.outputs`), then by the kind of target."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class Target:
         index: the class t (for a contrast, a): one for all pictures, or one a picture.
         kind: one of `KINDS`.
         against: class b of a contrast, as `index`; None for the other kinds.
+        outputs: what the logits are of, "softmax" or "sigmoid".
 
     Raises:
         UndefinedError: an unknown kind, or `against` missing or out of place.
@@ -68,6 +80,7 @@ class Target:
     index: int | tuple[int, ...]
     kind: str = "log_odds"
     against: int | tuple[int, ...] | None = None
+    outputs: str = "softmax"
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -89,15 +102,18 @@ class Target:
         index = _as_index(self.index, logits)
         if self.against is not None:
             return contrast(logits, index, _as_index(self.against, logits))
-        return _FUNCTIONS[self.kind](logits, index)
+        return FUNCTIONS[self.outputs][self.kind](logits, index)
 
     def of(self, i: int) -> "Target":
         """The target of picture `i` alone."""
-        return Target(_pick(self.index, i), self.kind, _pick(self.against, i))
+        return replace(self, index=_pick(self.index, i), against=_pick(self.against, i))
 
     def to_dict(self) -> dict:
         """As plain JSON values."""
-        return {"kind": self.kind, "index": self.index} | ({} if self.against is None else {"against": self.against})
+        more = {"against": self.against, "outputs": None if self.outputs == "softmax" else self.outputs}
+        return {"kind": self.kind, "index": self.index} | {
+            key: value for key, value in more.items() if value is not None
+        }
 
 
 def _pick(index: int | Sequence[int] | None, i: int) -> int | None:

@@ -93,13 +93,12 @@ def _names_of(model: str) -> tuple[str, ...]:
 
 
 def class_choices(models: Sequence[str]) -> list[tuple[str, str]]:
-    """(text, value) of every class of the models, each name once; the value is an index where a name is not unique."""
+    """(text, value) of every class of the models, each name once; the value is an index where a name means several classes."""
     choices: dict[str, tuple[str, str]] = {}
     for model in models:
         names = _names_of(model)
-        for index, name in enumerate(names):
-            unique = names.count(name) == 1 if len(names) < 2000 else True
-            value = name if unique else str(index)
+        for index, (name, alone) in enumerate(zip(names, labels.telling(names), strict=True)):
+            value = name if alone else str(index)
             choices.setdefault(value, (f"{name}  ·  {index}", value))
     return list(choices.values())
 

@@ -130,8 +130,29 @@ def test_a_whole_synonym_wins_over_longer_names():
     assert labels.find_class(("cattle", "tom, cat", "catfish"), "cat") == 1
 
 
-def test_a_whole_name_wins_over_a_synonym():
-    assert labels.find_class(("crane, lifting device", "crane"), "crane") == 1
+@pytest.mark.parametrize("names, query, which", [
+    (("crane, lifting device", "crane"), "crane", "0 .crane., 1 .crane."),
+    (IMAGENET, "maillot", "638 .maillot., 639 .maillot."),  # one of them is called nothing else
+    (("Maillot", "suit, MAILLOT"), "maillot", "0 .Maillot., 1 .suit."),
+])  # fmt: skip
+def test_a_name_of_two_classes_is_refused_with_both(names, query, which):
+    with pytest.raises(UndefinedError, match=f"fits several classes: {which}; give the index"):
+        labels.find_class(names, query)
+
+
+def test_a_whole_name_of_several_synonyms_means_one_class():
+    assert labels.find_class(IMAGENET, "maillot, tank suit") == 639
+
+
+def test_what_a_list_of_choices_may_offer_as_a_name():
+    told = labels.telling(IMAGENET)
+    assert not told[638] and told[639] and not told[134] and not told[517] and told[281]
+    assert all(labels.find_class(IMAGENET, name) == i for i, name in enumerate(IMAGENET) if told[i])
+
+
+def test_digits_are_a_name_before_they_are_an_index():
+    digits = ("7", "2", "ten, 10")
+    assert [labels.find_class(digits, text) for text in ("2", "7", "10", "1", 2)] == [1, 0, 2, 1, 2]
 
 
 def test_a_name_that_fits_several_classes_names_them():

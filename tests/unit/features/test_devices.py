@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
+from lsd import layers, tracing
 from lsd.features import batch, chance
 from lsd.features.pictures import Job, generator
 from lsd.features.recipes import RECIPES
@@ -29,8 +30,11 @@ def gpu(monkeypatch):
         chance, "generator", lambda job, purpose, attempt=0, device="cpu": generator(job, purpose, attempt)
     )
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    plain = torch.Tensor.__bool__
     monkeypatch.setattr(
-        torch.Tensor, "__bool__", lambda self: _in_an_optimiser(sys._getframe(1))
+        torch.Tensor,
+        "__bool__",
+        lambda self: _in_an_optimiser(sys._getframe(1)) if isinstance(self, FakeTensor) else plain(self),
     )  # else: nobody is reached yet
     monkeypatch.setattr(batch, "Recorded", lambda function, *inputs: function)
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)  # the fused one has no fake
@@ -48,6 +52,7 @@ def moved(model, mode):
     """The model with parameters and buffers on a GPU that is not there."""
     there = copy.copy(model)
     there._modules, there._buffers = {"net": copy.deepcopy(model.net)}, dict(model._buffers)
+    tracing._traced[there], layers._listed[there] = tracing.trace(model), dict(layers._layers(model))
     with mode:
         for module in there.modules():
             for name, value in module._parameters.items():

@@ -1,0 +1,122 @@
+"""What a network's outputs are: one class of several, questions each by itself, or no classes at all."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from lsd.errors import ModelError, UndefinedError
+from lsd.features import objectives
+from lsd.features.ascent import ascend
+from lsd.features.judge import classify
+from lsd.features.recipes import RECIPES
+from lsd.features.units import parse
+from lsd.models import ImageModel, load_model
+from lsd.saliency.explain import TargetSpec, explain
+from lsd.saliency.targets import Target
+
+LOGITS = torch.tensor([[-2.0, 0.5, 3.0]], dtype=torch.float64)
+
+
+class Given(nn.Module):
+    """Puts out the same logits for every picture, and its mean colour besides, so that a gradient flows."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.register_buffer("logits", logits)
+
+    def forward(self, x):
+        return self.logits.to(x.dtype) + x.mean((1, 2, 3))[:, None]
+
+
+def given(logits, outputs=None):
+    net = Given(logits)
+    net.num_classes = logits.shape[1]
+    net.pretrained_cfg = {"input_size": (3, 8, 8), "mean": (0, 0, 0), "std": (1, 1, 1)}
+    return ImageModel(net, "given", outputs=outputs)
+
+
+@pytest.mark.parametrize("classes, said, outputs", [
+    (3, None, "softmax"), (3, "sigmoid", "sigmoid"), (1, None, "sigmoid"), (1, "softmax", "sigmoid"), (0, None, "embedding"),
+])  # fmt: skip
+def test_what_the_outputs_are(classes, said, outputs):
+    assert given(torch.zeros(1, classes), said).outputs == outputs
+
+
+def test_there_are_no_other_outputs():
+    with pytest.raises(ModelError, match="The outputs of given are softmax or sigmoid, not “tanh”"):
+        given(LOGITS, "tanh")
+
+
+def test_probabilities_follow_the_outputs(picture):
+    black = torch.zeros(1, 3, 8, 8)
+    torch.testing.assert_close(given(LOGITS).probabilities(black), LOGITS.float().softmax(1))
+    torch.testing.assert_close(given(LOGITS, "sigmoid").probabilities(black), LOGITS.float().sigmoid())
+    assert given(LOGITS[:, 1:2]).probabilities(black).item() == pytest.approx(0.622, abs=1e-3)  # and not 1
+
+
+@pytest.fixture
+def picture():
+    from PIL import Image
+
+    return Image.new("RGB", (8, 8))
+
+
+def test_a_single_output_is_a_question_and_its_log_odds_are_the_logit(picture):
+    model = given(LOGITS[:, :1])
+    found = explain(model, picture, TargetSpec("top1", "log_odds"), "gradient")
+    assert found.top == ((0, "class 0", pytest.approx(torch.tensor(-2.0).sigmoid().item())),)
+    assert found.attribution.target == Target(0, "log_odds", outputs="sigmoid")
+    assert found.attribution.values.sum().item() == pytest.approx(1.0, rel=1e-5)  # of the mean colour, and nothing else
+
+
+@pytest.mark.parametrize("kind, value", [
+    ("log_odds", 0.5), ("logit", 0.5), ("probability", torch.tensor(0.5).sigmoid().item()),
+    ("log_probability", nn.functional.logsigmoid(torch.tensor(0.5)).item()), ("contrast", 2.5),
+])  # fmt: skip
+def test_targets_and_units_of_sigmoids(kind, value):
+    """What other classes say changes nothing, but where one is held against another."""
+    model = given(LOGITS, "sigmoid")
+    unit = parse("contrast/1/0" if kind == "contrast" else f"{kind}/1")
+    found = objectives.evaluate([unit], {"": model}, {"": {objectives.tap(unit): LOGITS}})
+    assert found.item() == pytest.approx(value, rel=1e-6)
+    if kind != "log_probability":
+        target = Target(1, kind, 0 if kind == "contrast" else None, "sigmoid")
+        assert target(LOGITS).item() == pytest.approx(value, rel=1e-6)
+        assert Target(**target.to_dict()) == target and target.of(0) == target
+
+
+@pytest.fixture(scope="module")
+def tower():
+    torch.manual_seed(0)
+    return ImageModel(timm.create_model("test_vit", num_classes=0), "tower")
+
+
+def test_an_embedding_predicts_nothing(tower, picture):
+    why = "tower puts out an embedding and no classes, so it predicts none; its layers' channels can be looked at"
+    for ask in (
+        lambda: tower.probabilities(torch.zeros(1, 3, 160, 160)),
+        lambda: explain(tower, picture, TargetSpec()),
+        lambda: classify([torch.zeros(160, 160, 3, dtype=torch.uint8).numpy()], tower),
+    ):
+        with pytest.raises(UndefinedError, match=why):
+            ask()
+    with pytest.raises(UndefinedError, match="has no classifier"):
+        next(ascend(tower, ["class/0"], RECIPES["none"]))
+    shots = list(ascend(tower, ["blocks.2/channel/3"], replace(RECIPES["lsd"], steps=4)))
+    assert shots[-1].finished[0].status == "ok"
+
+
+def test_a_head_that_timm_would_draw_by_chance_is_refused(model_folder):
+    folder = model_folder()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_args": {"num_classes": 5}}))
+    with pytest.raises(
+        ModelError, match="asks for 5 classes in its model_args, and its weights are for 10; correct one"
+    ):
+        load_model(f"local-dir:{folder}", device="cpu")
+    (folder / "config.json").write_text(json.dumps(config | {"model_args": {"num_classes": 0}}))
+    assert load_model(f"local-dir:{folder}", device="cpu").outputs == "embedding"
