@@ -28,6 +28,7 @@ as tests, with tolerances of {fp32:g} and {fp64:g}.
   are not `nn.ReLU` modules, and Grad-CAM over tokens or channels-last layers.
 - Captum rounds the weights of its quadrature to fp32, so integrated gradients are compared by the midpoint rule with
   four steps, whose weights fp32 holds exactly.
+- What agreement proves, and what not: [places.md](places.md).
 """
 
 PHOTOS = ("Chelsea the cat", "Summer Palace")

@@ -94,13 +94,19 @@ def _list_layers(name: str) -> int:
     for layer in list_layers(model):
         if layer.name not in names and layer.layout != "other":
             print(f"  {layer.name:<32}{_shape(layer)}")
+    refused = [layer for layer in list_layers(model) if layer.refused]
+    if refused:
+        print("no units, though they look as if they had places")
+        for layer in refused:
+            print(f"  {layer.name:<32}{layer.refused}")
     return 0
 
 
 def _shape(layer) -> str:
     places = f"{layer.height} × {layer.width} places" if layer.height else "no places"
     prefix = f", {layer.prefix} prefix tokens" if layer.prefix else ""
-    return f"{layer.channels:5} channels, {places}{prefix}"
+    runs = f", runs {layer.runs} times: the last is meant" if layer.runs > 1 else ""
+    return f"{layer.channels:5} channels, {places}{prefix}{runs}"
 
 
 def _make(options: argparse.Namespace) -> int:

@@ -94,8 +94,8 @@ def curated_layers(model: ImageModel) -> list[Layer]:
     """The layers to look at first, from the input on: a network's stages and its blocks.
 
     A block is a numbered module with modules of its own (`layer1.0`, `stages.2.blocks.5`, `blocks.11`), at most two
-    numbers deep; a stage is what holds blocks and puts out their last one's tensor. Networks without blocks (VGG) are
-    given by their outermost layers.
+    numbers deep; a stage is what holds blocks and puts out their last one's tensor. Networks without blocks (VGG, Inception) are
+    given by the stages that timm names, or by their outermost layers where it names none.
     """
     modules = dict(model.net.named_modules())
     grids = [layer for layer in list_layers(model) if layer.height]
@@ -108,7 +108,12 @@ def curated_layers(model: ImageModel) -> list[Layer]:
         holder = composite and len(numbers) <= 1 and any(n.isdecimal() for n, _ in modules[layer.name].named_children())
         if (numbered or holder) and "downsample" not in parts and "shortcut" not in parts:
             chosen.append(layer)
-    return chosen or [layer for layer in grids if layer.name.count(".") <= 1]
+    if any(layer.name.rpartition(".")[2].isdecimal() for layer in chosen):
+        return chosen
+    stages = getattr(model.net, "feature_info", None) or ()
+    named = {stage.get("module") for stage in stages if isinstance(stage, dict)}
+    of_timm = [layer for layer in grids if layer.name in named]
+    return of_timm or chosen or [layer for layer in grids if layer.name.count(".") <= 1]
 
 
 def attention_layers(model: ImageModel) -> dict[str, int]:

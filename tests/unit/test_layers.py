@@ -3,16 +3,21 @@
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 from timm.models.convmixer import ConvMixer
 from torch import nn
 
+from benchmarks import layers_table
 from benchmarks.families import CASES, Case
+from lsd import markdown
 from lsd.errors import UndefinedError
-from lsd.layers import CANCELLED, deepest_grid, depth_layers, find_layer, list_layers
+from lsd.layers import CANCELLED, curated_layers, deepest_grid, depth_layers, find_layer, list_layers
 from lsd.layout import Layer, suggestions, to_grid
+from lsd.models import ImageModel
 from lsd.tracing import capture
 
 BY_NAME = {case.name: case for case in CASES}
@@ -250,6 +255,16 @@ def test_a_layer_of_which_only_the_normalised_is_read_is_passed_over(wrap, dtype
     assert (products.sum(1).abs().max() < 1e-3 * products.abs().max()) == passed_over
 
 
+@pytest.mark.parametrize("name, expected", [
+    ("vgg11", ["features.1", "features.4", "features.9", "features.14", "features.19", "features.20"]),
+    ("inception_v3", ["Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_6e", "Mixed_7c"]),
+])  # fmt: skip
+def test_a_network_without_blocks_is_looked_at_by_the_stages_that_timm_names(name, expected):
+    torch.manual_seed(0)
+    model = ImageModel(timm.create_model(name, num_classes=10), name)
+    assert [layer.name for layer in curated_layers(model)] == expected
+
+
 def test_a_network_without_places_has_no_layers_at_depths(wrap):
     with pytest.raises(UndefinedError, match="no layer whose places reach the output"):
         depth_layers(wrap(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), 8))
@@ -352,3 +367,12 @@ def test_find_layer_tells_a_module_without_one_tensor_from_none_at_all(wrap):
         find_layer(model, "two")
     with pytest.raises(UndefinedError, match="has no layer “three”"):
         find_layer(model, "three")
+
+
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "layers.md").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_table_of_layers_is_what_is_so(case):
+    *_, expected = markdown.table(layers_table.HEADER, [layers_table.row(case)])
+    assert expected in DOCUMENTED
