@@ -143,7 +143,7 @@ STEPS = {  # of networks that become coarser: the last layer on each grid
     "densenet121": (
         "features.norm0", "features.denseblock1", "features.denseblock2", "features.denseblock3", "features"
     ),
-    "dla46_c": ("level0", "level1", "level2", "level4", "level5"),  # not the projections that run beside them
+    "dla46_c": ("level0", "level1", "level2", "level3", "level4", "level5"),  # not the projections that run beside them
     "inception_v3": ("Conv2d_2b_3x3", "Conv2d_4a_3x3", "Mixed_5d", "Mixed_7a.branch7x7x3_3"),  # unpadded convolutions
     "mobilenetv2_050": ("blocks.0", "blocks.1", "blocks.2", "blocks.5.0.bn1"),
     "resnet50_clip": ("stages.0", "stages.1", "stages.2", "stages"),
