@@ -14,6 +14,7 @@ import torch
 from timm.models import byobnet, convmixer, focalnet, gcvit, metaformer, mlp_mixer, nest, pit, vgg, volo
 from torch import nn
 
+from lsd.evaluation.random_weights import randomize
 from lsd.layout import Layer
 from lsd.models import ImageModel
 
@@ -67,29 +68,6 @@ class Case:
             "architecture": self.name, "input_size": (3, self.size, self.size),
         }  # fmt: skip
         return ImageModel(randomize(net, seed), self.name).to(dtype)
-
-
-@torch.no_grad()
-def randomize(net: nn.Module, seed: int = 0) -> nn.Module:
-    """Draw every parameter and every running statistic of `net` anew, at a scale that keeps signals alive."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(tensor: torch.Tensor, mean: float, std: float) -> None:
-        tensor.copy_(mean + std * torch.randn(tensor.shape, generator=generator))
-
-    for name, parameter in net.named_parameters():
-        if name.endswith("bias"):
-            normal(parameter, 0, 0.1)
-        elif parameter.squeeze().ndim < 2:  # scales of normalisations and of residual branches, gains, temperatures
-            normal(parameter, 1, 0.1)
-        else:
-            normal(parameter, 0, (parameter.numel() / len(parameter)) ** -0.5 * 1.4)
-    for name, buffer in net.named_buffers():
-        if name.endswith("running_mean"):
-            normal(buffer, 0, 0.1)
-        elif name.endswith("running_var"):
-            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
-    return net
 
 
 def nothing_to_compare(case: Case, method: str, deepest: Layer) -> str:

@@ -1,0 +1,226 @@
+"""What holds of one architecture, in a process of its own: `python -m lsd.evaluation.conform NAME FILE GIB`.
+
+Random weights, the smallest input that the network takes. After each check the row is written, with the name of the next one, so
+that a crash, a hang, or memory that ran out is known by where it happened.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import timm
+import torch
+from torch import nn
+
+from lsd.errors import UndefinedError
+from lsd.evaluation.random_weights import randomize
+from lsd.features.ascent import ascend
+from lsd.features.recipes import RECIPES
+from lsd.layers import attention_layers, curated_layers, deepest_grid, list_layers
+from lsd.models import ImageModel
+from lsd.saliency.crosscheck import crosscheck
+from lsd.saliency.gradients import differentiate
+from lsd.saliency.methods import METHODS
+from lsd.saliency.targets import Target
+from lsd.tracing import Tap, capture, run_to
+
+RIGHT, REFUSED, WRONG, BROKEN = "right", "refused", "wrong", "broken"
+SIDES = (64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
+CLASSES = 10
+_TARGET = Target(3)
+_SETTINGS = {
+    "smoothgrad": {"samples": 2, "antithetic": False}, "smoothgrad_squared": {"samples": 2, "antithetic": False},
+    "vargrad": {"samples": 2, "antithetic": False}, "integrated_gradients": {"steps": 4, "quadrature_kind": "midpoint"},
+}  # fmt: skip
+_DIFFERENCES = (
+    1e-3  # between central differences and a slope in fp64, relative to what the slope is in a random direction
+)
+_CLIMB = replace(RECIPES["none"], steps=6)
+
+
+def smallest(name: str) -> tuple[nn.Module, int]:
+    """(the network without numbers, the side of the smallest picture that it takes).
+
+    Raises:
+        RuntimeError: none of `SIDES`.
+    """
+    for side in SIDES:
+        for settings in ({"img_size": side}, {}):
+            try:
+                with torch.device("meta"), torch.no_grad():
+                    net = timm.create_model(name, num_classes=CLASSES, **settings).eval()
+                    net(torch.empty(1, 3, side, side))
+            except Exception:  # whatever a network raises at a picture that it does not take
+                continue
+            return net, side
+    raise RuntimeError(f"It takes no picture of {SIDES[0]} to {SIDES[-1]} pixels.")
+
+
+def build(name: str, side: int) -> ImageModel:
+    """The network with random weights, for pictures of that side."""
+    try:
+        net = timm.create_model(name, num_classes=CLASSES, img_size=side)
+    except TypeError:  # convolutional networks take any size, and are told none
+        net = timm.create_model(name, num_classes=CLASSES)
+    net.pretrained_cfg = {
+        "architecture": name, "input_size": (3, side, side), "mean": (0.5, 0.45, 0.4), "std": (0.25, 0.24, 0.26),
+    }  # fmt: skip
+    return ImageModel(randomize(net), name)
+
+
+def layers(model: ImageModel, image: torch.Tensor) -> dict:
+    """How many layers have places, and why others were refused."""
+    found = list_layers(model)
+    return {
+        "verdict": RIGHT, "layouts": dict(Counter(layer.layout for layer in found)),
+        "refused": dict(Counter(layer.refused for layer in found if layer.refused)),
+        "curated": [layer.name for layer in curated_layers(model)], "deepest": deepest_grid(model).name,
+    }  # fmt: skip
+
+
+def derivative(model: ImageModel, image: torch.Tensor) -> dict:
+    """The gradient in fp64 against central differences along random directions."""
+    twin = ImageModel(model.net.double(), model.name).double()
+    try:
+        x = image.double()
+        chance = torch.Generator().manual_seed(1)
+        (slope,), _ = differentiate(twin, x.clone(), [_TARGET])
+        worst = 0.0
+        for _ in range(3):
+            direction = torch.randn(x.shape, generator=chance, dtype=torch.float64)
+            direction /= direction.norm()
+            with torch.no_grad():
+                ahead, behind = (_TARGET(twin(x + sign * 1e-5 * direction)).item() for sign in (1, -1))
+            along = (slope * direction).sum().item()
+            worst = max(
+                worst, abs((ahead - behind) / 2e-5 - along) / max(slope.norm().item() / x.numel() ** 0.5, 1e-12)
+            )
+    finally:
+        model.net.float()
+    return {"verdict": RIGHT if worst < _DIFFERENCES else WRONG, "difference": worst}
+
+
+def methods(model: ImageModel, image: torch.Tensor) -> dict:
+    """Each handwritten method: as Captum's, or refused with a reason."""
+    found, worst = {}, 0.0
+    for name in METHODS:
+        if name.startswith("captum:"):
+            continue
+        try:
+            check = crosscheck(model, image, _TARGET, name, **_SETTINGS.get(name, {}))
+        except UndefinedError as error:
+            found[name] = f"{REFUSED}: {error}"
+            continue
+        if check.difference is None:
+            found[name] = f"nothing to compare: {check.reason}"
+            continue
+        worst = max(worst, check.difference)
+        found[name] = RIGHT if check.agrees else f"{WRONG}: {check.difference:.1e}"
+    return {
+        "verdict": WRONG if any(v.startswith(WRONG) for v in found.values()) else RIGHT,
+        "of": found,
+        "difference": worst,
+    }
+
+
+def units(model: ImageModel, image: torch.Tensor) -> dict:
+    """A unit of each kind rises in a few steps, or is refused with a reason."""
+    deepest = deepest_grid(model)
+    asked = ["class/3", f"{deepest.name}/channel/0", f"{deepest.name}/neuron/0/0/0"]
+    asked += [f"{deepest.name}/token/0/0"] if deepest.prefix else []
+    asked += [f"{name}/head/0" for name in list(attention_layers(model))[-1:]]
+    found = {}
+    for unit in asked:
+        try:
+            (picture,) = [p for shot in ascend(model, [unit], _CLIMB) for p in shot.finished]
+        except UndefinedError as error:
+            found[unit] = f"{REFUSED}: {error}"
+            continue
+        rose = max(picture.trace[1:]) > picture.trace[0]
+        found[unit] = RIGHT if rose else f"{REFUSED}: dead" if picture.status == "dead" else f"{WRONG}: {picture.trace}"
+    return {"verdict": WRONG if any(v.startswith(WRONG) for v in found.values()) else RIGHT, "of": found}
+
+
+def early_exit(model: ImageModel, image: torch.Tensor) -> dict:
+    """A pass that stops at a layer gives what a whole one gives there."""
+    curated = [layer.name for layer in curated_layers(model)]
+    name = curated[len(curated) // 2]
+    with torch.no_grad():
+        found = run_to(model, image, [Tap(name)])[Tap(name)]
+        with capture(model, [name]) as captured:
+            model(image)
+    return {"verdict": RIGHT if torch.equal(found, captured[name]) else WRONG, "layer": name}
+
+
+def nothing_left(model: ImageModel, image: torch.Tensor) -> dict:
+    """No hooks, no gradients, no training mode."""
+    left = [
+        name for name, module in model.net.named_modules()
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module.training
+    ]  # fmt: skip
+    left += [
+        name for name, parameter in model.named_parameters() if parameter.grad is not None or parameter.requires_grad
+    ]
+    return {"verdict": WRONG if left else RIGHT, "left": left[:5]}
+
+
+CHECKS: tuple[Callable[[ImageModel, torch.Tensor], dict], ...] = (
+    layers,
+    methods,
+    units,
+    early_exit,
+    derivative,
+    nothing_left,
+)
+
+
+def conform(name: str, path: Path) -> None:
+    """Check an architecture, and keep what is known of it in a JSON file."""
+    row: dict = {"name": name, "family": timm.model_entrypoint(name).__module__.rpartition(".")[2], "next": "load"}
+
+    def keep() -> None:
+        row["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(row, indent=1))
+        part.replace(path)
+
+    keep()
+    try:
+        net, side = smallest(name)
+        row |= {"side": side, "parameters": sum(p.numel() for p in net.parameters())}
+        keep()
+        model = build(name, side)
+    except Exception as error:
+        row |= {"next": "", "load": {"verdict": BROKEN, "why": _told(error)}}
+        return keep()
+    row["load"] = {"verdict": RIGHT}
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    for check in CHECKS:
+        row["next"] = check.__name__
+        keep()
+        began = time.perf_counter()
+        try:
+            found = check(model, image.clone())
+        except UndefinedError as error:
+            found = {"verdict": REFUSED, "why": str(error)}
+        except Exception as error:  # this is what is looked for
+            found = {"verdict": BROKEN, "why": _told(error)}
+        row[check.__name__] = found | {"seconds": round(time.perf_counter() - began, 2)}
+    row["next"] = ""
+    keep()
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    limit = int(float(sys.argv[3]) * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # so that it is an error here, and no trouble for others
+    conform(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,131 @@
+"""Does everything hold on every architecture of timm? Each in a process of its own, with limits of memory and time.
+
+A crash, a hang, and a network that is too large are rows as well. What is there is not made again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from lsd import markdown
+from lsd.errors import LSDError
+
+CHECKS = ("load", "layers", "methods", "units", "early_exit", "derivative", "nothing_left")
+_GOOD = ("right", "refused")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of the study."""
+    parser.add_argument("filter", nargs="*", default=["*"], help="names or wildcards of architectures (default: all)")
+    parser.add_argument("--output", type=Path, required=True, help="a folder: a row each, and summary.md")
+    parser.add_argument("--workers", type=int, default=1, help="networks at once (default: 1)")
+    parser.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="of one network (default: 8)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="for one network (default: 600)")
+    parser.add_argument("--report", action="store_true", help="sum up what is there; run nothing")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the rows that are not there, and sum up."""
+    import timm
+
+    names = list(dict.fromkeys(name for pattern in options.filter for name in timm.list_models(pattern)))
+    if not names:
+        raise LSDError(f"No architecture of timm is called {', '.join(options.filter)}.")
+    rows = options.output / "rows"
+    rows.mkdir(parents=True, exist_ok=True)
+    missing = [] if options.report else [name for name in names if not (rows / f"{name}.json").exists()]
+    _make(missing, rows, options)
+    found = [json.loads(path.read_text("utf-8")) for name in names if (path := rows / f"{name}.json").exists()]
+    text = "\n".join(summary(found))
+    (options.output / "summary.md").write_text(text + "\n", "utf-8")
+    print(text)
+
+
+def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    with ThreadPoolExecutor(options.workers) as pool, tqdm(total=len(names), unit="network") as bar:
+        tasks = [pool.submit(_one, name, rows, options) for name in names]
+        try:
+            for task in as_completed(tasks):
+                bar.set_postfix_str(task.result())
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _one(name: str, rows: Path, options: argparse.Namespace) -> str:
+    """Check one architecture; its name. Its row appears under its own name only when nothing more can come of it."""
+    working = rows / f".{name}.working"
+    command = [sys.executable, "-m", "lsd.evaluation.conform", name, str(working), str(options.memory)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds)
+        ended = f"its process ended with {done.returncode}: {' '.join(done.stderr.split())[-300:]}"
+    except subprocess.TimeoutExpired:
+        ended = f"it took more than {options.seconds:.0f} seconds"
+    row = json.loads(working.read_text("utf-8")) if working.exists() else {"name": name, "family": "", "next": "load"}
+    if row["next"]:
+        row[row["next"]] = {"verdict": "broken", "why": ended}
+    final = rows / f"{name}.json"
+    part = final.with_suffix(".part")
+    part.write_text(json.dumps(row, indent=1), "utf-8")
+    part.replace(final)
+    working.unlink(missing_ok=True)
+    return name
+
+
+def verdict(row: dict) -> str:
+    """What is to be said of a whole row: "right", "refused" (some check, with a reason), "wrong", "broken" or "over memory"."""
+    found = [row[check]["verdict"] for check in CHECKS if check in row]
+    if any(_is_memory(row[check]) for check in CHECKS if check in row):
+        return "over memory"
+    return next((kind for kind in ("broken", "wrong", "refused") if kind in found), "right")
+
+
+def _is_memory(check: dict) -> bool:
+    why = check.get("why", "")
+    return check["verdict"] == "broken" and (
+        "allocate memory" in why or "MemoryError" in why or "out of memory" in why.lower()
+    )
+
+
+def summary(rows: Iterable[dict]) -> list[str]:
+    """Markdown: a line for each family, and every row that is not right."""
+    rows = list(rows)
+    families = defaultdict(list)
+    for row in rows:
+        families[row["family"]].append(row)
+    kinds = ("right", "refused", "wrong", "broken", "over memory")
+    total = Counter(map(verdict, rows))
+    lines = [f"{len(rows)} architectures: " + ", ".join(f"{total[kind]} {kind}" for kind in kinds), ""]
+    table = []
+    for family, members in sorted(families.items()):
+        count = Counter(map(verdict, members))
+        placed = sum(sum(n for layout, n in row["layers"].get("layouts", {}).items() if layout in ("nchw", "nhwc", "tokens"))
+                     for row in members if "layers" in row)  # fmt: skip
+        refused = sum(sum(row["layers"].get("refused", {}).values()) for row in members if "layers" in row)
+        captum, slope = (
+            max((row[check].get("difference", 0.0) for row in members if check in row), default=0.0)
+            for check in ("methods", "derivative")
+        )
+        shown = [str(count[kind] or "") for kind in kinds]
+        table.append((family, *shown, str(placed), str(refused), f"{captum:.0e}", f"{slope:.0e}"))
+    header = ["family", *kinds, "layers with places", "refused", "from Captum", "from differences"]
+    lines += markdown.table(header, table)
+    lines += ["", *(f"- {row['name']}: {text}" for row in rows for text in _complaints(row))]
+    return lines
+
+
+def _complaints(row: dict) -> Iterable[str]:
+    for check in CHECKS:
+        found = row.get(check)
+        if found is None or found["verdict"] in _GOOD:
+            continue
+        parts = [f"{key}: {text}" for key, text in found.get("of", {}).items() if text.startswith("wrong")]
+        yield f"{check} {found['verdict']}: " + (found.get("why") or "; ".join(parts) or json.dumps(found))
