@@ -150,7 +150,7 @@ def test_a_unit_that_does_not_respond_is_never_a_grey_picture_without_words(serv
         f"{server}?tab=features&model=demo:resnet&unit=0+*+class/3&steps=70&seeds=1", wait_until="domcontentloaded"
     )
     wait_for_status(tab, "did not respond to anything that was tried")
-    assert tab.get_by_text("no gradient reaches the picture").is_visible()
+    assert tab.get_by_role("note").get_by_text("no gradient reaches the picture").is_visible()
 
 
 def test_the_keyboard_reaches_the_button(server, tab):
