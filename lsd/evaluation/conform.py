@@ -40,11 +40,12 @@ _SETTINGS = {
 _DIFFERENCES = (
     1e-3  # between central differences and a slope in fp64, relative to what the slope is in a random direction
 )
-_CLIMB = replace(RECIPES["none"], steps=6)
+_STEPS = (1e-5, 1e-6, 1e-7)  # of these differences: the best counts, as a network of random weights may be steep
+_CLIMB = replace(RECIPES["none"], steps=6, learning_rate=0.003)  # small steps, for the same reason
 
 
-def smallest(name: str) -> tuple[nn.Module, int]:
-    """(the network without numbers, the side of the smallest picture that it takes).
+def smallest(name: str) -> tuple[nn.Module, int, dict]:
+    """(the network without numbers, the side of the smallest picture that it takes, what timm must be told for that).
 
     Raises:
         RuntimeError: none of `SIDES`.
@@ -57,16 +58,13 @@ def smallest(name: str) -> tuple[nn.Module, int]:
                     net(torch.empty(1, 3, side, side))
             except Exception:  # whatever a network raises at a picture that it does not take
                 continue
-            return net, side
+            return net, side, settings
     raise RuntimeError(f"It takes no picture of {SIDES[0]} to {SIDES[-1]} pixels.")
 
 
-def build(name: str, side: int) -> ImageModel:
+def build(name: str, side: int, settings: dict) -> ImageModel:
     """The network with random weights, for pictures of that side."""
-    try:
-        net = timm.create_model(name, num_classes=CLASSES, img_size=side)
-    except TypeError:  # convolutional networks take any size, and are told none
-        net = timm.create_model(name, num_classes=CLASSES)
+    net = timm.create_model(name, num_classes=CLASSES, **settings)
     net.pretrained_cfg = {
         "architecture": name, "input_size": (3, side, side), "mean": (0.5, 0.45, 0.4), "std": (0.25, 0.24, 0.26),
     }  # fmt: skip
@@ -94,15 +92,20 @@ def derivative(model: ImageModel, image: torch.Tensor) -> dict:
         for _ in range(3):
             direction = torch.randn(x.shape, generator=chance, dtype=torch.float64)
             direction /= direction.norm()
-            with torch.no_grad():
-                ahead, behind = (_TARGET(twin(x + sign * 1e-5 * direction)).item() for sign in (1, -1))
             along = (slope * direction).sum().item()
+            usual = max(slope.norm().item() / x.numel() ** 0.5, 1e-12)
             worst = max(
-                worst, abs((ahead - behind) / 2e-5 - along) / max(slope.norm().item() / x.numel() ** 0.5, 1e-12)
+                worst, min(abs(_difference(twin, x, step * direction) / step - along) for step in _STEPS) / usual
             )
     finally:
         model.net.float()
     return {"verdict": RIGHT if worst < _DIFFERENCES else WRONG, "difference": worst}
+
+
+@torch.no_grad()
+def _difference(model: ImageModel, image: torch.Tensor, step: torch.Tensor) -> float:
+    ahead, behind = (_TARGET(model(image + sign * step)).item() for sign in (1, -1))
+    return (ahead - behind) / 2
 
 
 def methods(model: ImageModel, image: torch.Tensor) -> dict:
@@ -191,10 +194,10 @@ def conform(name: str, path: Path) -> None:
 
     keep()
     try:
-        net, side = smallest(name)
+        net, side, settings = smallest(name)
         row |= {"side": side, "parameters": sum(p.numel() for p in net.parameters())}
         keep()
-        model = build(name, side)
+        model = build(name, side, settings)
     except Exception as error:
         row |= {"next": "", "load": {"verdict": BROKEN, "why": _told(error)}}
         return keep()
