@@ -118,12 +118,14 @@ class ImageModel(nn.Module):
         Raises:
             UndefinedError: the network has no classes.
         """
-        if self.outputs == "embedding":
+        logits = None
+        if self.outputs != "embedding":
+            with self.lock:
+                logits = self(images.to(self.device, self.dtype))
+        if logits is None or logits.ndim != 2:  # a vector, or (encoders of language models) one for every place
             raise UndefinedError(
                 f"{self.name} puts out an embedding and no classes, so it predicts none; its layers' channels can be looked at."
             )
-        with self.lock:
-            logits = self(images.to(self.device, self.dtype))
         return logits.sigmoid() if self.outputs == "sigmoid" else logits.softmax(1)
 
 

@@ -40,7 +40,14 @@ _SETTINGS = {
 _DIFFERENCES = (
     1e-3  # between central differences and a slope in fp64, relative to what the slope is in a random direction
 )
-_STEPS = (1e-5, 1e-6, 1e-7)  # of these differences: the best counts, as a network of random weights may be steep
+_STEPS = (
+    1e-2,
+    1e-3,
+    1e-4,
+    1e-5,
+    1e-6,
+    1e-7,
+)  # the best counts: random weights may be steep, and a network round to fp32 inside
 _CLIMB = replace(RECIPES["none"], steps=6, learning_rate=0.003)  # small steps, for the same reason
 
 

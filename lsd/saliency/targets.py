@@ -121,6 +121,11 @@ def _pick(index: int | Sequence[int] | None, i: int) -> int | None:
 
 
 def _as_index(index: int | Sequence[int], logits: Tensor) -> Tensor:
+    if logits.ndim != 2:
+        raise UndefinedError(
+            f"This network puts out {' × '.join(map(str, logits.shape[1:]))} numbers and not one a class, so there is no class to "
+            "explain; its layers' channels can be looked at."
+        )
     count, classes = logits.shape
     if classes == 0:
         raise UndefinedError("This network has no classifier, so there is no class to explain.")

@@ -110,6 +110,21 @@ def test_an_embedding_predicts_nothing(tower, picture):
     assert shots[-1].finished[0].status == "ok"
 
 
+def test_an_embedding_of_every_place_is_no_prediction_either():
+    """As the encoders of language models put it out, whatever the number of classes that they are made with."""
+
+    class Tokens(Given):
+        def forward(self, x):
+            return super().forward(x)[:, None].expand(-1, 4, -1)
+
+    model = given(LOGITS)
+    model.net.__class__ = Tokens
+    with pytest.raises(UndefinedError, match="puts out an embedding and no classes"):
+        model.probabilities(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UndefinedError, match="puts out 4 × 3 numbers and not one a class"):
+        Target(0)(model(torch.zeros(1, 3, 8, 8)))
+
+
 def test_a_head_that_timm_would_draw_by_chance_is_refused(model_folder):
     folder = model_folder()
     config = json.loads((folder / "config.json").read_text())
