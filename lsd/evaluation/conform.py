@@ -4,6 +4,7 @@ Random weights, the smallest input that the network takes. After each check the 
 that a crash, a hang, or memory that ran out is known by where it happened.
 """
 
+import copy
 import json
 import resource
 import sys
@@ -23,7 +24,7 @@ from lsd.features.ascent import ascend
 from lsd.features.recipes import RECIPES
 from lsd.layers import attention_layers, curated_layers, deepest_grid, list_layers
 from lsd.models import ImageModel
-from lsd.saliency.crosscheck import crosscheck
+from lsd.saliency.crosscheck import crosscheck, relative_difference
 from lsd.saliency.gradients import differentiate
 from lsd.saliency.methods import METHODS
 from lsd.saliency.targets import Target
@@ -129,6 +130,9 @@ def methods(model: ImageModel, image: torch.Tensor) -> dict:
         if check.difference is None:
             found[name] = f"nothing to compare: {check.reason}"
             continue
+        if not check.agrees and name in _RULES and slow_rule(model, image, name) <= check.tolerance:
+            found[name] = f"{RIGHT}: by a slow implementation, from which Captum differs by {check.difference:.1e}"
+            continue
         worst = max(worst, check.difference)
         found[name] = RIGHT if check.agrees else f"{WRONG}: {check.difference:.1e}"
     return {
@@ -136,6 +140,51 @@ def methods(model: ImageModel, image: torch.Tensor) -> dict:
         "of": found,
         "difference": worst,
     }
+
+
+class _Rule(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, name):
+        ctx.save_for_backward(x)
+        ctx.name = name
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return _RULES[ctx.name](x, slope), None
+
+
+class _Rectifier(nn.Module):
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def forward(self, x):
+        return _Rule.apply(x, self.name)
+
+
+_RULES = {  # slope behind the rectifier → slope before it
+    "guided_backprop": lambda x, slope: slope * (x > 0) * (slope > 0), "deconvnet": lambda _, slope: slope * (slope > 0)
+}  # fmt: skip
+
+
+def slow_rule(model: ImageModel, image: torch.Tensor, name: str) -> float:
+    """How far guided backpropagation or the deconvnet lies from a copy of the network whose `nn.ReLU`s were replaced one by one.
+
+    Nothing works in place there and nothing is hooked. Captum, which does both, differs from it on legacy_xception. Infinite where
+    the copy puts out anything else than the network.
+    """
+    other = copy.deepcopy(model.net)
+    for place, module in list(other.named_modules()):
+        if isinstance(module, nn.ReLU):
+            other.set_submodule(place, _Rectifier(name))
+    x = image.clone().requires_grad_(True)
+    logits = ImageModel(other, model.name)(x)
+    if not torch.allclose(logits, model(image), rtol=1e-4, atol=1e-5):
+        return float("inf")
+    (expected,) = torch.autograd.grad(_TARGET(logits).sum(), x)
+    return relative_difference(METHODS[name].run(model, image.clone(), _TARGET).values, expected)
 
 
 def units(model: ImageModel, image: torch.Tensor) -> dict:
