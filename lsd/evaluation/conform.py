@@ -76,7 +76,23 @@ def build(name: str, side: int, settings: dict) -> ImageModel:
     net.pretrained_cfg = {
         "architecture": name, "input_size": (3, side, side), "mean": (0.5, 0.45, 0.4), "std": (0.25, 0.24, 0.26),
     }  # fmt: skip
-    return ImageModel(randomize(net), name)
+    model = ImageModel(randomize(net), name)
+    _calibrate(model)
+    return model
+
+
+@torch.no_grad()
+def _calibrate(model: ImageModel) -> None:
+    """Give the batch norms the statistics of what they see, as training would: else a deep network's numbers explode."""
+    norms = [module for module in model.net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    model(torch.rand(4, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(2)))
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.eval()
+        norm.momentum = momentum
 
 
 def layers(model: ImageModel, image: torch.Tensor) -> dict:
