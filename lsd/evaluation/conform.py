@@ -38,17 +38,9 @@ _SETTINGS = {
     "smoothgrad": {"samples": 2, "antithetic": False}, "smoothgrad_squared": {"samples": 2, "antithetic": False},
     "vargrad": {"samples": 2, "antithetic": False}, "integrated_gradients": {"steps": 4, "quadrature_kind": "midpoint"},
 }  # fmt: skip
-_DIFFERENCES = (
-    1e-3  # between central differences and a slope in fp64, relative to what the slope is in a random direction
-)
-_STEPS = (
-    1e-2,
-    1e-3,
-    1e-4,
-    1e-5,
-    1e-6,
-    1e-7,
-)  # the best counts: random weights may be steep, and a network round to fp32 inside
+_DIFFERENCES = 1e-2  # from a slope in fp64, in units of what it is in a random direction; a wrong one is off by about 1
+# Of the differences, the best counts: random weights may be steep, and some networks round to fp32 inside.
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 _CLIMB = replace(RECIPES["none"], steps=6, learning_rate=0.003)  # small steps, for the same reason
 
 
