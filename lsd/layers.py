@@ -65,6 +65,8 @@ def say_layout(model: ImageModel, name: str, how: str | Callable[[Tensor], Tenso
     _layers(model)[name] = layer
     for known in (_cancels, _deepest):
         known.pop(model, None)
+    for twin in list(_originals):  # they learn it when they are asked next
+        _listed.pop(twin, None)
     return layer
 
 

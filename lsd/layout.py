@@ -11,6 +11,7 @@ Networks lay out their activations in several ways, and mixing them up gives a m
 `to_grid` brings all that have places to (N, C, h, w). What a shape suggests is a guess; `lsd.places` tries it.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +66,7 @@ def to_grid(layer: Layer, activation: Tensor) -> Tensor:
     if layer.layout == "tokens":
         patches = activation[:, layer.prefix :]
         if layer.order:
-            patches = patches[:, torch.tensor(layer.order, device=activation.device)]
+            patches = patches[:, tokens_of(layer.order, activation.device)]
         return patches.transpose(1, 2).unflatten(2, (layer.height, layer.width))
     if layer.reshape is not None:
         return layer.reshape(activation)
@@ -73,6 +74,12 @@ def to_grid(layer: Layer, activation: Tensor) -> Tensor:
     raise UndefinedError(
         f"The output of {layer.name} is not laid out over the picture{why}, so there is no map of it; choose another layer."
     )
+
+
+@functools.lru_cache(64)
+def tokens_of(order: tuple[int, ...], device: torch.device) -> Tensor:
+    """A `Layer.order` on the device: sent there once, not at every step."""
+    return torch.tensor(order, device=device)
 
 
 def to_channels(layer: Layer, activation: Tensor) -> Tensor:

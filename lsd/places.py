@@ -21,7 +21,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lsd.layout import Layer, suggestions, to_grid
+from lsd.layout import Layer, suggestions, to_grid, tokens_of
 from lsd.models import ImageModel
 from lsd.tracing import Trace
 
@@ -56,6 +56,7 @@ class _Attempt:
 
     def __init__(self, model: ImageModel, trace: Trace):
         self._picture = (model.spec.height, model.spec.width)
+        self._orders = functools.cache(functools.partial(_orders_of_timm, model.net))
         self._possible = {name: list(self._suggest(model, name, shape)) for name, shape in trace.shapes.items()}
         self._known = set(_grids_of_timm(model.net, self._picture))
         self._shapes = trace.shapes
@@ -69,7 +70,7 @@ class _Attempt:
         prefix = model.num_prefix_tokens if hasattr(model.net, "num_prefix_tokens") else None
         for layer in suggestions(name, shape, self._picture, prefix):
             if layer.layout == "tokens":
-                for order in _orders_of_timm(model.net, layer.height * layer.width):
+                for order in self._orders(layer.height * layer.width):
                     yield replace(layer, order=order)
             yield layer
 
@@ -110,9 +111,7 @@ class _Attempt:
         grid = to_grid(chosen, output)
         _exchange_halves(grid)
         if chosen.order:  # it was gathered, and is put back
-            output[:, torch.tensor(chosen.order, device=output.device) + chosen.prefix] = grid.flatten(2).transpose(
-                1, 2
-            )
+            output[:, tokens_of(chosen.order, output.device) + chosen.prefix] = grid.flatten(2).transpose(1, 2)
 
     def _is_believed(self, layer: Layer) -> bool:
         """Of a layer whose places answer to everything alike."""

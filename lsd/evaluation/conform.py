@@ -143,11 +143,12 @@ def methods(model: ImageModel, image: torch.Tensor) -> dict:
             continue
         worst = max(worst, check.difference)
         found[name] = RIGHT if check.agrees else f"{WRONG}: {check.difference:.1e}"
-    return {
-        "verdict": WRONG if any(v.startswith(WRONG) for v in found.values()) else RIGHT,
-        "of": found,
-        "difference": worst,
-    }
+    return _each(found) | {"difference": worst}
+
+
+def _each(found: dict[str, str]) -> dict:
+    """A check of several things, of which none may be wrong."""
+    return {"verdict": WRONG if any(said.startswith(WRONG) for said in found.values()) else RIGHT, "of": found}
 
 
 class _Rule(torch.autograd.Function):
@@ -210,7 +211,7 @@ def units(model: ImageModel, image: torch.Tensor) -> dict:
             continue
         rose = max(picture.trace[1:]) > picture.trace[0]
         found[unit] = RIGHT if rose else f"{REFUSED}: dead" if picture.status == "dead" else f"{WRONG}: {picture.trace}"
-    return {"verdict": WRONG if any(v.startswith(WRONG) for v in found.values()) else RIGHT, "of": found}
+    return _each(found)
 
 
 def early_exit(model: ImageModel, image: torch.Tensor) -> dict:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from lsd import markdown
 from lsd.errors import LSDError
+from lsd.evaluation import conform
 
-CHECKS = ("load", "layers", "methods", "units", "early_exit", "derivative", "nothing_left")
+CHECKS = ("load", *(check.__name__ for check in conform.CHECKS))
 _GOOD = ("right", "refused")
 
 

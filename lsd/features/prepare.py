@@ -69,9 +69,8 @@ def prepare(
             return twins.ready[share]
     if twins is None or twins.key != key:
         twins = _Twins(key, _twin(model, keep, fold))
-    with (
-        twins.plain.lock
-    ):  # somebody may be running it, with hooks that a copy would have too, and that would hear the trial
+    # Somebody may be running it, with hooks that a copy would have too, and that would hear the trial.
+    with twins.plain.lock:
         small = _on_smaller_input(twins.plain, share, keep)
         with _lock:
             same = [ready for ready in twins.ready.values() if ready.spec == small.spec]

@@ -191,6 +191,16 @@ def test_what_a_person_says_must_be_possible(wrap, how, why):
     assert find_layer(model, "norm") == Layer("norm", "tokens", 24, 8, 8)
 
 
+def test_what_a_person_says_reaches_the_twins_that_are_there_already(wrap):
+    from lsd.features.prepare import prepare
+
+    model = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
+    twin = prepare(model, ["norm"])
+    assert find_layer(twin, "norm").layout == "other"
+    say_layout(model, "norm", "tokens:0:8x8")
+    assert prepare(model, ["norm"]) is twin and find_layer(twin, "norm") == Layer("norm", "tokens", 24, 8, 8)
+
+
 def test_layouts_that_look_alike_are_told_apart():
     """As many channels as places a side: (1, 16, 16, 16) either way."""
     gcvit, mamba = (BY_NAME[name].build() for name in ("gcvit_xxtiny", "test_mambaout"))
