@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     saliency.add_argument("--against", help="explain why --target rather than this class (index, name, top1 or top2)")
     saliency.add_argument(
+        "--like", type=Path, metavar="FILE",
+        help="explain how alike the picture and this one are to the model, or this vector (.npy) and its embedding",
+    )  # fmt: skip
+    saliency.add_argument(
         "--output-of", dest="kind", choices=("log_odds", "logit", "probability"), default=defaults.KIND,
         help="what is differentiated; --against makes it a contrast of logits (default: %(default)s)",
     )  # fmt: skip
@@ -116,7 +120,6 @@ def _explain(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from lsd.images import picture_path
-    from lsd.saliency.explain import TargetSpec
     from lsd.saliency.maps import MapSettings
     from lsd.saliency.methods import find_method
     from lsd.saliency.views import Look
@@ -127,7 +130,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise LSDError("Which model? Give --model NAME; python -m lsd models lists them.")
     method = find_method(options.method)
     settings = method.parse(dict(_pair(text) for text in options.set))
-    spec = TargetSpec(options.target, "contrast" if options.against else options.kind, options.against)
+    spec = _target(options)
     chosen = {k: getattr(options, k) for k in ("sign", "channels", "clip", "blur", "scale", "upsampling")}
     maps = replace(MapSettings(sign=method.sign), **{k: v for k, v in chosen.items() if v is not None})
     look = Look(options.style, options.opacity)
@@ -137,6 +140,17 @@ def _explain(options: argparse.Namespace) -> int:
     _write(options.output or Path("lsd-saliency"), run, record)
     _print_results(record, run.explanations)
     return 0
+
+
+def _target(options: argparse.Namespace):
+    from lsd.reference import open_reference
+    from lsd.saliency.explain import SimilarTo, TargetSpec
+
+    if options.like is None:
+        return TargetSpec(options.target, "contrast" if options.against else options.kind, options.against)
+    if options.against or options.target != "top1":
+        raise LSDError("--like asks for no class: leave --target and --against away, or --like.")
+    return SimilarTo(open_reference(options.like))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -205,12 +219,12 @@ def _write(folder: Path, run: _Run, record: dict) -> None:
 
 
 def _print_results(record: dict, explanations: Sequence) -> None:
+    from lsd.saliency.bundle import said
     from lsd.saliency.maps import MapSettings, sign_instead
 
     maps = MapSettings.from_dict(record["map"])
     for result, explanation in zip(record["results"], explanations, strict=True):
-        first = result["top"][0]
-        line = f"{result['model']}: {first['name']} ({first['probability']:.1%}); {result['seconds']:.2f} s"
+        line = f"{result['model']}: {said(explanation)}; {result['seconds']:.2f} s"
         if result["standard_error"] is not None:
             line += f"; standard error {result['standard_error']:.1%}"
         if result["completeness_gap"] is not None:
@@ -226,9 +240,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     """Make the values of a manifest again; 0 if they are the same bit for bit, 1 if not."""
     import torch
 
-    from lsd.images import file_sha256, picture_path
     from lsd.saliency.bundle import read_manifest, values_sha256
-    from lsd.saliency.explain import TargetSpec
     from lsd.saliency.maps import MapSettings
     from lsd.saliency.views import Look
 
@@ -236,12 +248,10 @@ def _reproduce(options: argparse.Namespace) -> int:
         record = read_manifest(options.manifest.read_bytes())
     except OSError as error:
         raise LSDError(f"{options.manifest} cannot be read: {error.strerror}.") from error
-    path = picture_path(options.image) if options.image else _find_image(record, options.manifest)
-    if file_sha256(path) != record["image"]["sha256"]:
-        raise LSDError(f"{path} is not the picture of this manifest: its SHA-256 differs; give the right one as IMAGE.")
+    path = _find(record["image"], options.image, options.manifest, "picture", "as IMAGE")
     request = record["request"]
     torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
-    spec = TargetSpec(**request["target"])
+    spec = _target_again(request["target"], options)
     run = _run(path, request["models"], spec, request["method"], request["settings"])
     for model, before in zip(run.models, record["results"], strict=True):
         if not model.identity.is_told_by(before["weights"]):
@@ -259,12 +269,28 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 0 if same else 1
 
 
-def _find_image(record: dict, manifest: Path) -> Path:
-    candidates = [manifest.parent / record["image"]["file"], Path(record["image"].get("path") or "")]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise LSDError(f"The picture {record['image']['file']} is not where it was; give its path as IMAGE.")
+def _target_again(target: dict, options: argparse.Namespace):
+    from lsd.reference import open_reference
+    from lsd.saliency.explain import SimilarTo, TargetSpec
+
+    if target["kind"] != SimilarTo.kind:
+        return TargetSpec(**target)
+    return SimilarTo(
+        open_reference(_find(target["reference"], options.like, options.manifest, "reference", "with --like"))
+    )
+
+
+def _find(file: dict, given: Path | None, manifest: Path, what: str, how: str) -> Path:
+    """Where a file of a manifest lies now: where the caller says, beside the manifest, or where it was."""
+    from lsd.images import file_sha256, picture_path
+
+    candidates = [picture_path(given)] if given else [manifest.parent / file["file"], Path(file.get("path") or "")]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise LSDError(f"The {what} {file['file']} is not where it was; give its path {how}.")
+    if file_sha256(path) != file["sha256"]:
+        raise LSDError(f"{path} is not the {what} of this manifest: its SHA-256 differs; give the right one {how}.")
+    return path
 
 
 def _difference(explanation, before: dict, manifest: Path) -> str:

@@ -36,8 +36,10 @@ def add_parser(commands) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="of the ascent (default: the recipe's)")
     parser.add_argument("--effort", help="draft, normal or fine: .3, 1 or 4 times the recipe's steps")
     parser.add_argument(
-        "--photo", type=Path, help="for LAYER/inversion and LAYER/caricature, and for --start photo; or example:NAME"
-    )
+        "--photo", type=Path,
+        help="for LAYER/inversion, LAYER/caricature and similarity, and for --start photo; or example:NAME, or for "
+        "similarity an .npy file with a vector",
+    )  # fmt: skip
     parser.add_argument("--start", choices=("noise", "photo"), default="noise", help="what the ascent starts from")
     parser.add_argument("--verifier", action="append", default=[], metavar="NAME", help="a model that is asked too")
     parser.add_argument(
@@ -157,14 +159,13 @@ def _run(
     from lsd.features.ascent import ascend
     from lsd.features.judge import spreads
     from lsd.features.units import parse
-    from lsd.images import open_image
     from lsd.models import get_model
     from lsd.provenance import write_files
-    from lsd.saliency.explain import to_input
+    from lsd.reference import open_reference
 
     model = get_model(request.model)
     judges = [get_model(name) for name in verifiers]
-    photo = to_input(model, open_image(photo_path)).float() if photo_path else None
+    reference = open_reference(photo_path) if photo_path else None
     units = [parse(unit) for unit in request.units]
     strongest = _strongest(units, model, photos, request.recipe.output) if photos else {}
     film, pictures, results, sizes = bundle.Film(), [], [], []
@@ -172,7 +173,7 @@ def _run(
         with _progress(request):
             for snapshot in ascend(
                 model, units, request.recipe, request.seeds,
-                others=[get_model(name) for name in request.others], photo=photo,
+                others=[get_model(name) for name in request.others], **_held_against(reference, model),
                 start_from_photo=request.start_from_photo, batch_size=batches or request.batch_size,
             ):  # fmt: skip
                 film.add(snapshot)
@@ -198,6 +199,19 @@ def _run(
             for unit, distance in apart.items():
                 print(f"{unit}: its seeds' pictures are {distance:.2f} apart (0 the same, 1 nothing in common)")
     return pictures
+
+
+def _held_against(reference, model) -> dict:
+    """The arguments of `ascend` that say what units are held against."""
+    import torch
+
+    from lsd.saliency.explain import to_input
+
+    if reference is None:
+        return {}
+    if reference.is_vector:
+        return {"vector": torch.from_numpy(reference.content)}
+    return {"photo": to_input(model, reference.content).float()}
 
 
 def _image(picture):

@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -118,15 +119,20 @@ class ImageModel(nn.Module):
         Raises:
             UndefinedError: the network has no classes.
         """
-        logits = None
-        if self.outputs != "embedding":
-            with self.lock:
-                logits = self(images.to(self.device, self.dtype))
-        if logits is None or logits.ndim != 2:  # a vector, or (encoders of language models) one for every place
-            raise UndefinedError(
-                f"{self.name} puts out an embedding and no classes, so it predicts none; its layers' channels can be looked at."
-            )
+        if self.outputs == "embedding":
+            self.refuse_classes()
+        with self.lock:
+            logits = self(images.to(self.device, self.dtype))
+        if logits.ndim != 2:  # as encoders of language models have it, a vector for every place
+            self.refuse_classes()
         return logits.sigmoid() if self.outputs == "sigmoid" else logits.softmax(1)
+
+    def refuse_classes(self) -> NoReturn:
+        """Raises UndefinedError, saying that the network has no classes and what can be asked instead."""
+        raise UndefinedError(
+            f"{self.name} puts out an embedding and no classes, so it predicts none; ask for the similarity to another picture, "
+            "or look at its layers' channels."
+        )
 
 
 def _outputs(num_classes: int, said: str | None, name: str) -> str:

@@ -109,11 +109,38 @@ def some_names(model: ImageModel) -> str:
 class Tap:
     """Where activations are read: what a module puts out, or, with `inside`, what it is given.
 
-    The empty name stands for the logits.
+    The empty name stands for the logits; with `inside`, for what they are made of, the network's embedding of a picture.
     """
 
     name: str
     inside: bool = False
+
+
+EMBEDDING = Tap("", inside=True)
+
+
+def classifiers(model: ImageModel) -> tuple[str, ...]:
+    """Names of the linear layers that make logits of an embedding, in the classifier that timm knows; several where the
+    network has several (distilled transformers), none where the embedding itself is put out.
+
+    Raises:
+        UndefinedError: the network has classes, and no such layer.
+    """
+    if model.outputs == "embedding":
+        return ()
+    known = model.net.get_classifier() if hasattr(model.net, "get_classifier") else ()
+    inside = {m for root in (known if isinstance(known, tuple) else (known,)) for m in root.modules()}
+    widths = {
+        name: getattr(module, "out_features", None) or getattr(module, "out_channels", None)
+        for name, module in model.net.named_modules()
+        if module in inside and isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    found = tuple(n for n, width in widths.items() if width == model.num_classes and n in trace(model).shapes)
+    if not found:
+        raise UndefinedError(
+            f"Which layer of {model.name} makes its classes of an embedding is not known, so nothing can be compared with it."
+        )
+    return found
 
 
 class _Reached(Exception):
@@ -129,7 +156,8 @@ def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, 
     Raises:
         UndefinedError: a name that no module has, or a module that did not run or put out no single tensor.
     """
-    wanted = set(taps)
+    entries = [Tap(name, inside=True) for name in classifiers(model)] if EMBEDDING in taps else []
+    wanted = {tap for tap in taps if tap != EMBEDDING} | set(entries or (Tap(""),) if EMBEDDING in taps else ())
     inner = [tap for tap in wanted if tap.name]
     modules = dict(model.net.named_modules())
     for tap in inner:
@@ -180,4 +208,16 @@ def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, 
             raise UndefinedError(
                 f"{tap.name} of {model.name} does not put out one tensor; choose a layer inside or around it."
             )
+    if EMBEDDING in taps:
+        captured[EMBEDDING] = _embedding(model, [captured[tap] for tap in entries or [Tap("")]])
     return captured
+
+
+def _embedding(model: ImageModel, values: Sequence[Tensor]) -> Tensor:
+    """(N, D) of what enters the classifiers, each (N, d) or (N, d, 1, 1), side by side."""
+    for value in values:
+        if value.ndim < 2 or value[0].numel() != value.shape[1]:
+            raise UndefinedError(
+                f"{model.name} has one embedding for every place and none of the whole picture, so nothing can be compared with it."
+            )
+    return torch.cat([value.flatten(1) for value in values], 1)

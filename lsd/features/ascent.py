@@ -15,7 +15,7 @@ from lsd.features import objectives
 from lsd.features.batch import Batch
 from lsd.features.pictures import Job, Snapshot
 from lsd.features.recipes import Recipe
-from lsd.features.units import Unit, check, parse
+from lsd.features.units import SIMILARITY, Unit, check, parse
 from lsd.layers import find_layer
 from lsd.models import ImageModel
 
@@ -48,6 +48,7 @@ def ascend_jobs(
     *,
     others: Sequence[ImageModel] = (),
     photo: Tensor | None = None,
+    vector: Tensor | None = None,
     start_from_photo: bool = False,
     batch_size: int | Sequence[int] | None = None,
     every: int = 16,
@@ -59,7 +60,8 @@ def ascend_jobs(
     Args:
         model: whose units they are.
         others: further models that units name (`MODEL::UNIT`).
-        photo: (1, 3, h, w) in [0, 1]: what inversions and caricatures are held against, and where to start.
+        photo: (1, 3, h, w) in [0, 1]: what inversions, caricatures and similarities are held against, and where to start.
+        vector: (D,): what similarities are held against in the photo's place.
         start_from_photo: begin at the photo instead of noise (DeepDream, accentuation).
         batch_size: pictures at once; or those of each batch in turn, the last for all that are left; None for what suits
             the device. Halved whenever the memory does not suffice; on a GPU that is found out by one step at the final
@@ -82,8 +84,11 @@ def ascend_jobs(
                 raise UndefinedError(f"{leaf} belongs to {leaf.model}, which is not among the models that are loaded.")
             if leaf.model:
                 check(leaf, models[leaf.model])
-    if photo is None and (start_from_photo or objectives.needs_photo([job.unit for job in jobs])):
-        raise UndefinedError("Inversion, caricature and a start from a photo need a photo; give one.")
+    units = [job.unit for job in jobs]
+    if photo is None and (start_from_photo or objectives.needs_photo(units, vector is not None)):
+        raise UndefinedError("Inversion, caricature, similarity and a start from a photo need a photo; give one.")
+    if compiled and any(leaf.kind == SIMILARITY for unit in units for leaf in unit.leaves()):
+        raise UndefinedError("Of a compiled network only the outputs are seen: leave it off for similarities.")
     if compiled and recipe.gradient:
         raise UndefinedError("A compiled network's gradient cannot be made gentler: leave one of the two off.")
     if recipe.diversity:
@@ -101,7 +106,7 @@ def ascend_jobs(
     while done < len(jobs):
         batch = _alike(jobs[done : done + size], recipe)
         try:
-            made = Batch(models, batch, recipe, photo, start_from_photo, half, compiled)
+            made = Batch(models, batch, recipe, photo, vector, start_from_photo, half, compiled)
             if batch_size is None and size != tried:
                 made.rehearse()
                 tried = size

@@ -25,6 +25,7 @@ from lsd.features.recorded import Recorded
 from lsd.features.redirect import ReluRedirect
 from lsd.features.regularizers import BatchNormStatistics, batch_norms, penalty
 from lsd.features.soften import soften
+from lsd.features.units import SIMILARITY
 from lsd.layers import find_layer
 from lsd.layout import to_grid
 from lsd.models import ImageModel
@@ -78,6 +79,7 @@ class Batch:
     jobs: Sequence[Job]
     recipe: Recipe
     photo: Tensor | None
+    vector: Tensor | None
     start_from_photo: bool
     half: bool
     compiled: bool
@@ -136,11 +138,15 @@ class Batch:
         return max(8, round(height * scale)), max(8, round(width * scale))
 
     def _photo_activations(self):
-        if self.photo is None or not objectives.needs_photo(self.units):
-            return {}
-        with torch.no_grad():
-            found = self._whole(self.photo.to(self.device))
-        return objectives.photo_activations(self.units, self.models, found)
+        found = {}
+        if self.photo is not None and objectives.needs_photo(self.units):
+            with torch.no_grad():
+                shown = self._whole(self.photo.to(self.device))
+            found = objectives.photo_activations(self.units, self.models, shown)
+        if self.vector is not None:
+            leaves = (leaf for unit in self.units for leaf in unit.leaves() if leaf.kind == SIMILARITY)
+            found |= dict.fromkeys(leaves, self.vector.to(self.device, torch.float32))
+        return found
 
     def _whole(self, images: Tensor) -> dict[str, dict[Tap, Tensor]]:
         """Activations of pictures of any size, seen whole by the networks at their own."""

@@ -13,7 +13,7 @@ from torch.autograd.graph import Node
 from lsd.features import objectives
 from lsd.features.recipes import Recipe
 from lsd.features.soften import Softening, changed
-from lsd.features.units import Leaf, Unit
+from lsd.features.units import SIMILARITY, Leaf, Unit
 from lsd.tracing import Tap
 
 DEAD = "This unit did not respond to anything that was tried: no gradient reaches the picture, so it says nothing."
@@ -97,6 +97,8 @@ def _range(leaf: Leaf, output: str, activations: Activations) -> _Range:
         return _Range(low=0.0)
     if kind == "probability":
         return _Range(0.0, 1.0)
+    if kind == SIMILARITY:
+        return _Range(-1.0, 1.0)
     if kind in ("log_probability", "inversion"):
         return _Range(high=0.0)
     linear = kind in ("channel", "neuron", "token", "direction")

@@ -13,18 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsd.errors import UndefinedError
-from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, Leaf, Unit
+from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, REFERENCE_KINDS, SIMILARITY, Leaf, Unit
 from lsd.layers import find_layer
 from lsd.layout import to_channels
 from lsd.models import ImageModel
 from lsd.saliency import targets
-from lsd.tracing import Tap
+from lsd.tracing import EMBEDDING, Tap
 
 
 def tap(leaf: Leaf) -> Tap:
     """Where the activations that a leaf looks at are read."""
     if leaf.kind in CLASS_KINDS:
         return Tap("")
+    if leaf.kind == SIMILARITY:
+        return EMBEDDING
     if leaf.kind == "head":  # the heads' outputs stand side by side where they enter the projection
         return Tap(f"{leaf.layer}.proj", inside=True)
     return Tap(leaf.layer)
@@ -49,7 +51,7 @@ class Objective:
             models: by the name that leaves carry; "" for the model of leaves without a name. At the size of the pictures
                 that they will be shown: where a layer has its places is read off them.
             output: how a plain `class` is differentiated: "logit", "log_odds", "log_probability" or "probability".
-            photo: for inversions and caricatures, the activations (C, h, w) of the photo.
+            photo: what `photo_activations` gives, where units are held against a photo.
 
         Raises:
             UndefinedError: a layer without the places or channels that a unit asks for.
@@ -104,6 +106,8 @@ def _reader(
     n = torch.arange(len(leaves), device=model.device)
     if kind == "head":
         return _head_reader(model, leaves, n, arguments[0])
+    if kind == SIMILARITY:  # all leaves of a model are the same one
+        return lambda embeddings: targets.cosine(embeddings, photo[leaves[0]])
     layer = find_layer(model, leaves[0].layer)
 
     def grid(activation: Tensor) -> Tensor:
@@ -173,11 +177,14 @@ def _like_photo(kind: str, grid: Tensor, reference: Tensor) -> Tensor:
 def photo_activations(
     units: Sequence[Unit], models: Mapping[str, ImageModel], activations: Mapping[str, Mapping[Tap, Tensor]]
 ) -> dict[Leaf, Tensor]:
-    """What inversions and caricatures among `units` are held against: activations (C, h, w) of one photo."""
+    """What inversions, caricatures and similarities among `units` are held against: activations (C, h, w), or the embedding
+    (D,), of one photo."""
     found = {}
     for unit in units:
         for leaf in unit.leaves():
-            if leaf.kind in PHOTO_KINDS:
+            if leaf.kind == SIMILARITY:
+                found[leaf] = activations[leaf.model][EMBEDDING][0].detach()
+            elif leaf.kind in PHOTO_KINDS:
                 layer = find_layer(models[leaf.model], leaf.layer)
                 found[leaf] = to_channels(layer, activations[leaf.model][tap(leaf)])[0].detach()
     return found
@@ -188,9 +195,10 @@ def has_place(unit: Unit) -> bool:
     return any(leaf.kind in ("neuron", "position", *PHOTO_KINDS) for leaf in unit.leaves())
 
 
-def needs_photo(units: Sequence[Unit]) -> bool:
-    """Whether any unit is an inversion or a caricature."""
-    return any(leaf.kind in PHOTO_KINDS for unit in units for leaf in unit.leaves())
+def needs_photo(units: Sequence[Unit], vector: bool = False) -> bool:
+    """Whether any unit is held against a photo; with a `vector` there, similarities need none."""
+    kinds = PHOTO_KINDS if vector else REFERENCE_KINDS
+    return any(leaf.kind in kinds for unit in units for leaf in unit.leaves())
 
 
 def diversity(activation: Tensor, groups: Tensor, views: int = 1) -> Tensor:

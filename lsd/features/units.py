@@ -11,6 +11,7 @@
     layer3/layer                    the whole layer (mean of squares): DeepDream
     blocks.5/token/0/12             a channel at a prefix token (0 is the class token)
     blocks.5.attn/head/2            an attention head's output (mean of squares over patches)
+    similarity                      the cosine of the network's embedding with a photo's, or with any vector (`lsd.embedding`)
     layer3/inversion                the activations of a photo, as near as can be
     layer3/caricature               the activations of a photo, exaggerated
 
@@ -31,9 +32,12 @@ from lsd.errors import UndefinedError
 from lsd.layers import attention_heads, curated_layers, find_layer
 from lsd.layout import Layer
 from lsd.models import ImageModel
+from lsd.tracing import classifiers
 
 CLASS_KINDS = ("class", "logit", "log_odds", "log_probability", "probability", "contrast")
+SIMILARITY = "similarity"
 PHOTO_KINDS = ("inversion", "caricature")
+REFERENCE_KINDS = (SIMILARITY, *PHOTO_KINDS)  # held against something that the unit's text does not name
 _LAYER_ARGUMENTS = {  # kind → what its numbers mean, in order
     "channel": ("channel",),
     "neuron": ("channel", "row", "column"),
@@ -82,9 +86,9 @@ class Leaf(Unit):
     """A unit without arithmetic.
 
     Attributes:
-        kind: one of `CLASS_KINDS` or `LAYER_KINDS`.
+        kind: one of `CLASS_KINDS` or `LAYER_KINDS`, or `SIMILARITY`.
         arguments: its whole numbers, in the order in which they are written.
-        layer: the module's dotted name; "" for classes.
+        layer: the module's dotted name; "" for classes and similarities.
         weights: (channel, weight) pairs of a direction; () otherwise.
         model: name of the model it belongs to; "" for the one that is asked.
     """
@@ -245,6 +249,8 @@ def _leaf(token: str) -> Leaf:
             if len(numbers) != (2 if parts[0] == "contrast" else 1):
                 raise ValueError
             return Leaf(parts[0], numbers, model=model)
+        if parts == [SIMILARITY]:
+            return Leaf(SIMILARITY, model=model)
         layer, kind, *numbers = parts
         if kind == "direction":
             pairs = [pair.split(":") for pair in "/".join(numbers).split(",")]
@@ -286,6 +292,9 @@ def _check_leaf(leaf: Leaf, model: ImageModel) -> None:
             _in_range(index, model.num_classes, "class", "classes", model.name)
         if leaf.kind == "contrast" and leaf.arguments[0] == leaf.arguments[1]:
             raise UndefinedError("A contrast of a class with itself is zero everywhere; choose two different classes.")
+        return
+    if leaf.kind == SIMILARITY:
+        classifiers(model)  # which says so where no embedding is known
         return
     if leaf.kind == "head":
         count = attention_heads(model, leaf.layer)

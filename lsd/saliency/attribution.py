@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import Similarity, Target
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Attribution:
     values: Tensor
     method: str
     settings: dict[str, Any]
-    target: Target
+    target: Target | Similarity
     scores: Tensor
     passes: int
     completeness_gap: Tensor | None = None

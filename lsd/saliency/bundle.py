@@ -17,7 +17,7 @@ from lsd.errors import LSDError
 from lsd.models import ImageModel
 from lsd.provenance import environment, png, slug
 from lsd.saliency.crosscheck import CrossCheck
-from lsd.saliency.explain import Explanation, TargetSpec
+from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
@@ -35,7 +35,7 @@ def manifest(
     image: dict,
     models: Sequence[ImageModel],
     explanations: Sequence[Explanation],
-    spec: TargetSpec,
+    spec: TargetSpec | SimilarTo,
     settings: dict,
     maps: MapSettings,
     look: Look,
@@ -82,7 +82,7 @@ def manifest(
             "models": [model.name for model in models],
             "method": method,
             "settings": settings,
-            "target": {"kind": spec.kind, "of": spec.of, "against": spec.against},
+            "target": spec.to_dict(),
         },
         "map": maps.to_dict(),
         "look": look.to_dict(),
@@ -129,10 +129,17 @@ def sheet(
     """The picture and its overlays side by side, each with the model's name and its first choice."""
     labels = ["the picture"]
     for e in explanations:
-        _, name, p = e.top[0]
-        labels.append(f"{e.model}: {name} ({p:.0%})")
+        labels.append(f"{e.model}: {said(e)}")
     method = find_method(explanations[0].attribution.method)
     return render.contact_sheet([[picture, *shown]], [""], labels, title=f"{method.title}, {maps.sign}", cell=320)
+
+
+def said(explanation: Explanation) -> str:
+    """What the model says of the picture, in few words: its first choice, or how alike it and the reference are."""
+    if explanation.attribution.target.kind == "similarity":
+        return f"similarity {explanation.attribution.scores[0].item():.2f}"
+    _, name, p = explanation.top[0]
+    return f"{name} ({p:.0%})"
 
 
 def read_manifest(data: bytes | str) -> dict:

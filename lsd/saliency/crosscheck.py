@@ -22,8 +22,8 @@ from lsd.errors import UndefinedError
 from lsd.models import ImageModel
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.explain import Explanation, to_input
-from lsd.saliency.methods import METHODS, find_method
-from lsd.saliency.targets import Target
+from lsd.saliency.methods import METHODS, asked, find_method
+from lsd.saliency.targets import Similarity, Target
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 TF32_TOLERANCE = 1e-2  # ten bits of fraction, and batches of other shapes take other kernels of a GPU
@@ -60,7 +60,13 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
 
 
 def crosscheck(
-    model: ImageModel, images: Tensor, target: Target, method: str, *, mine: Attribution | None = None, **settings
+    model: ImageModel,
+    images: Tensor,
+    target: Target | Similarity,
+    method: str,
+    *,
+    mine: Attribution | None = None,
+    **settings,
 ) -> CrossCheck:
     """Run the handwritten `method` and its Captum counterpart and compare them.
 
@@ -70,7 +76,7 @@ def crosscheck(
     Raises:
         UndefinedError: what the handwritten method raises. What Captum cannot do is not raised but told in `reason`.
     """
-    ours = find_method(method)
+    ours, model = find_method(method), asked(model, target)
     rounded = model.device.type == "cuda" and model.dtype == torch.float32 and precision.chosen() != "fp32"
     tolerance = TF32_TOLERANCE if rounded else TOLERANCE[model.dtype]
     if not ours.counterpart:

@@ -2,18 +2,21 @@
 
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from PIL import Image
 
 from lsd import labels
+from lsd.embedding import embed
 from lsd.errors import UndefinedError
 from lsd.images import crop_box, prepare
 from lsd.models import ImageModel
+from lsd.reference import Reference
 from lsd.saliency import defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.methods import attribute
-from lsd.saliency.targets import KINDS, Target
+from lsd.saliency.targets import KINDS, Similarity, Target
 
 RANKS = {"top1": 0, "top2": 1}
 
@@ -36,14 +39,51 @@ class TargetSpec:
         if self.kind not in KINDS:
             raise UndefinedError(f"There is no target “{self.kind}”; choose one of {', '.join(KINDS)}.")
 
+    def to_dict(self) -> dict:
+        """As plain JSON values; `spec_from_dict` is the inverse."""
+        return {"kind": self.kind, "of": self.of, "against": self.against}
+
     def resolve(self, model: ImageModel, ranking: list[int]) -> Target:
         """The target for a picture whose classes, most probable first, are `ranking`.
 
         Raises:
-            UndefinedError: a class that the model does not have, or a contrast of a class with itself.
+            UndefinedError: no classes, a class that the model does not have, or a contrast of a class with itself.
         """
+        if not ranking:
+            model.refuse_classes()
         against = None if self.against is None else _class(model, ranking, self.against)
         return Target(_class(model, ranking, self.of), self.kind, against, model.outputs)
+
+
+@dataclass(frozen=True)
+class SimilarTo:
+    """A target before the model has spoken: how alike the picture and a reference are for it.
+
+    Attributes:
+        reference: a picture, which the model embeds, or a vector of the length of its embedding.
+    """
+
+    reference: Reference
+    kind: ClassVar[str] = "similarity"
+
+    def to_dict(self) -> dict:
+        """As plain JSON values: which file the reference was."""
+        return {"kind": self.kind, "reference": self.reference.to_dict()}
+
+    def resolve(self, model: ImageModel, ranking: list[int]) -> Similarity:
+        """The target, whatever the picture's classes.
+
+        Raises:
+            UndefinedError: an embedding that the model does not have, or of another length than the vector.
+        """
+        return Similarity(reference_vector(model, self.reference), self.reference.to_dict())
+
+
+def reference_vector(model: ImageModel, reference: Reference) -> torch.Tensor:
+    """What embeddings are compared with: (D,), on the model's device; raises what `embed` does."""
+    if reference.is_vector:
+        return torch.from_numpy(reference.content).to(model.device, model.dtype)
+    return embed(model, to_input(model, reference.content))[0]
 
 
 def _class(model: ImageModel, ranking: list[int], wanted: str | int) -> int:
@@ -63,7 +103,7 @@ class Explanation:
         picture_size: (width, height) of the picture, upright.
         box: the part of it that the model saw, (left, top, right, bottom) in its pixels.
         input_size: (height, width) of the model's input.
-        top: the most probable classes, (index, name, probability), most probable first.
+        top: the most probable classes, (index, name, probability), most probable first; () of a model without classes.
         attribution: of this one picture (N = 1), on the CPU.
         seconds: for the attribution alone.
     """
@@ -85,7 +125,7 @@ def to_input(model: ImageModel, picture: Image.Image) -> torch.Tensor:
 def explain(
     model: ImageModel,
     picture: Image.Image,
-    spec: TargetSpec,
+    spec: TargetSpec | SimilarTo,
     method: str = defaults.METHOD,
     *,
     top: int = 5,
@@ -102,8 +142,10 @@ def explain(
         UndefinedError: a model without classes, an unknown class, or a method that is not defined for the model.
     """
     images = to_input(model, picture)
-    probabilities = model.probabilities(images)[0].double().cpu()
-    ranking = probabilities.argsort(descending=True, stable=True).tolist()
+    probabilities, ranking = [], []
+    if model.outputs != "embedding":
+        probabilities = model.probabilities(images)[0].double().cpu()
+        ranking = probabilities.argsort(descending=True, stable=True).tolist()
     target = spec.resolve(model, ranking)
     start = time.perf_counter()
     attribution = attribute(method, model, images, target, **settings).cpu()

@@ -36,7 +36,7 @@ def method(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def attribute(model: ImageModel, images: Tensor, target: Target | Sequence[Target], **settings):
-        targets = [target] if isinstance(target, Target) else list(target)
+        targets = list(target) if isinstance(target, Sequence) else [target]
         if not targets:
             return []
         images = images.detach().to(model.device, model.dtype).contiguous()
@@ -45,7 +45,7 @@ def method(function: Callable) -> Callable:
         for attribution in attributions:
             finite(attribution.values, model, attribution.method)
             finite(attribution.scores, model, attribution.method)  # a ReLU's derivative hides a NaN
-        return attributions[0] if isinstance(target, Target) else attributions
+        return attributions if isinstance(target, Sequence) else attributions[0]
 
     return attribute
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lsd.embedding import embedder
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
 from lsd.saliency import captum_methods as captum
 from lsd.saliency import gradients as own
 from lsd.saliency.attribution import Attribution
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import Similarity, Target
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,11 @@ def find_method(name: str) -> Method:
 
 
 def attribute(
-    name: str, model: ImageModel, images: Tensor, target: Target | Sequence[Target], **settings
+    name: str,
+    model: ImageModel,
+    images: Tensor,
+    target: Target | Similarity | Sequence[Target] | Sequence[Similarity],
+    **settings,
 ) -> Attribution | list[Attribution]:
     """Run a method by name; several targets share its forward passes where the method can.
 
@@ -276,6 +281,21 @@ def attribute(
     """
     method = find_method(name)
     settings = method.parse(settings)
-    if isinstance(target, Target) or not name.startswith("captum:"):
+    model = asked(model, target)
+    if not isinstance(target, Sequence) or not name.startswith("captum:"):
         return method.run(model, images, target, **settings)
     return [method.run(model, images, one, **settings) for one in target]
+
+
+def asked(model: ImageModel, target: Target | Similarity | Sequence[Target] | Sequence[Similarity]) -> ImageModel:
+    """The network of whose outputs a target is a function: the model, or what gives its embedding.
+
+    Raises:
+        UndefinedError: targets of both kinds, which share no pass, or an embedding that the model does not have.
+    """
+    kinds = {type(one) for one in (target if isinstance(target, Sequence) else [target])}
+    if len(kinds) > 1:
+        raise UndefinedError(
+            "A similarity and a class are different outputs of a network; ask for one after the other."
+        )
+    return embedder(model) if Similarity in kinds else model

@@ -11,10 +11,13 @@ Each target is a function of the logits (N, C) and a class index per picture (N,
 - `contrast`: z_a − z_b, why a rather than b; the log of the ratio of the two probabilities.
 
 Of a network whose outputs are sigmoids, each class a question of its own, p is σ(z_t), and the log-odds are the logit.
+
+`similarity` needs no classes: the cosine of the network's embedding (`lsd.embedding`) with a reference's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -114,6 +117,47 @@ class Target:
         return {"kind": self.kind, "index": self.index} | {
             key: value for key, value in more.items() if value is not None
         }
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Cosine with a reference: calling it with embeddings (N, D), not logits, gives (N,), from −1 to 1.
+
+    Attributes:
+        vector: the reference's embedding (D,).
+        source: plain values that say what the reference is.
+    """
+
+    vector: Tensor = field(repr=False)
+    source: dict
+    kind: ClassVar[str] = "similarity"
+    index: ClassVar[None] = None
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        """Raises UndefinedError for embeddings of another length."""
+        return cosine(embeddings, self.vector)
+
+    def of(self, i: int) -> "Similarity":
+        """The target of picture `i` alone: the same for all."""
+        return self
+
+    def to_dict(self) -> dict:
+        """As plain JSON values."""
+        return {"kind": self.kind, "reference": self.source}
+
+
+def cosine(embeddings: Tensor, vector: Tensor) -> Tensor:
+    """⟨e, v⟩ / (‖e‖ ‖v‖): embeddings (N, D), vector (D,) → (N,).
+
+    Raises:
+        UndefinedError: a vector of another length.
+    """
+    if embeddings.ndim != 2 or embeddings.shape[1:] != vector.shape:
+        raise UndefinedError(
+            f"The vector has {len(vector)} numbers, and this network's embedding has {' × '.join(map(str, embeddings.shape[1:]))}; "
+            "only a vector from the same network can be compared with it."
+        )
+    return torch.cosine_similarity(embeddings, vector.to(embeddings)[None])
 
 
 def _pick(index: int | Sequence[int] | None, i: int) -> int | None:

@@ -7,7 +7,7 @@ from PIL import Image
 from lsd.models import ImageModel
 from lsd.recent import Recent
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
-from lsd.saliency.explain import Explanation, TargetSpec, explain
+from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec, explain
 
 MAX_BYTES = 256 * 2**20  # some four hundred maps of 224 × 224 pixels
 _OVERHEAD = 4096  # bytes of an answer besides its map
@@ -21,12 +21,14 @@ def _size(answer: Explanation | CrossCheck | None) -> int:
 _answers: Recent[Explanation | CrossCheck | None] = Recent(MAX_BYTES, _size)
 
 
-def _key(what: str, model: ImageModel, sha256: str, spec: TargetSpec, method: str, settings: Mapping) -> tuple:
+def _key(
+    what: str, model: ImageModel, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping
+) -> tuple:
     return what, model.name, model.identity, sha256, spec, method, tuple(sorted(settings.items()))
 
 
 def explained(
-    model: ImageModel, picture: Image.Image, sha256: str, spec: TargetSpec, method: str, settings: Mapping
+    model: ImageModel, picture: Image.Image, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping
 ) -> Explanation:
     """`explain`, unless it was answered before. What it returns is shared: it must not be changed.
 
@@ -41,7 +43,12 @@ def explained(
 
 
 def checked(
-    model: ImageModel, picture: Image.Image, sha256: str, spec: TargetSpec, explanation: Explanation, settings: Mapping
+    model: ImageModel,
+    picture: Image.Image,
+    sha256: str,
+    spec: TargetSpec | SimilarTo,
+    explanation: Explanation,
+    settings: Mapping,
 ) -> CrossCheck | None:
     """The comparison of an explanation with Captum, unless it was made before; None for Captum's own methods."""
     method = explanation.attribution.method
@@ -51,7 +58,9 @@ def checked(
     return _answers.get(key, lambda: crosscheck_explanation(model, picture, explanation, dict(settings)))
 
 
-def is_answered(model: ImageModel, sha256: str, spec: TargetSpec, method: str, settings: Mapping, check: bool) -> bool:
+def is_answered(
+    model: ImageModel, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping, check: bool
+) -> bool:
     """Whether the answer is there already, and with `check` the comparison as well."""
     whats = ("explain", "check") if check and not method.startswith("captum:") else ("explain",)
     return all(_key(what, model, sha256, spec, method, settings) in _answers for what in whats)

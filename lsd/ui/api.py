@@ -20,8 +20,9 @@ from lsd.features.units import other_models, resolve, title
 from lsd.images import open_image
 from lsd.models import get_model
 from lsd.provenance import png
+from lsd.reference import Reference
 from lsd.saliency import defaults
-from lsd.saliency.explain import TargetSpec, to_input
+from lsd.saliency.explain import SimilarTo, TargetSpec, to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
@@ -65,6 +66,7 @@ def saliency(
     target: str = "top1",
     against: str = "",
     settings: dict | None = None,
+    like: str = "",
 ) -> dict:
     """Which pixels moved the output.
 
@@ -76,6 +78,7 @@ def saliency(
         target: class index or name, or "top1", "top2" for the model's own choices; its log-odds are explained.
         against: a second class for a contrast, or "".
         settings: of the method, such as {"samples": 16}.
+        like: another picture, as `image`: what is explained is then how alike the two are to the model, and no class.
 
     Returns:
         {"model", "method", "settings", "target", "score", "top", "crop_box", "overlay", "values"}: `overlay` is a PNG in
@@ -85,19 +88,21 @@ def saliency(
         check_public([model])
         chosen = find_method(method)
         spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
+        if like:
+            other, digest = _picture(like)
+            spec = SimilarTo(Reference(digest, other, "reference"))
         picture, sha256 = _picture(image)
         network = get_model(model)
         explanation = explained(network, picture, sha256, spec, method, chosen.parse(settings or {}))
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
-        index, names, p = zip(*explanation.top, strict=True)
         return {
             "model": network.name,
             "method": method,
             "settings": a.settings,
             "target": a.target.to_dict(),
             "score": a.scores[0].item(),
-            "top": _top(dict(zip(index, names, strict=True)), index, p),
+            "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanation.top],
             "crop_box": list(explanation.box),
             "overlay": _encode(lambda file: shown.save(file, "PNG")),
             "values": _encode(lambda file: np.save(file, a.values.cpu().numpy())),

@@ -124,8 +124,10 @@ def _passes(count: int) -> str:
 
 
 def describe_target(explanation: Explanation, class_names: tuple[str, ...]) -> str:
-    """ "log-odds of tabby", "logit of tabby − logit of lynx"."""
+    """ "log-odds of tabby", "logit of tabby − logit of lynx", "similarity to cup.png"."""
     target = explanation.attribution.target
+    if target.kind == "similarity":
+        return f"similarity to {target.source['file']}"
     name = short(class_names[target.index])
     if target.kind == "contrast":
         return f"logit of {name} − logit of {short(class_names[target.against])}"

@@ -20,10 +20,11 @@ from lsd.weights import HERE, locate, read_config, ready_models, scheme
 
 MAX_MODELS = 4
 
-FIRST_CHOICE, OWN_CLASS, CONTRAST = (
+FIRST_CHOICE, OWN_CLASS, CONTRAST, SIMILAR = (
     "Each model's first choice",
     "A class I choose",
     "Why this class rather than that one",
+    "What makes it like another picture",
 )
 
 

@@ -1,17 +1,18 @@
 """What is visualized, chosen on the page: a class by name, a unit of a layer by its numbers, or an expression."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 import gradio as gr
 
 from lsd.errors import LSDError
-from lsd.features.units import CLASS_KINDS, PHOTO_KINDS
+from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, REFERENCE_KINDS, SIMILARITY
 from lsd.layers import attention_layers, curated_layers, list_layers
 from lsd.models import ImageModel, get_model
 from lsd.ui import blocks, controls
 from lsd.ui.jobs import sentence
 
-CLASS, LAYER, EXPRESSION = "A class", "A unit of a layer", "An expression"
+CLASS, LAYER, SIMILAR, EXPRESSION = "A class", "A unit of a layer", "Likeness to a photo", "An expression"
 
 KINDS = {  # kind → (what it is called, the numbers it takes)
     "channel": ("a channel, averaged over places", ("channel",)),
@@ -86,7 +87,7 @@ class UnitPicker:
     def __init__(self, models: Sequence[str]):
         self.layers = gr.State({})
         self.what = gr.Radio(
-            [CLASS, LAYER, EXPRESSION], value=CLASS, label="What",
+            [CLASS, LAYER, SIMILAR, EXPRESSION], value=CLASS, label="What",
             info="With several models a class or an expression makes sense; a layer's unit is made for every model that has "
             "this layer, and the others only say what they see.",
         )  # fmt: skip
@@ -139,6 +140,8 @@ def read(what: str, of, layer, kind, *rest) -> str:
         if not str(expression or "").strip():
             raise LSDError("The expression is empty; write for example class/207 or layer3/channel/12.")
         return str(expression).strip()
+    if what == SIMILAR:
+        return SIMILARITY
     if what == CLASS:
         if not str(of if of is not None else "").strip():
             raise LSDError("No class is chosen: type its name or its index.")
@@ -177,8 +180,8 @@ def class_update(of: str, models: Sequence[str]) -> dict:
 def needs_photo(what: str, kind: str, expression: str) -> bool:
     """Whether what is chosen is held against a photo."""
     if what == EXPRESSION:
-        return any(f"/{kind}" in str(expression) for kind in PHOTO_KINDS)
-    return what == LAYER and kind in PHOTO_KINDS
+        return any(kind in re.split(r"[\s/()]|::", str(expression)) for kind in REFERENCE_KINDS)
+    return what == SIMILAR or (what == LAYER and kind in PHOTO_KINDS)
 
 
 def _classes(models: list[str], value) -> dict:

@@ -5,7 +5,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gradio as gr
@@ -16,16 +16,18 @@ from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
 from lsd.models import ImageModel, get_model, loaded_model
+from lsd.reference import open_reference
 from lsd.saliency import bundle, defaults
+from lsd.saliency.bundle import said
 from lsd.saliency.crosscheck import CrossCheck
-from lsd.saliency.explain import Explanation, TargetSpec
+from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui import blocks, controls
 from lsd.ui.answers import checked, explained, is_answered
 from lsd.ui.choices_address import why
-from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, MapControls
+from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, SIMILAR, MapControls
 from lsd.ui.examples import credit, examples
 from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, log, sentence
 from lsd.ui.picture_input import PictureInput
@@ -38,7 +40,8 @@ class Session:
     """What one visitor's last run left: everything that is needed to draw and to save, and no model."""
 
     path: Path
-    spec: TargetSpec
+    reference: Path | None  # of a similarity
+    spec: TargetSpec | SimilarTo
     settings: dict
     shown: Image.Image
     explanations: list[Explanation]
@@ -94,11 +97,19 @@ class SaliencyTab:
         self.example = gr.Textbox(example, visible=False)
         self.models = controls.model_picker(models)
         self.target = gr.Radio(
-            [FIRST_CHOICE, OWN_CLASS, CONTRAST], value=FIRST_CHOICE, label="Explain",
+            [FIRST_CHOICE, OWN_CLASS, CONTRAST, SIMILAR], value=FIRST_CHOICE, label="Explain",
             info="Models may choose differently: then each map explains another class. Choose one class to compare.",
         )  # fmt: skip
         self.of = controls.class_picker("This class", "Type any of its names, or its index.", models, visible=False)
         self.against = controls.class_picker("Rather than", "The class it is held against.", models, visible=False)
+        with gr.Group(visible=False) as self.like_group:
+            self.like = PictureInput(
+                None, type="filepath", label="The other picture", height=200, sources=["upload", "clipboard", "webcam"]
+            )
+            self.like_example = gr.Dropdown(
+                [("none", ""), *((name, name) for name in examples())], value="", label="Or an example", filterable=False,
+                info="Alike where the model's embeddings of the two point the same way; no classes are needed for it.",
+            )  # fmt: skip
         self.method = controls.method_picker()
         self.what = gr.Markdown(controls.describe_method(METHODS[defaults.METHOD]))
         self.settings = controls.setting_controls(METHODS[defaults.METHOD])
@@ -152,7 +163,9 @@ class SaliencyTab:
             self.file = gr.File(label="Pictures, raw values and manifest", visible=False)
 
     def _events(self) -> None:
-        self.target.change(_show_classes, self.target, [self.of, self.against], api_visibility="private", queue=False)
+        self.target.change(
+            _show_targets, self.target, [self.of, self.against, self.like_group], api_visibility="private", queue=False
+        )
         self.models.change(_update_classes, self.models, [self.of, self.against], api_visibility="private", queue=False)
         self.method.change(
             _show_method, self.method, [self.what, self.map.sign, *self.settings], api_visibility="private", queue=False
@@ -166,7 +179,8 @@ class SaliencyTab:
         )
 
         self.inputs = [
-            self.image, self.models, self.target, self.of, self.against, self.method, self.kind, self.check, *self.settings
+            self.image, self.models, self.target, self.of, self.against, self.like, self.method, self.kind, self.check,
+            *self.settings,
         ]  # fmt: skip
         self.pictures = [
             *(r.image for r in self.results), *(r.note for r in self.results),
@@ -183,7 +197,12 @@ class SaliencyTab:
         }  # fmt: skip
         shown = [self.status, *outputs]
         runs = [self.run.click(self._explain, self.inputs, shown, trigger_mode="once", **long)]
-        told = [self.models, self.method, self.example, self.target, self.of, self.against]
+        told = [self.models, self.method, self.example, self.target, self.of, self.against, self.like_example]
+        self.like_example.input(
+            lambda name: str(examples()[name]) if name else None, self.like_example, self.like, **quick
+        )
+        for event in (self.like.upload, self.like.clear):
+            event(lambda: "", None, self.like_example, **quick)
         # A picture that is chosen is explained at once.
         for chosen in (
             self.gallery.select(_pick_example, None, [self.image, self.example], **quick),
@@ -217,8 +236,8 @@ class SaliencyTab:
             tabs, place: all of them, and this one, in whose context this must not be called.
         """
         controls_shown = [
-            self.models, self.method, self.image, self.example, self.target, self.of, self.against, self.what, self.map.sign,
-            *self.settings, tabs,
+            self.models, self.method, self.image, self.example, self.target, self.of, self.against, self.like_group, self.like,
+            self.like_example, self.what, self.map.sign, *self.settings, tabs,
         ]  # fmt: skip
         quick = {"api_visibility": "private", "queue": False}
         page.load(_read_address, None, controls_shown, **quick).then(None, None, None, js=_RUN_IF_ASKED)
@@ -235,9 +254,9 @@ class SaliencyTab:
         if opened or session is not None:
             return {self.opened: True, self.ask: ""}
         try:
-            path, names, spec, method, settings = _request(*values[:7], values[8:])
+            path, names, spec, method, settings = _request(*values[:8], values[9:])
             sha256, models = file_sha256(path), [loaded_model(name) for name in names]
-            if not all(m and is_answered(m, sha256, spec, method, settings, values[7]) for m in models):
+            if not all(m and is_answered(m, sha256, spec, method, settings, values[8]) for m in models):
                 return {self.opened: True, self.ask: "run"}
         except LSDError:  # said by the run itself
             return {self.opened: True, self.ask: "run"}
@@ -246,13 +265,15 @@ class SaliencyTab:
             merged |= update
         return merged | {self.opened: True, self.ask: ""}
 
-    def _explain(self, path, names, target, of, against, method, kind, check, *settings) -> Iterator[dict]:
+    def _explain(self, path, names, target, of, against, like, method, kind, check, *settings) -> Iterator[dict]:
         """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
         try:
-            path, names, spec, method, settings = _request(path, names, target, of, against, method, kind, settings)
+            path, names, spec, method, settings = _request(
+                path, names, target, of, against, like, method, kind, settings
+            )
             picture, sha256 = open_image(path), file_sha256(path)
             display = fit_within(picture, DISPLAY_SIDE)
-            session = Session(Path(path), spec, settings, display, [], [], [])
+            session = Session(Path(path), Path(like) if like else None, spec, settings, display, [], [], [])
             yield {
                 self.status: blocks.status(f"Loading {common_name(names[0])} …"),
                 self.session: None,
@@ -306,15 +327,20 @@ class SaliencyTab:
         }
 
 
-_WRITE_ADDRESS = """(models, method, example, target, of, against) => {
+_WRITE_ADDRESS = (
+    """(models, method, example, target, of, against, like) => {
   const query = new URLSearchParams();
   for (const model of models || []) query.append("model", model);
   query.set("method", method);
   if (example) query.set("example", example);
-  if (target !== "FIRST_CHOICE" && of) query.set("of", of);
+  if (target === "SIMILAR" && like) query.set("like", like);
+  if ((target === "OWN_CLASS" || target === "CONTRAST") && of) query.set("of", of);
   if (target === "CONTRAST" && against) query.set("against", against);
   history.replaceState(null, "", "?" + query);
-}""".replace("FIRST_CHOICE", FIRST_CHOICE).replace("CONTRAST", CONTRAST)
+}""".replace("OWN_CLASS", OWN_CLASS)
+    .replace("CONTRAST", CONTRAST)
+    .replace("SIMILAR", SIMILAR)
+)
 
 _RUN_IF_NEEDED = "need => { if (need) document.querySelector('#explain')?.click(); }"
 
@@ -339,7 +365,8 @@ def _read_address(request: gr.Request) -> list:
     method = query.get("method") if query.get("method") in METHODS else None
     example = query.get("example") if query.get("example") in examples() else None
     of, against = query.get("of"), query.get("against")
-    target = CONTRAST if of and against else OWN_CLASS if of else None
+    like = query.get("like") if query.get("like") in examples() else None
+    target = SIMILAR if like else CONTRAST if of and against else OWN_CLASS if of else None
     return [
         models or gr.skip(),
         method or gr.skip(),
@@ -348,12 +375,15 @@ def _read_address(request: gr.Request) -> list:
         target or gr.skip(),
         gr.update(value=of[:200], visible=True) if of else gr.skip(),
         gr.update(value=against[:200], visible=True) if of and against else gr.skip(),
+        gr.update(visible=True) if like else gr.skip(),
+        str(examples()[like]) if like else gr.skip(),
+        like or gr.skip(),
         *(_show_method(method) if method else [gr.skip()] * (2 + len(controls.SETTINGS))),
         gr.update(selected="saliency") if models or query.get("tab") else gr.skip(),
     ]
 
 
-def _request(path, names, target, of, against, method, kind, settings):
+def _request(path, names, target, of, against, like, method, kind, settings):
     """What the visitor asked for, checked before anything is loaded.
 
     Raises:
@@ -366,6 +396,12 @@ def _request(path, names, target, of, against, method, kind, settings):
     settings = controls.chosen_settings(method, settings)
     if target == FIRST_CHOICE:
         return path, names, TargetSpec("top1", kind), method.name, settings
+    if target == SIMILAR:
+        if not like:
+            raise LSDError("There is no other picture yet: upload one, paste one, or choose an example.")
+        reference = open_reference(like)
+        # By the name that it has in the bundle; where it lies on the server is nobody's business.
+        return path, names, SimilarTo(replace(reference, file=_reference_name(like), path="")), method.name, settings
     if not str(of or "").strip():
         raise LSDError("No class is chosen: type its name or its index under “This class”.")
     if target == CONTRAST:
@@ -373,6 +409,10 @@ def _request(path, names, target, of, against, method, kind, settings):
             raise LSDError("A contrast needs a second class: type it under “Rather than”.")
         return path, names, TargetSpec(of, "contrast", against), method.name, settings
     return path, names, TargetSpec(of, kind), method.name, settings
+
+
+def _reference_name(path: str) -> str:
+    return f"reference{Path(path).suffix}"
 
 
 def _explain_one(name: str, picture, sha256: str, spec, method, settings) -> tuple[ImageModel, Explanation]:
@@ -403,8 +443,12 @@ def _passes(what: str, step: Progress) -> str:
 
 
 def _summary(session: Session) -> str:
-    firsts = [e.top[0][1] for e in session.explanations]
+    firsts = [e.top[0][1] for e in session.explanations if e.top]
     seconds = sum(e.seconds for e in session.explanations)
+    if session.spec.kind == SimilarTo.kind:
+        return f"Done in {seconds:.2f} s. " + "; ".join(
+            f"{common_name(e.model)}: {said(e)}" for e in session.explanations
+        )
     if len(firsts) == 1:
         return f"Done in {seconds:.2f} s."
     agree = (
@@ -414,8 +458,7 @@ def _summary(session: Session) -> str:
 
 
 def _alt(explanation: Explanation) -> str:
-    _, name, p = explanation.top[0]
-    return f"Saliency map of {explanation.model}, whose first choice is {name} with {p:.0%}"
+    return f"Saliency map of {explanation.model}, which says: {said(explanation)}"
 
 
 def _draw(session: Session | None, which: int | None, *values) -> list:
@@ -459,6 +502,8 @@ def _pack(session: Session | None, *values) -> list:
         )
         files = bundle.files(open_image(session.path), session.explanations, record)
         files[session.path.name] = session.path.read_bytes()
+        if isinstance(session.spec, SimilarTo):
+            files[session.spec.reference.file] = session.reference.read_bytes()
     except (LSDError, OSError) as error:
         return [gr.skip(), blocks.status(sentence(error), error=True)]
     data = io.BytesIO()
@@ -475,8 +520,10 @@ def _pick_example(event: gr.SelectData) -> list:
     return [str(examples()[name]), name]
 
 
-def _show_classes(target: str) -> list:
-    return [gr.update(visible=target != FIRST_CHOICE), gr.update(visible=target == CONTRAST)]
+def _show_targets(target: str) -> list:
+    """Updates of the class pickers and of the other picture."""
+    shown = (target in (OWN_CLASS, CONTRAST), target == CONTRAST, target == SIMILAR)
+    return [gr.update(visible=visible) for visible in shown]
 
 
 def _update_classes(models: list[str]) -> list:

@@ -124,3 +124,10 @@ def test_a_public_space_opens_no_folder_of_the_machine(client, picture, monkeypa
     monkeypatch.setenv("SPACE_ID", "somebody/lsd")
     with pytest.raises(AppError, match="Folders of this machine"):
         client.predict(image=in_base64(picture), model=f"{blank}local-dir:{MODELS_DIR / 'vit'}", api_name="/predict")
+
+
+def test_likeness_to_another_picture(client):
+    answer = client.predict(
+        image="example:Coffee cup", model="demo:vit", method="gradient", like="example:Coffee cup", api_name="/saliency"
+    )
+    assert answer["target"]["kind"] == "similarity" and answer["score"] == pytest.approx(1, abs=1e-5)  # itself

@@ -7,11 +7,12 @@ import gradio as gr
 import numpy as np
 import pytest
 
+from lsd.cli import main
 from lsd.packages import PACKAGES
 from lsd.recent import Recent
 from lsd.saliency.maps import MapSettings
 from lsd.ui import answers, controls, saliency_tab
-from lsd.ui.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS
+from lsd.ui.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS, SIMILAR
 from lsd.ui.examples import drawn, examples
 from lsd.ui.saliency_tab import SaliencyTab, _draw, _pack, _read_address, explain_first
 
@@ -25,11 +26,11 @@ def tab():
         return SaliencyTab()
 
 
-def run(tab, *, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, method="gradient",
-        kind="log_odds", check=False, **settings):  # fmt: skip
+def run(tab, *, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, like=None,
+        method="gradient", kind="log_odds", check=False, **settings):  # fmt: skip
     values = [settings.get(name, setting.default) for name, setting in SETTINGS.items()]
     path = str(examples()[DRAWN]) if path is None else path
-    return list(tab._explain(path, list(models), target, of, against, method, kind, check, *values))
+    return list(tab._explain(path, list(models), target, of, against, like, method, kind, check, *values))
 
 
 def session_of(tab, updates):
@@ -103,7 +104,16 @@ def test_a_file_that_is_no_picture_is_refused(tab, tmp_path):
 def test_progress_is_shown_and_closing_stops_the_work(tab):
     values = [{"samples": 512, "batch_size": 2}.get(name, s.default) for name, s in SETTINGS.items()]
     job = tab._explain(
-        str(examples()[DRAWN]), ["demo:resnet"], FIRST_CHOICE, None, None, "smoothgrad", "log_odds", False, *values
+        str(examples()[DRAWN]),
+        ["demo:resnet"],
+        FIRST_CHOICE,
+        None,
+        None,
+        None,
+        "smoothgrad",
+        "log_odds",
+        False,
+        *values,
     )
     for update in job:
         if "of 512 passes" in update.get(tab.status, ""):
@@ -150,6 +160,27 @@ def test_the_bundle_holds_pictures_values_and_manifest(tab):
     assert {"demo_resnet.png", "demo_vit.png", "comparison.png"} <= names
     assert record["request"]["models"] == ["demo:resnet", "demo:vit"]
     np.testing.assert_array_equal(arrays["demo_vit"], session.explanations[1].attribution.values.numpy())
+
+
+def test_likeness_to_another_picture_needs_no_class_and_goes_into_the_bundle(tab, tmp_path, capsys):
+    other = examples()[drawn()[1]]
+    session = session_of(tab, updates := run(tab, target=SIMILAR, like=str(other), models=["demo:resnet", "demo:vit"]))
+    (target,) = {e.attribution.target.kind for e in session.explanations}
+    assert target == "similarity"
+    assert "similarity to reference.png = " in updates[-1][tab.results[0].head]
+    assert "Demo XCiT: similarity -0." in last_status(tab, updates)
+    update, _ = _pack(session, *MAP_VALUES)
+    with zipfile.ZipFile(update["value"]) as archive:
+        archive.extractall(tmp_path)
+    assert (
+        str(other) not in (tmp_path / "manifest.json").read_text()
+    )  # where it lies on the server is nobody's business
+    assert main(["saliency", "--from", str(tmp_path / "manifest.json")]) == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 2
+
+
+def test_without_the_other_picture_likeness_is_a_sentence(tab):
+    assert "There is no other picture yet" in last_status(tab, run(tab, target=SIMILAR))
 
 
 def first_view(tab, session=None, opened=False):
@@ -222,6 +253,12 @@ def test_the_address_restores_the_controls():
     assert updates[1] == "grad_cam"
     assert updates[3] == DRAWN
     assert updates[4] == CONTRAST
+
+
+def test_the_address_restores_the_other_picture():
+    updates = _read_address(Request(f"model=demo:vit&like={DRAWN}"))
+    assert updates[4] == SIMILAR and updates[8] == str(examples()[DRAWN]) and updates[9] == DRAWN
+    assert _read_address(Request("model=demo:vit&like=/etc/passwd"))[4] != SIMILAR
 
 
 def test_a_hostile_address_changes_nothing():

@@ -96,7 +96,7 @@ def tower():
 
 
 def test_an_embedding_predicts_nothing(tower, picture):
-    why = "tower puts out an embedding and no classes, so it predicts none; its layers' channels can be looked at"
+    why = "tower puts out an embedding and no classes, so it predicts none; ask for the similarity to another picture, or look"
     for ask in (
         lambda: tower.probabilities(torch.zeros(1, 3, 160, 160)),
         lambda: explain(tower, picture, TargetSpec()),
