@@ -37,6 +37,8 @@ class ImageModel(nn.Module):
         architecture, family: timm's name of the network and of the module that defines it ("resnet").
         spec: how a picture is resized and cropped for it; `height` × `width` is its input size.
         class_names: one for each logit; empty if the network has no classifier.
+        names_assumed: whether nothing but their number says that these are the names.
+        names_note: one sentence on that, or on names of its configuration that are not used; "" where there is nothing to say.
         outputs: what the logits are of: "softmax", one class of several; "sigmoid", each a question of its own, as a single
             output is; or "embedding", no classes at all.
         said: what a person has said of it; `lsd.layers.as_said` has the same network read otherwise.
@@ -69,7 +71,8 @@ class ImageModel(nn.Module):
         self.num_classes = int(getattr(net, "num_classes", 0) or 0)
         self.said = Said(outputs)
         self.outputs = outputs_of(name, self.num_classes, outputs)
-        self.class_names = labels.class_names(self.num_classes, config)
+        named = labels.named(self.num_classes, config)
+        self.class_names, self.names_assumed, self.names_note = named.names, named.assumed, named.note
         self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)
         self.identity = identity or WeightIdentity("memory", name, None, None)
         self.lock = threading.RLock()
