@@ -27,7 +27,7 @@ class Said:
 
     def __bool__(self) -> bool:
         """Whether anything is said."""
-        return self != Said()
+        return self != NOTHING
 
     def __or__(self, later: "Said") -> "Said":
         """Both, and where they differ the later one."""
@@ -53,3 +53,6 @@ class Said:
                 "What is said of a network is a text for its outputs, and for its layouts a text for each layer’s name."
             )
         return cls(outputs or None, layouts or {})
+
+
+NOTHING = Said()

@@ -43,6 +43,9 @@ def manifest(
 ) -> dict:
     """Everything that determines the values, and what came out, as plain JSON values.
 
+    A result has "said" (`lsd.said.Said.to_dict`) where a person said something of its network, and "names_assumed" where
+    nothing but their number says that its class names are its own.
+
     Args:
         image: "file" (its name), "path" (where it was, or None) and "sha256" of the picture's file.
         settings: of the method, as they were asked for; what each run made of them is among its results.
@@ -73,6 +76,8 @@ def manifest(
                 "completeness_gap": None if a.completeness_gap is None else a.completeness_gap[0].item(),
                 "standard_error": _finite(None if a.standard_error is None else a.standard_error[0].item()),
                 "captum_difference": None if check is None else check.difference,
+                **({"said": model.said.to_dict()} if model.said else {}),
+                **({"names_assumed": True} if model.names_assumed else {}),
             }
         )
     return {
