@@ -15,7 +15,9 @@ from lsd import render
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
+from lsd.layers import as_said
 from lsd.models import ImageModel, get_model, loaded_model
+from lsd.said import NOTHING, Said
 from lsd.saliency import bundle, defaults
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation, TargetSpec
@@ -39,6 +41,7 @@ class Session:
 
     path: Path
     spec: TargetSpec
+    said: Said
     settings: dict
     shown: Image.Image
     explanations: list[Explanation]
@@ -109,6 +112,7 @@ class SaliencyTab:
                 info="Log-odds say what the probability says, and stay exact when the network is sure; the gradient of "
                 f"the probability fades to nothing there. A logit alone can rise without the class gaining. {why('output')}",
             )  # fmt: skip
+            self.said = controls.outputs_picker()
             self.check = gr.Checkbox(
                 True, label="Hold against Captum", info="Runs Captum's version too, and shows the largest difference."
             )
@@ -166,7 +170,8 @@ class SaliencyTab:
         )
 
         self.inputs = [
-            self.image, self.models, self.target, self.of, self.against, self.method, self.kind, self.check, *self.settings
+            self.image, self.models, self.target, self.of, self.against, self.method, self.kind, self.said, self.check,
+            *self.settings,
         ]  # fmt: skip
         self.pictures = [
             *(r.image for r in self.results), *(r.note for r in self.results),
@@ -235,9 +240,9 @@ class SaliencyTab:
         if opened or session is not None:
             return {self.opened: True, self.ask: ""}
         try:
-            path, names, spec, method, settings = _request(*values[:7], values[8:])
-            sha256, models = file_sha256(path), [loaded_model(name) for name in names]
-            if not all(m and is_answered(m, sha256, spec, method, settings, values[7]) for m in models):
+            path, names, spec, method, settings = _request(*values[:7], values[9:])
+            sha256, models, said = file_sha256(path), [loaded_model(name) for name in names], Said(values[7] or None)
+            if not all(m and is_answered(as_said(m, said), sha256, spec, method, settings, values[8]) for m in models):
                 return {self.opened: True, self.ask: "run"}
         except LSDError:  # said by the run itself
             return {self.opened: True, self.ask: "run"}
@@ -246,13 +251,14 @@ class SaliencyTab:
             merged |= update
         return merged | {self.opened: True, self.ask: ""}
 
-    def _explain(self, path, names, target, of, against, method, kind, check, *settings) -> Iterator[dict]:
+    def _explain(self, path, names, target, of, against, method, kind, outputs, check, *settings) -> Iterator[dict]:
         """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
         try:
             path, names, spec, method, settings = _request(path, names, target, of, against, method, kind, settings)
+            said = Said(outputs or None)
             picture, sha256 = open_image(path), file_sha256(path)
             display = fit_within(picture, DISPLAY_SIDE)
-            session = Session(Path(path), spec, settings, display, [], [], [])
+            session = Session(Path(path), spec, said, settings, display, [], [], [])
             yield {
                 self.status: blocks.status(f"Loading {common_name(names[0])} …"),
                 self.session: None,
@@ -263,7 +269,7 @@ class SaliencyTab:
             everything = {}
             for i, name in enumerate(names):
                 place = self.results[i]
-                for step in follow(lambda name=name: _explain_one(name, picture, sha256, spec, method, settings)):
+                for step in follow(lambda name=name: _explain_one(name, said, picture, sha256, spec, method, settings)):
                     if isinstance(step, Progress):
                         yield {self.status: _passes(common_name(name), step)}
                     elif isinstance(step, Done):
@@ -302,7 +308,7 @@ class SaliencyTab:
             place.head: f'<div class="lsd-head">{blocks.model_name(model.name)}{facts}</div>',
             place.image: gr.update(value=image, alt_text=_alt(explanation)),
             place.note: blocks.empty_map(explanation, maps),
-            place.table: blocks.top_table(explanation),
+            place.table: blocks.top_table(explanation) + blocks.names_note(model.names_note),
         }
 
 
@@ -375,8 +381,8 @@ def _request(path, names, target, of, against, method, kind, settings):
     return path, names, TargetSpec(of, kind), method.name, settings
 
 
-def _explain_one(name: str, picture, sha256: str, spec, method, settings) -> tuple[ImageModel, Explanation]:
-    model = get_model(name)
+def _explain_one(name: str, said: Said, picture, sha256: str, spec, method, settings) -> tuple[ImageModel, Explanation]:
+    model = as_said(get_model(name), said)
     return model, explained(model, picture, sha256, spec, method, settings)
 
 
@@ -389,7 +395,7 @@ def explain_first() -> None:
         settings = method.parse({})
         picture, sha256, spec = open_image(path), file_sha256(path), TargetSpec("top1", defaults.KIND)
         for name in models:
-            model, explanation = _explain_one(name, picture, sha256, spec, method.name, settings)
+            model, explanation = _explain_one(name, NOTHING, picture, sha256, spec, method.name, settings)
             checked(model, picture, sha256, spec, explanation, settings)
     except Exception as error:  # whoever opens the tab is told; the page goes on
         log.warning("The first view is not explained beforehand: %s", sentence(error))
@@ -453,7 +459,7 @@ def _pack(session: Session | None, *values) -> list:
     try:
         maps, look = MapControls.read(values)
         image = {"file": session.path.name, "path": None, "sha256": file_sha256(session.path)}
-        models = [get_model(name) for name in session.models]
+        models = [as_said(get_model(name), session.said) for name in session.models]
         record = bundle.manifest(
             image, models, session.explanations, session.spec, session.settings, maps, look, session.checks
         )

@@ -6,6 +6,8 @@ import zipfile
 import gradio as gr
 import numpy as np
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from lsd.packages import PACKAGES
 from lsd.recent import Recent
@@ -26,10 +28,10 @@ def tab():
 
 
 def run(tab, *, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, method="gradient",
-        kind="log_odds", check=False, **settings):  # fmt: skip
+        kind="log_odds", outputs="", check=False, **settings):  # fmt: skip
     values = [settings.get(name, setting.default) for name, setting in SETTINGS.items()]
     path = str(examples()[DRAWN]) if path is None else path
-    return list(tab._explain(path, list(models), target, of, against, method, kind, check, *values))
+    return list(tab._explain(path, list(models), target, of, against, method, kind, outputs, check, *values))
 
 
 def session_of(tab, updates):
@@ -103,7 +105,7 @@ def test_a_file_that_is_no_picture_is_refused(tab, tmp_path):
 def test_progress_is_shown_and_closing_stops_the_work(tab):
     values = [{"samples": 512, "batch_size": 2}.get(name, s.default) for name, s in SETTINGS.items()]
     job = tab._explain(
-        str(examples()[DRAWN]), ["demo:resnet"], FIRST_CHOICE, None, None, "smoothgrad", "log_odds", False, *values
+        str(examples()[DRAWN]), ["demo:resnet"], FIRST_CHOICE, None, None, "smoothgrad", "log_odds", "", False, *values
     )
     for update in job:
         if "of 512 passes" in update.get(tab.status, ""):
@@ -150,6 +152,30 @@ def test_the_bundle_holds_pictures_values_and_manifest(tab):
     assert {"demo_resnet.png", "demo_vit.png", "comparison.png"} <= names
     assert record["request"]["models"] == ["demo:resnet", "demo:vit"]
     np.testing.assert_array_equal(arrays["demo_vit"], session.explanations[1].attribution.values.numpy())
+
+
+def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_nobody_elses(tab):
+    said = session_of(tab, run(tab, outputs="sigmoid", check=True))
+    plain = session_of(tab, run(tab, check=True))
+    assert said.checks[0].agrees and plain.checks[0].agrees
+    told, own = (session.explanations[0] for session in (said, plain))
+    assert (told.attribution.target.outputs, own.attribution.target.outputs) == ("sigmoid", "softmax")
+    assert sum(p for *_, p in told.top) > 1 > sum(p for *_, p in own.top) and told.top[0][0] == own.top[0][0]
+    for session, kept in ((said, {"outputs": "sigmoid"}), (plain, None)):
+        update, _ = _pack(session, *MAP_VALUES)
+        with zipfile.ZipFile(update["value"]) as archive:
+            (result,) = json.loads(archive.read("manifest.json"))["results"]
+        assert result.get("said") == kept
+
+
+def test_assumed_names_are_told_below_the_predictions(tab, tmp_path):
+    net = timm.create_model("test_resnet", num_classes=1000)
+    about = {"architecture": "test_resnet", "num_classes": 1000, "pretrained_cfg": net.pretrained_cfg | {"tag": None}}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    updates = run(tab, models=["demo:resnet", f"local-dir:{tmp_path}"])
+    known, assumed = (updates[-1][tab.results[i].table] for i in (0, 1))
+    assert "The class names are assumed: it has 1000 classes as ImageNet-1k has" in assumed and "assumed" not in known
 
 
 def first_view(tab, session=None, opened=False):
