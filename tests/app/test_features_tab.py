@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 
 from lsd.cli import main
 from lsd.features import batch
+from lsd.features.judge import Verdict
 from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
 from lsd.tracing import run_to
@@ -90,6 +91,14 @@ def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_repeated(tab, t
     assert "identical, bit for bit" in capsys.readouterr().out
     plain = session_of(tab, run(tab, columns="outputs", steps=4)).lanes[1]
     assert plain.readings["logit"] > plain.readings["log_odds"] and sum(p for *_, p in plain.own[0].top) <= 1
+
+
+def test_assumed_names_are_told_below_what_a_network_says():
+    from lsd.ui.feature_texts import says
+
+    top = ((281, "tabby", 0.9),)
+    assert "are assumed &amp; told" in says(Verdict("other", top, "They are assumed & told."), "another network", None)
+    assert 'lsd-note"></div>' not in says(Verdict("other", top), "another network", None)
 
 
 def test_models_stand_side_by_side_and_judge_each_other(tab):

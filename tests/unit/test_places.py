@@ -303,3 +303,6 @@ def test_a_network_in_another_input_size_keeps_its_layouts():
     small = prepare(model, ["blocks.2"], share=0.5)
     assert small.spec.height == 32
     assert find_layer(small, "blocks.2") == Layer("blocks.2", "tokens", 64, 2, 2, 1)
+    told = as_said(model, Said(layouts={"blocks.2": "tokens:1:4x4"}))  # which is said of the network's own size
+    small = prepare(told, ["blocks.2"], share=0.5)
+    assert find_layer(small, "blocks.2") == Layer("blocks.2", "tokens", 64, 2, 2, 1)
