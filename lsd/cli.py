@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lsd import cli_features
+from lsd import cli_features, cli_said
 from lsd.errors import LSDError
 from lsd.saliency import defaults
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output-of", dest="kind", choices=("log_odds", "logit", "probability"), default=defaults.KIND,
         help="what is differentiated; --against makes it a contrast of logits (default: %(default)s)",
     )  # fmt: skip
+    cli_said.add_options(saliency)
     saliency.add_argument("--sign", help="abs, positive, negative or signed (default: what suits the method)")
     saliency.add_argument("--channels", help="max, l2, sum_abs or sum")
     saliency.add_argument("--clip", type=float, help="percentile shown at full strength")
@@ -135,10 +136,12 @@ def _explain(options: argparse.Namespace) -> int:
     maps = replace(MapSettings(sign=method.sign), **{k: v for k, v in chosen.items() if v is not None})
     look = Look(options.style, options.opacity)
     path = picture_path(options.image)
-    run = _run(path, options.model, spec, method.name, settings, check=options.check)
+    said = [cli_said.said(options)] * len(options.model)
+    run = _run(path, options.model, said, spec, method.name, settings, check=options.check)
     record = run.record(path, spec, settings, maps, look)
     _write(options.output or Path("lsd-saliency"), run, record)
     _print_results(record, run.explanations)
+    cli_said.print_notes(run.models)
     return 0
 
 
@@ -174,17 +177,21 @@ class _Run:
         return manifest(image, self.models, self.explanations, spec, settings, maps, look, self.checks)
 
 
-def _run(path: Path, names: Sequence[str], spec, method: str, settings: dict, *, check: bool = False) -> _Run:
+def _run(
+    path: Path, names: Sequence[str], said: Sequence, spec, method: str, settings: dict, *, check: bool = False
+) -> _Run:
+    """Args: said: what was said of each model."""
     from lsd.images import open_image
+    from lsd.layers import as_said
     from lsd.models import get_model
     from lsd.saliency.crosscheck import crosscheck_explanation
     from lsd.saliency.explain import explain
 
     picture = open_image(path)
     models, explanations, checks = [], [], []
-    for name in names:
+    for name, told in zip(names, said, strict=True):
         with _progress(name):
-            model = get_model(name)
+            model = as_said(get_model(name), told)
             explanation = explain(model, picture, spec, method, **settings)
             if check:
                 checks.append(crosscheck_explanation(model, picture, explanation, settings))
@@ -219,12 +226,12 @@ def _write(folder: Path, run: _Run, record: dict) -> None:
 
 
 def _print_results(record: dict, explanations: Sequence) -> None:
-    from lsd.saliency.bundle import said
+    from lsd.saliency.bundle import in_words
     from lsd.saliency.maps import MapSettings, sign_instead
 
     maps = MapSettings.from_dict(record["map"])
     for result, explanation in zip(record["results"], explanations, strict=True):
-        line = f"{result['model']}: {said(explanation)}; {result['seconds']:.2f} s"
+        line = f"{result['model']}: {in_words(explanation)}; {result['seconds']:.2f} s"
         if result["standard_error"] is not None:
             line += f"; standard error {result['standard_error']:.1%}"
         if result["completeness_gap"] is not None:
@@ -240,6 +247,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     """Make the values of a manifest again; 0 if they are the same bit for bit, 1 if not."""
     import torch
 
+    from lsd.said import Said
     from lsd.saliency.bundle import read_manifest, values_sha256
     from lsd.saliency.maps import MapSettings
     from lsd.saliency.views import Look
@@ -252,7 +260,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     request = record["request"]
     torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
     spec = _target_again(request["target"], options)
-    run = _run(path, request["models"], spec, request["method"], request["settings"])
+    said = [Said.from_dict(result.get("said", {})) for result in record["results"]]
+    run = _run(path, request["models"], said, spec, request["method"], request["settings"])
     for model, before in zip(run.models, record["results"], strict=True):
         if not model.identity.is_told_by(before["weights"]):
             raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from lsd import cli_said
 from lsd.errors import LSDError
 
 
@@ -13,6 +14,7 @@ def add_parser(commands) -> None:
     """Add the command to those of `lsd.cli`."""
     parser = commands.add_parser("features", help="what does a class, channel or neuron respond to most?")
     parser.add_argument("--model", metavar="NAME", help="python -m lsd models lists them")
+    cli_said.add_options(parser)
     parser.add_argument(
         "--unit", action="append", default=[], metavar="UNIT",
         help="class/207, class/tabby, layer3/channel/12, layer3/neuron/12/7/7, blocks.5.attn/head/2, … (several times)",
@@ -61,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         return _reproduce(options)
     if not options.model:
         raise LSDError("Which model? Give --model NAME; python -m lsd models lists them.")
-    return _list_layers(options.model) if options.list_layers else _make(options)
+    return _list_layers(options) if options.list_layers else _make(options)
 
 
 def _list_recipes() -> int:
@@ -77,11 +79,11 @@ def _list_recipes() -> int:
     return 0
 
 
-def _list_layers(name: str) -> int:
-    from lsd.layers import attention_layers, curated_layers, list_layers
+def _list_layers(options: argparse.Namespace) -> int:
+    from lsd.layers import as_said, attention_layers, curated_layers, list_layers
     from lsd.models import get_model
 
-    model = get_model(name)
+    model = as_said(get_model(options.model), cli_said.said(options))
     curated = curated_layers(model)
     names = {layer.name for layer in curated}
     print(f"{model.name}: stages and blocks")
@@ -116,6 +118,7 @@ def _make(options: argparse.Namespace) -> int:
     from lsd.features.recipes import DEFAULT, described
     from lsd.features.units import expand, other_models
     from lsd.images import file_sha256, picture_path
+    from lsd.layers import as_said
     from lsd.models import get_model
 
     if not (options.unit or options.units):
@@ -126,7 +129,7 @@ def _make(options: argparse.Namespace) -> int:
     recipe = described(
         options.recipe or DEFAULT, options.set, size=options.size, steps=options.steps, effort=options.effort
     )
-    model = get_model(options.model)
+    model = as_said(get_model(options.model), cli_said.said(options))
     units = list(dict.fromkeys(u for pattern in options.unit + options.units for u in expand(pattern, model)))
     others = other_models(units, model.name)
     photo = None
@@ -135,7 +138,7 @@ def _make(options: argparse.Namespace) -> int:
         photo = {"file": options.photo.name, "path": str(options.photo), "sha256": file_sha256(options.photo)}
     request = Request(
         model.name, tuple(map(str, units)), tuple(seeds), recipe, options.batch_size, tuple(others),
-        photo, options.start == "photo",
+        photo, options.start == "photo", model.said,
     )  # fmt: skip
     folder = options.output or Path("lsd-features")
     pictures = _run(request, options.photo, folder, options.verifier, options.photos)
@@ -159,11 +162,12 @@ def _run(
     from lsd.features.ascent import ascend
     from lsd.features.judge import spreads
     from lsd.features.units import parse
+    from lsd.layers import as_said
     from lsd.models import get_model
     from lsd.provenance import write_files
     from lsd.reference import open_reference
 
-    model = get_model(request.model)
+    model = as_said(get_model(request.model), request.said)
     judges = [get_model(name) for name in verifiers]
     reference = open_reference(photo_path) if photo_path else None
     units = [parse(unit) for unit in request.units]
@@ -198,6 +202,7 @@ def _run(
             _print_results(results)
             for unit, distance in apart.items():
                 print(f"{unit}: its seeds' pictures are {distance:.2f} apart (0 the same, 1 nothing in common)")
+            cli_said.print_notes([model, *judges])
     return pictures
 
 

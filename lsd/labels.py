@@ -2,13 +2,20 @@
 
 ImageNet's names come from timm's own tables, everything else from the model's configuration. A name is a comma-separated
 list of synonyms ("tabby, tabby cat"), as WordNet gives them; the first is the one that is shown where room is short.
+
+A table is chosen by its length alone. Whether the network's classes are those of the table is another question: the tag of
+its weights says so ("augreg_in21k_ft_in1k"), or nothing does, and the names are assumed.
 """
 
 import functools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lsd.errors import UndefinedError
+
+_IN_TAGS = {"imagenet-1k": {"in1k"}, "imagenet-12k": {"in12k"}}  # timm's table → how tags call it
+_LARGE_IN_TAGS = {"in21k", "in22k"}  # all the others
 
 
 @functools.cache
@@ -20,28 +27,60 @@ def _imagenet(subset: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(info.label_names()), tuple(info.label_descriptions())
 
 
-def class_names(num_classes: int, config: dict | None = None) -> tuple[str, ...]:
-    """The names of a model's classes, index by index.
+@dataclass(frozen=True)
+class ClassNames:
+    """What a network's classes are called.
+
+    Attributes:
+        names: one for each class.
+        assumed: whether only their number speaks for them.
+        note: one sentence where they are assumed, or where the configuration's own could not be used; "" elsewhere.
+    """
+
+    names: tuple[str, ...]
+    assumed: bool = False
+    note: str = ""
+
+
+def named(num_classes: int, config: dict | None = None) -> ClassNames:
+    """The names of a model's classes, and whether they are known to be.
 
     Args:
         num_classes: width of the model's output.
         config: the model's pretrained configuration; its `label_names` (list, or dict index → name) and
-            `label_descriptions` (dict name → text) win over the tables.
+            `label_descriptions` (dict name → text) win over the tables, and its `tag` says of which data set the classes are.
 
     Returns:
-        `num_classes` names. Models whose classes nobody named get "class 0", "class 1", ….
+        `num_classes` names. Models whose classes nobody named, or not one for each, get "class 0", "class 1", ….
     """
     config = config or {}
     labels = config.get("label_names")
-    if isinstance(labels, dict):
-        labels = [labels.get(i, labels.get(str(i))) for i in range(num_classes)]
-    if isinstance(labels, Sequence) and not isinstance(labels, str) and len(labels) == num_classes and all(labels):
+    if labels and num_classes:
+        if isinstance(labels, dict) and len(labels) == num_classes:
+            labels = [labels.get(i, labels.get(str(i))) for i in range(num_classes)]
+        if not isinstance(labels, list | tuple) or len(labels) != num_classes or not all(labels):
+            note = f"The class names in its configuration are not used: they are not one for each of its {num_classes} classes."
+            return ClassNames(_numbered(num_classes), note=note)
         texts = config.get("label_descriptions") or {}
         known = _lemmas() if all(_is_synset(str(label)) for label in labels) else {}
-        return tuple(str(texts.get(label) or known.get(label) or label) for label in labels)
+        return ClassNames(tuple(str(texts.get(label) or known.get(label) or label) for label in labels))
     subset = _subset(num_classes)
-    if subset:
-        return _imagenet(subset)[1]
+    if subset is None:
+        return ClassNames(_numbered(num_classes))
+    trained_on = str(config.get("tag") or "").rpartition("_ft_")[2].split("_")
+    if _IN_TAGS.get(subset, _LARGE_IN_TAGS).intersection(trained_on):
+        return ClassNames(_imagenet(subset)[1])
+    dataset = "ImageNet-" + subset.split("-")[1]
+    note = f"The class names are assumed: it has {num_classes} classes as {dataset} has, and nothing says that they are the same."
+    return ClassNames(_imagenet(subset)[1], assumed=True, note=note)
+
+
+def class_names(num_classes: int, config: dict | None = None) -> tuple[str, ...]:
+    """The names alone, of `named`."""
+    return named(num_classes, config).names
+
+
+def _numbered(num_classes: int) -> tuple[str, ...]:
     return tuple(f"class {i}" for i in range(num_classes))
 
 

@@ -1,8 +1,10 @@
 """The layers of a network: which there are, and which of them to look at."""
 
+import copy
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from lsd import layout, places
 from lsd.errors import UndefinedError
 from lsd.layout import Layer, to_grid
-from lsd.models import ImageModel
+from lsd.models import ImageModel, outputs_of
+from lsd.said import Said
 from lsd.tracing import Tap, blank, capture, run_to, some_names, trace
 
 CANCELLED = 1e-3  # of Σ_c |A_c · ∂f/∂A_c|: an epsilon in the normalisation leaves less, and nothing else as little
@@ -29,10 +32,16 @@ def list_layers(model: ImageModel) -> tuple[Layer, ...]:
 
 
 def _layers(model: ImageModel) -> dict[str, Layer]:
-    if model not in _listed:
+    known = _listed.get(model)
+    if known is None:
         original = _originals[model]() if model in _originals else None
-        _listed[model] = places.placed(model, trace(model)) if original is None else _like(model, original)
-    return _listed[model]
+        known = places.placed(model, trace(model)) if original is None else _like(model, original)
+        heard = () if original is None else original.said.layouts
+        known |= {
+            name: _laid_out(model, known, name, how) for name, how in model.said.layouts if (name, how) not in heard
+        }
+        _listed[model] = known
+    return known
 
 
 def _like(twin: ImageModel, model: ImageModel) -> dict[str, Layer]:
@@ -47,27 +56,35 @@ def _like(twin: ImageModel, model: ImageModel) -> dict[str, Layer]:
     return found
 
 
-def say_layout(model: ImageModel, name: str, how: str | Callable[[Tensor], Tensor]) -> Layer:
-    """Have the output of a module read as a person says, where `lsd.places` finds no places or the wrong ones.
+def as_said(model: ImageModel, said: Said) -> ImageModel:
+    """The network read as a person says: another model over the same weights, under the same lock. `model` stays as it is.
 
-    Args:
-        how: a text that `lsd.layout.said` knows, or a function from the module's output to (N, C, h, w).
+    Of what was said of `model` before, all holds that is not said otherwise now. If there is nothing new it is `model` itself.
 
     Raises:
-        UndefinedError: no such module, or a layout that its output cannot have.
+        ModelError: outputs that the network cannot have.
+        UndefinedError: a layout of a module that there is not, or that its output cannot have.
     """
-    find_layer(model, name)
+    told = model.said | said
+    if told == model.said:
+        return model
+    view = copy.copy(model)
+    view.said, view.outputs = told, outputs_of(model.name, model.num_classes, told.outputs)
+    _originals[view] = weakref.ref(model)  # whose places need not be found again
+    if said.layouts:
+        _layers(view)  # so that a layout that cannot be is refused now
+    return view
+
+
+def _laid_out(model: ImageModel, known: dict[str, Layer], name: str, how: str | Callable[[Tensor], Tensor]) -> Layer:
+    """A layer as a person says it is laid out."""
+    _found(model, known, name)
     if isinstance(how, str):
         layer = layout.said(name, trace(model).shapes[name], (model.spec.height, model.spec.width), how)
     else:
         with torch.no_grad():
             layer = layout.custom(name, how, run_to(model, blank(model), [Tap(name)])[Tap(name)])
-    _layers(model)[name] = layer
-    for known in (_cancels, _deepest):
-        known.pop(model, None)
-    for twin in list(_originals):  # they learn it when they are asked next
-        _listed.pop(twin, None)
-    return layer
+    return replace(layer, runs=known[name].runs)
 
 
 def same_layers(twin: ImageModel, model: ImageModel) -> None:
@@ -85,8 +102,12 @@ def find_layer(model: ImageModel, name: str) -> Layer:
     Raises:
         UndefinedError: no such module, or one that puts out no single tensor.
     """
-    if name in _layers(model):
-        return _layers(model)[name]
+    return _found(model, _layers(model), name)
+
+
+def _found(model: ImageModel, known: dict[str, Layer], name: str) -> Layer:
+    if name in known:
+        return known[name]
     if name in dict(model.net.named_modules()) and name:
         raise UndefinedError(f"{name} of {model.name} does not put out one tensor; choose a layer inside or around it.")
     raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")

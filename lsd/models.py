@@ -22,6 +22,7 @@ from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
 from lsd.process import quiet
+from lsd.said import Said
 from lsd.weights import Location, file_state, locate, read_config, ready_models, weights_sha256
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
@@ -37,8 +38,11 @@ class ImageModel(nn.Module):
         architecture, family: timm's name of the network and of the module that defines it ("resnet").
         spec: how a picture is resized and cropped for it; `height` × `width` is its input size.
         class_names: one for each logit; empty if the network has no classifier.
+        names_assumed: whether nothing but their number says that these are the names.
+        names_note: one sentence on that, or on names of its configuration that are not used; "" where there is nothing to say.
         outputs: what the logits are of: "softmax", one class of several; "sigmoid", each a question of its own, as a single
             output is; or "embedding", no classes at all.
+        said: what a person has said of it; `lsd.layers.as_said` has the same network read otherwise.
         identity: which weights these are.
         lock: held by whatever hooks or runs the network, so that users of one model never meet inside it.
     """
@@ -50,7 +54,7 @@ class ImageModel(nn.Module):
                 number says.
 
         Raises:
-            ModelError: other than three colour channels, or no such outputs.
+            ModelError: other than three colour channels, or outputs that the network cannot have.
         """
         super().__init__()
         from timm.data import resolve_model_data_config
@@ -66,8 +70,10 @@ class ImageModel(nn.Module):
         self.family = _family(net, self.architecture)
         self.spec = InputSpec.from_config(data)
         self.num_classes = int(getattr(net, "num_classes", 0) or 0)
-        self.outputs = _outputs(self.num_classes, outputs, name)
-        self.class_names = labels.class_names(self.num_classes, config)
+        self.said = Said(outputs)
+        self.outputs = outputs_of(name, self.num_classes, outputs)
+        named = labels.named(self.num_classes, config)
+        self.class_names, self.names_assumed, self.names_note = named.names, named.assumed, named.note
         self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)
         self.identity = identity or WeightIdentity("memory", name, None, None)
         self.lock = threading.RLock()
@@ -135,12 +141,25 @@ class ImageModel(nn.Module):
         )
 
 
-def _outputs(num_classes: int, said: str | None, name: str) -> str:
+def outputs_of(name: str, num_classes: int, said: str | None) -> str:
+    """What the outputs of a network are (`ImageModel.outputs`): what their number says, or else a person.
+
+    Raises:
+        ModelError: there are no such outputs, or a network with that many classes cannot have them.
+    """
     if said not in (None, "softmax", "sigmoid"):
         raise ModelError(f"The outputs of {name} are softmax or sigmoid, not “{said}”.")
-    if num_classes < 2:  # of one, a softmax would be 1 whatever the picture
-        return "sigmoid" if num_classes else "embedding"
-    return said or "softmax"
+    if said and not num_classes:
+        raise ModelError(
+            f"{name} puts out an embedding and no classes, so its outputs are neither softmax nor sigmoid."
+        )
+    if said == "softmax" and num_classes == 1:
+        raise ModelError(
+            f"{name} has a single output, and a softmax of one is 1 whatever the picture; it is a sigmoid."
+        )
+    if num_classes == 0:
+        return "embedding"
+    return said or ("sigmoid" if num_classes == 1 else "softmax")
 
 
 def _family(net: nn.Module, architecture: str) -> str:

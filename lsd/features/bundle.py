@@ -22,6 +22,7 @@ from lsd.features.recipes import Recipe
 from lsd.features.units import Unit
 from lsd.models import ImageModel
 from lsd.provenance import environment, png, slug
+from lsd.said import NOTHING, Said
 
 FORMAT = 1
 FILM_CELLS = 16  # pictures in one film; a thousand would be a film of dots
@@ -41,6 +42,7 @@ class Request:
         others: names of further models that units belong to.
         photo: {"file", "path", "sha256"} of the photo, or None.
         start_from_photo: whether it was the start.
+        said: what was said of the model, not of the others.
     """
 
     model: str
@@ -51,10 +53,13 @@ class Request:
     others: tuple[str, ...] = ()
     photo: dict | None = None
     start_from_photo: bool = False
+    said: Said = NOTHING
 
     def to_dict(self) -> dict:
-        """As plain JSON values."""
-        return vars(self) | {"recipe": self.recipe.to_dict(), "units": list(self.units), "seeds": list(self.seeds)}
+        """As plain JSON values; "said" only where something was."""
+        values = vars(self) | {"recipe": self.recipe.to_dict(), "units": list(self.units), "seeds": list(self.seeds)}
+        del values["said"]
+        return values | ({"said": self.said.to_dict()} if self.said else {})
 
     @classmethod
     def from_dict(cls, values: dict) -> "Request":
@@ -64,6 +69,7 @@ class Request:
                 **values | {
                     "recipe": Recipe.from_dict(values["recipe"]), "units": tuple(values["units"]),
                     "seeds": tuple(int(s) for s in values["seeds"]), "others": tuple(values.get("others", ())),
+                    "said": Said.from_dict(values.get("said", {})),
                 }
             )  # fmt: skip
         except (TypeError, KeyError, AttributeError) as error:
@@ -132,6 +138,8 @@ def manifest(
 ) -> dict:
     """Everything that determines the pictures, and what came out, as plain JSON values.
 
+    It has "names_assumed" where nothing but their number says that the model's class names are its own.
+
     Args:
         batches: how many of the results, in their order, were made together: what was run, whatever was asked for.
         spreads: of the units with several seeds, see `judge.spreads`.
@@ -142,6 +150,7 @@ def manifest(
         "request": request.to_dict(),
         "recipe_hash": request.recipe.hash,
         "weights": model.identity.to_dict(),
+        **({"names_assumed": True} if model.names_assumed else {}),
         "results": list(results),
         "batches": list(batches),
         "spreads": {str(unit): round(distance, 4) for unit, distance in (spreads or {}).items()},

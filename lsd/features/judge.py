@@ -20,10 +20,14 @@ _FINE = 0.25  # cycles a pixel: what lies above is finer than two pixels a side
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one network takes a picture for: its most probable classes, (index, name, probability), best first."""
+    """What one network takes a picture for: its most probable classes, (index, name, probability), best first.
+
+    The note says why their names are to be doubted (`ImageModel.names_note`); "" where they are not.
+    """
 
     model: str
     top: tuple[tuple[int, str, float], ...]
+    note: str = ""
 
 
 def to_batch(pixels: Sequence[np.ndarray], model: ImageModel) -> Tensor:
@@ -50,7 +54,9 @@ def verdict(p: Tensor, model: ImageModel, top: int = 5) -> Verdict:
     """What probabilities (C,) of `model` say."""
     values, order = p.topk(min(top, len(p)))
     found = zip(order.tolist(), values.tolist(), strict=True)
-    return Verdict(model.name, tuple((i, labels.short(model.class_names[i]), value) for i, value in found))
+    return Verdict(
+        model.name, tuple((i, labels.short(model.class_names[i]), value) for i, value in found), model.names_note
+    )
 
 
 @torch.no_grad()

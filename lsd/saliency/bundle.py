@@ -43,6 +43,9 @@ def manifest(
 ) -> dict:
     """Everything that determines the values, and what came out, as plain JSON values.
 
+    A result has "said" (`lsd.said.Said.to_dict`) where a person said something of its network, and "names_assumed" where
+    nothing but their number says that its class names are its own.
+
     Args:
         image: "file" (its name), "path" (where it was, or None) and "sha256" of the picture's file.
         settings: of the method, as they were asked for; what each run made of them is among its results.
@@ -73,6 +76,8 @@ def manifest(
                 "completeness_gap": None if a.completeness_gap is None else a.completeness_gap[0].item(),
                 "standard_error": _finite(None if a.standard_error is None else a.standard_error[0].item()),
                 "captum_difference": None if check is None else check.difference,
+                **({"said": model.said.to_dict()} if model.said else {}),
+                **({"names_assumed": True} if model.names_assumed else {}),
             }
         )
     return {
@@ -129,12 +134,12 @@ def sheet(
     """The picture and its overlays side by side, each with the model's name and its first choice."""
     labels = ["the picture"]
     for e in explanations:
-        labels.append(f"{e.model}: {said(e)}")
+        labels.append(f"{e.model}: {in_words(e)}")
     method = find_method(explanations[0].attribution.method)
     return render.contact_sheet([[picture, *shown]], [""], labels, title=f"{method.title}, {maps.sign}", cell=320)
 
 
-def said(explanation: Explanation) -> str:
+def in_words(explanation: Explanation) -> str:
     """What the model says of the picture, in few words: its first choice, or how alike it and the reference are."""
     if explanation.attribution.target.kind == "similarity":
         return f"similarity {explanation.attribution.scores[0].item():.2f}"

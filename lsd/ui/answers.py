@@ -24,7 +24,7 @@ _answers: Recent[Explanation | CrossCheck | None] = Recent(MAX_BYTES, _size)
 def _key(
     what: str, model: ImageModel, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping
 ) -> tuple:
-    return what, model.name, model.identity, sha256, spec, method, tuple(sorted(settings.items()))
+    return what, model.name, model.identity, model.said, sha256, spec, method, tuple(sorted(settings.items()))
 
 
 def explained(

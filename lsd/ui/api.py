@@ -18,9 +18,11 @@ from lsd.features.judge import classify
 from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.features.units import other_models, resolve, title
 from lsd.images import open_image
-from lsd.models import get_model
+from lsd.layers import as_said
+from lsd.models import ImageModel, get_model
 from lsd.provenance import png
 from lsd.reference import Reference
+from lsd.said import Said
 from lsd.saliency import defaults
 from lsd.saliency.explain import SimilarTo, TargetSpec, to_input
 from lsd.saliency.maps import MapSettings
@@ -36,7 +38,7 @@ _MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
 _MAX_STEPS = 512
 
 
-def predict(image: str, model: str = FIRST_MODEL, top: int = 5) -> dict:
+def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "") -> dict:
     """The most probable classes of a picture.
 
     Args:
@@ -44,17 +46,23 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5) -> dict:
         model: any timm name, hf-hub:owner/repository or demo:NAME; by default the one that the page starts with,
             which is there without a download.
         top: how many classes.
+        outputs: what the network's outputs are, where it does not say so itself: "softmax", one class of several, or
+            "sigmoid", each a question of its own; "" for what their number says.
 
     Returns:
-        {"model", "top": [{"index", "name", "probability"}, …]}, the most probable first.
+        {"model", "names_assumed", "top": [{"index", "name", "probability"}, …]}, the most probable first. Names are assumed
+        where nothing but their number says that they are the network's own.
     """
     try:
-        check_public([model])
-        network = get_model(model)
+        network = _network(model, outputs)
         picture, _ = _picture(image)
         probabilities = network.probabilities(to_input(network, picture))[0]
         values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
-        return {"model": network.name, "top": _top(network.class_names, order.tolist(), values.tolist())}
+        return {
+            "model": network.name,
+            "names_assumed": network.names_assumed,
+            "top": _top(network.class_names, order.tolist(), values.tolist()),
+        }
     except Exception as error:
         raise gr.Error(sentence(error)) from error
 
@@ -67,6 +75,8 @@ def saliency(
     against: str = "",
     settings: dict | None = None,
     like: str = "",
+    outputs: str = "",
+    layouts: dict | None = None,
 ) -> dict:
     """Which pixels moved the output.
 
@@ -79,25 +89,29 @@ def saliency(
         against: a second class for a contrast, or "".
         settings: of the method, such as {"samples": 16}.
         like: another picture, as `image`: what is explained is then how alike the two are to the model, and no class.
+        outputs: as for `predict`.
+        layouts: how layers' outputs are laid out, where no places or wrong ones are found, such as {"blocks.3":
+            "tokens:1"}: nchw, nhwc, tokens, tokens:1 or tokens:1:14x14.
 
     Returns:
-        {"model", "method", "settings", "target", "score", "top", "crop_box", "overlay", "values"}: `overlay` is a PNG in
-        base64, `values` an .npy file in base64, float32 (1, C, h, w) over the crop that the model saw.
+        {"model", "names_assumed", "method", "settings", "target", "score", "top", "crop_box", "overlay", "values"}:
+        `overlay` is a PNG in base64, `values` an .npy file in base64, float32 (1, C, h, w) over the crop that the model
+        saw; the rest is as for `predict`.
     """
     try:
-        check_public([model])
         chosen = find_method(method)
         spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
         if like:
             other, digest = _picture(like)
             spec = SimilarTo(Reference(digest, other, "reference"))
         picture, sha256 = _picture(image)
-        network = get_model(model)
+        network = _network(model, outputs, layouts)
         explanation = explained(network, picture, sha256, spec, method, chosen.parse(settings or {}))
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
         return {
             "model": network.name,
+            "names_assumed": network.names_assumed,
             "method": method,
             "settings": a.settings,
             "target": a.target.to_dict(),
@@ -112,7 +126,13 @@ def saliency(
 
 
 def feature(
-    model: str = FIRST_MODEL, unit: str = "class/0", recipe: str = DEFAULT, steps: int = 64, seed: int = 0
+    model: str = FIRST_MODEL,
+    unit: str = "class/0",
+    recipe: str = DEFAULT,
+    steps: int = 64,
+    seed: int = 0,
+    outputs: str = "",
+    layouts: dict | None = None,
 ) -> dict:
     """The picture that a unit responds to most, by gradient ascent from noise.
 
@@ -122,19 +142,20 @@ def feature(
         recipe: one of those of `python -m lsd features --list-recipes`.
         steps: at most 512.
         seed: of the noise.
+        outputs: as for `predict`.
+        layouts: as for `saliency`.
 
     Returns:
-        {"model", "unit", "title", "recipe", "recipe_hash", "seed", "steps", "score", "status", "notes", "top",
-        "picture"}: `picture` is a PNG in base64; `status` is "ok", "dead" where no gradient reaches the picture, or "failed";
-        `notes` are sentences on why, and on what of the recipe came to nothing.
+        {"model", "names_assumed", "unit", "title", "recipe", "recipe_hash", "seed", "steps", "score", "status", "notes",
+        "top", "picture"}: `picture` is a PNG in base64; `status` is "ok", "dead" where no gradient reaches the picture, or
+        "failed"; `notes` are sentences on why, and on what of the recipe came to nothing; the rest is as for `predict`.
     """
     try:
-        check_public([model])
         if not 1 <= int(steps) <= _MAX_STEPS:
             raise LSDError(
                 f"steps lies between 1 and {_MAX_STEPS} here, and is {steps}; the command line goes further."
             )
-        network = get_model(model)
+        network = _network(model, outputs, layouts)
         chosen = replace(find_recipe(recipe), steps=int(steps))
         wanted = resolve(unit, network)
         others = other_models([wanted], network.name)
@@ -144,6 +165,7 @@ def feature(
         top = classify([pictures[0].pixels], network)[0].top if network.num_classes else ()
         return {
             "model": network.name,
+            "names_assumed": network.names_assumed,
             "unit": str(wanted),
             "title": title(wanted, network),
             "recipe": chosen.to_dict(),
@@ -164,6 +186,12 @@ def register() -> None:
     """Offer all three; called inside a `gr.Blocks`. They share the queue of everything that runs a model."""
     for function in (predict, saliency, feature):
         gr.api(function, api_name=function.__name__, concurrency_id=MODEL_QUEUE)
+
+
+def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
+    check_public([name])
+    said = Said.from_dict({"outputs": outputs, "layouts": layouts})
+    return as_said(get_model(name), said)
 
 
 def _picture(text: str) -> tuple[Image.Image, str]:

@@ -91,6 +91,11 @@ def top_table(explanation: Explanation) -> str:
     return f'<table class="lsd-top">{"".join(rows)}</table>'
 
 
+def names_note(note: str) -> str:
+    """Why the names above are to be doubted (`ImageModel.names_note`); "" where they are not."""
+    return f'<div class="lsd-note">{html.escape(note)}</div>' if note else ""
+
+
 def facts(explanation: Explanation, class_names: tuple[str, ...]) -> str:
     """What was differentiated, what it cost, and the numbers to judge the map by."""
     a = explanation.attribution

@@ -20,6 +20,8 @@ from lsd.weights import HERE, locate, read_config, ready_models, scheme
 
 MAX_MODELS = 4
 
+AS_THE_NETWORK_SAYS = ""
+
 FIRST_CHOICE, OWN_CLASS, CONTRAST, SIMILAR = (
     "Each model's first choice",
     "A class I choose",
@@ -102,6 +104,19 @@ def class_choices(models: Sequence[str]) -> list[tuple[str, str]]:
             value = name if alone else str(index)
             choices.setdefault(value, (f"{name}  ·  {index}", value))
     return list(choices.values())
+
+
+def outputs_picker() -> gr.Radio:
+    """What the models' outputs are, as `Said.outputs`: what their number says, unless a visitor knows better."""
+    return gr.Radio(
+        [
+            ("as the network says", AS_THE_NETWORK_SAYS), ("one class of several", "softmax"),
+            ("each a question of its own", "sigmoid"),
+        ],
+        value=AS_THE_NETWORK_SAYS, label="The outputs are",
+        info="A network does not say whether its classes exclude each other: several are taken for one class of several. If "
+        "yours answers a question with each (several may be true at once), say so.",
+    )  # fmt: skip
 
 
 def class_picker(label: str, info: str, models: Sequence[str], *, visible: bool) -> gr.Dropdown:

@@ -14,7 +14,9 @@ from lsd.features.objectives import needs_photo
 from lsd.features.recipes import DEFAULT, RECIPES, Recipe, at_effort, changed, find_recipe
 from lsd.features.units import Leaf, Unit, class_of, other_models, resolve, title
 from lsd.images import file_sha256, open_image
+from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
+from lsd.said import NOTHING, Said
 from lsd.ui import controls, feature_units
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences
@@ -42,6 +44,7 @@ class Wish:
         seeds: how many.
         photo: where the upload lies; `example` is its name if it is one of the page's.
         start: `NOISE` or `PHOTO`.
+        said: of every model.
     """
 
     models: tuple[str, ...]
@@ -51,6 +54,7 @@ class Wish:
     photo: Path | None
     example: str
     start: str
+    said: Said = NOTHING
 
 
 def default_wish() -> Wish:
@@ -64,12 +68,12 @@ def read_wish(values: Sequence) -> Wish:
     """The wish that the values of the tab's inputs stand for; nothing is loaded.
 
     Args:
-        values: models, recipe, steps, seeds, size, start, photo, example, those of the unit, those of the knobs.
+        values: models, recipe, steps, seeds, size, start, photo, example, outputs, those of the unit, those of the knobs.
 
     Raises:
         LSDError: one sentence on what is missing or out of range.
     """
-    names, recipe, steps, seeds, size, start, photo, example, *rest = values
+    names, recipe, steps, seeds, size, start, photo, example, outputs, *rest = values
     unit, knobs = rest[: len(rest) - len(KNOBS)], rest[len(rest) - len(KNOBS) :]
     names = list(dict.fromkeys(name.strip() for name in names or [] if name.strip()))
     if not names:
@@ -90,7 +94,7 @@ def read_wish(values: Sequence) -> Wish:
     path = Path(photo) if photo else None
     if path is not None:
         open_image(path)  # a damaged photo is told before a model is loaded
-    return Wish(tuple(names), text, cooking, seeds, path, example or "", start)
+    return Wish(tuple(names), text, cooking, seeds, path, example or "", start, Said(outputs or None))
 
 
 def _whole(value, what: str, low: int, high: int) -> int:
@@ -130,7 +134,7 @@ def prepare(kind: str, wish: Wish, models: dict[str, ImageModel]) -> Iterator[st
     notes = []
     for heading, model, cooking in _columns(kind, list(chosen), wish.cooking):
         try:
-            unit = resolve(wish.unit, model)
+            unit = resolve(wish.unit, as_said(model, wish.said))
         except LSDError as error:
             if not lanes:
                 raise
@@ -157,7 +161,8 @@ def _request(kind: str, wish: Wish, unit: Unit, model: ImageModel, cooking: Cook
         photo = {"file": wish.photo.name, "path": wish.photo.name, "sha256": file_sha256(wish.photo)}
     seeds = tuple(range(wish.seeds)) if kind == "models" else (0,)
     return Request(
-        model.name, (str(unit),), seeds, cooking.recipe(), None, tuple(others), photo, wish.start == PHOTO
+        model.name, (str(unit),), seeds, cooking.recipe(), None, tuple(others), photo, wish.start == PHOTO,
+        wish.said,
     )  # fmt: skip
 
 
@@ -206,11 +211,12 @@ def ask(session: Session, models: Mapping[str, ImageModel]) -> Iterator[str]:
         models: the session's, by name.
     """
     for lane in session.lanes:
-        judge(lane, models[lane.request.model], own=True)
+        judge(lane, as_said(models[lane.request.model], lane.request.said), own=True)
+    told = {lane.request.model: lane.request.said for lane in session.lanes}
     for name in judges(session, list(models)):
         yield name
         try:
-            model = models.get(name) or get_model(name)
+            model = as_said(models.get(name) or get_model(name), told.get(name, NOTHING))
         except LSDError:
             continue  # one judge fewer: the pictures are there
         session.judges.append(model.name)
@@ -237,6 +243,8 @@ def write_address(wish: Wish) -> str:
         query.append(("size", str(wish.cooking.size)))
     if wish.start == PHOTO:
         query.append(("start", PHOTO))
+    if wish.said.outputs:
+        query.append(("outputs", wish.said.outputs))
     if wish.example:
         query.append(("example", wish.example))
     return urlencode(query, safe="/:")
@@ -261,6 +269,7 @@ class Address:
     size: int | None
     start: str | None
     example: str | None
+    outputs: str | None
 
 
 def read_address(query: Mapping) -> Address | None:
@@ -286,4 +295,5 @@ def read_address(query: Mapping) -> Address | None:
         base, recipe, number("steps", MAX_STEPS), number("seeds", MAX_SEEDS), number("size", MAX_SIDE),
         PHOTO if query.get("start") == PHOTO else None,
         query.get("example") if query.get("example") in examples() else None,
+        query.get("outputs") if query.get("outputs") in ("softmax", "sigmoid") else None,
     )  # fmt: skip

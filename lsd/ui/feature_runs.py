@@ -21,9 +21,11 @@ from lsd.features.pictures import Picture, Snapshot, to_pixels
 from lsd.features.recipes import Recipe, changed, find_recipe
 from lsd.features.units import class_of, parse
 from lsd.images import open_image
+from lsd.layers import as_said
 from lsd.models import ImageModel
 from lsd.provenance import slug
 from lsd.saliency.explain import to_input
+from lsd.saliency.targets import Target
 
 MAX_LANES = 3
 FRAMES = 40  # kept of each ascent, for looking back
@@ -149,7 +151,8 @@ def advance(session: Session, models: Mapping[str, ImageModel]) -> Iterator[Lane
     with ExitStack() as stack:
         running = []
         for lane in session.lanes:
-            model, request = models[lane.request.model], lane.request
+            request = lane.request
+            model = as_said(models[request.model], request.said)
             photo = None
             if session.photo is not None:
                 photo = to_input(model, open_image(session.photo)).float()
@@ -192,10 +195,10 @@ def _readings(lane: Lane, model: ImageModel) -> dict[str, float]:
     if index is None:
         return {}
     with model.lock:
-        logits = model(to_batch([lane.pictures[0].pixels], model))[0].double()
-    rest = torch.cat([logits[:index], logits[index + 1 :]])
-    odds = logits[index] - rest.logsumexp(0) if len(rest) else torch.tensor(math.inf)
-    return {"logit": logits[index].item(), "log_odds": odds.item(), "probability": odds.sigmoid().item()}
+        logits = model(to_batch([lane.pictures[0].pixels], model)).double()
+    return {
+        kind: Target(index, kind, outputs=model.outputs)(logits).item() for kind in ("logit", "log_odds", "probability")
+    }
 
 
 def mosaic(pixels: np.ndarray, side: int) -> Image.Image:
@@ -232,7 +235,7 @@ def encoded(image: Image.Image) -> tuple[str, bytes]:
 def command(lane: Lane, photo: Path | None, judges: Sequence[str] = (), output: str = "features") -> str:
     """The command line that makes the lane's pictures again."""
     request = lane.request
-    words = {"model": request.model, "unit": list(request.units)} | lane.cooking.words() | {
+    words = {"model": request.model, "outputs": request.said.outputs, "unit": list(request.units)} | lane.cooking.words() | {
         "seeds": len(request.seeds) if len(request.seeds) > 1 else None,
         "photo": photo.name if photo else None,
         "start": "photo" if request.start_from_photo else None,

@@ -8,7 +8,7 @@ from lsd.catalogue import common_name
 from lsd.features.judge import Verdict, fine_energy, flatness
 from lsd.features.pictures import Picture
 from lsd.features.units import class_of, parse
-from lsd.ui.blocks import model_name
+from lsd.ui.blocks import model_name, names_note
 from lsd.ui.feature_runs import Lane, Session
 
 _INTRO = """<ol>
@@ -137,7 +137,8 @@ def top_bars(verdict: Verdict, target: str | None) -> str:
 def says(verdict: Verdict, role: str, target: str | None) -> str:
     """`top_bars` under the network's name, and whose network it is."""
     named = f'<b title="{html.escape(verdict.model)}">{html.escape(common_name(verdict.model))}</b>'
-    return f'<div class="lsd-says">{named} <span class="lsd-note">{role}</span>{top_bars(verdict, target)}</div>'
+    bars = top_bars(verdict, target) + names_note(verdict.note)
+    return f'<div class="lsd-says">{named} <span class="lsd-note">{role}</span>{bars}</div>'
 
 
 def verdicts(lane: Lane, seed: int) -> str:

@@ -15,10 +15,12 @@ from lsd import render
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
+from lsd.layers import as_said
 from lsd.models import ImageModel, get_model, loaded_model
 from lsd.reference import open_reference
+from lsd.said import NOTHING, Said
 from lsd.saliency import bundle, defaults
-from lsd.saliency.bundle import said
+from lsd.saliency.bundle import in_words
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec
 from lsd.saliency.maps import MapSettings
@@ -42,6 +44,7 @@ class Session:
     path: Path
     reference: Path | None  # of a similarity
     spec: TargetSpec | SimilarTo
+    said: Said
     settings: dict
     shown: Image.Image
     explanations: list[Explanation]
@@ -120,6 +123,7 @@ class SaliencyTab:
                 info="Log-odds say what the probability says, and stay exact when the network is sure; the gradient of "
                 f"the probability fades to nothing there. A logit alone can rise without the class gaining. {why('output')}",
             )  # fmt: skip
+            self.said = controls.outputs_picker()
             self.check = gr.Checkbox(
                 True, label="Hold against Captum", info="Runs Captum's version too, and shows the largest difference."
             )
@@ -179,7 +183,8 @@ class SaliencyTab:
         )
 
         self.inputs = [
-            self.image, self.models, self.target, self.of, self.against, self.like, self.method, self.kind, self.check,
+            self.image, self.models, self.target, self.of, self.against, self.like, self.method, self.kind, self.said,
+            self.check,
             *self.settings,
         ]  # fmt: skip
         self.pictures = [
@@ -254,9 +259,9 @@ class SaliencyTab:
         if opened or session is not None:
             return {self.opened: True, self.ask: ""}
         try:
-            path, names, spec, method, settings = _request(*values[:8], values[9:])
-            sha256, models = file_sha256(path), [loaded_model(name) for name in names]
-            if not all(m and is_answered(m, sha256, spec, method, settings, values[8]) for m in models):
+            path, names, spec, method, settings = _request(*values[:8], values[10:])
+            sha256, models, said = file_sha256(path), [loaded_model(name) for name in names], Said(values[8] or None)
+            if not all(m and is_answered(as_said(m, said), sha256, spec, method, settings, values[9]) for m in models):
                 return {self.opened: True, self.ask: "run"}
         except LSDError:  # said by the run itself
             return {self.opened: True, self.ask: "run"}
@@ -265,15 +270,18 @@ class SaliencyTab:
             merged |= update
         return merged | {self.opened: True, self.ask: ""}
 
-    def _explain(self, path, names, target, of, against, like, method, kind, check, *settings) -> Iterator[dict]:
+    def _explain(
+        self, path, names, target, of, against, like, method, kind, outputs, check, *settings
+    ) -> Iterator[dict]:
         """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
         try:
             path, names, spec, method, settings = _request(
                 path, names, target, of, against, like, method, kind, settings
             )
+            said = Said(outputs or None)
             picture, sha256 = open_image(path), file_sha256(path)
             display = fit_within(picture, DISPLAY_SIDE)
-            session = Session(Path(path), Path(like) if like else None, spec, settings, display, [], [], [])
+            session = Session(Path(path), Path(like) if like else None, spec, said, settings, display, [], [], [])
             yield {
                 self.status: blocks.status(f"Loading {common_name(names[0])} …"),
                 self.session: None,
@@ -284,7 +292,7 @@ class SaliencyTab:
             everything = {}
             for i, name in enumerate(names):
                 place = self.results[i]
-                for step in follow(lambda name=name: _explain_one(name, picture, sha256, spec, method, settings)):
+                for step in follow(lambda name=name: _explain_one(name, said, picture, sha256, spec, method, settings)):
                     if isinstance(step, Progress):
                         yield {self.status: _passes(common_name(name), step)}
                     elif isinstance(step, Done):
@@ -323,7 +331,7 @@ class SaliencyTab:
             place.head: f'<div class="lsd-head">{blocks.model_name(model.name)}{facts}</div>',
             place.image: gr.update(value=image, alt_text=_alt(explanation)),
             place.note: blocks.empty_map(explanation, maps),
-            place.table: blocks.top_table(explanation),
+            place.table: blocks.top_table(explanation) + blocks.names_note(model.names_note),
         }
 
 
@@ -415,8 +423,8 @@ def _reference_name(path: str) -> str:
     return f"reference{Path(path).suffix}"
 
 
-def _explain_one(name: str, picture, sha256: str, spec, method, settings) -> tuple[ImageModel, Explanation]:
-    model = get_model(name)
+def _explain_one(name: str, said: Said, picture, sha256: str, spec, method, settings) -> tuple[ImageModel, Explanation]:
+    model = as_said(get_model(name), said)
     return model, explained(model, picture, sha256, spec, method, settings)
 
 
@@ -429,7 +437,7 @@ def explain_first() -> None:
         settings = method.parse({})
         picture, sha256, spec = open_image(path), file_sha256(path), TargetSpec("top1", defaults.KIND)
         for name in models:
-            model, explanation = _explain_one(name, picture, sha256, spec, method.name, settings)
+            model, explanation = _explain_one(name, NOTHING, picture, sha256, spec, method.name, settings)
             checked(model, picture, sha256, spec, explanation, settings)
     except Exception as error:  # whoever opens the tab is told; the page goes on
         log.warning("The first view is not explained beforehand: %s", sentence(error))
@@ -447,7 +455,7 @@ def _summary(session: Session) -> str:
     seconds = sum(e.seconds for e in session.explanations)
     if session.spec.kind == SimilarTo.kind:
         return f"Done in {seconds:.2f} s. " + "; ".join(
-            f"{common_name(e.model)}: {said(e)}" for e in session.explanations
+            f"{common_name(e.model)}: {in_words(e)}" for e in session.explanations
         )
     if len(firsts) == 1:
         return f"Done in {seconds:.2f} s."
@@ -458,7 +466,7 @@ def _summary(session: Session) -> str:
 
 
 def _alt(explanation: Explanation) -> str:
-    return f"Saliency map of {explanation.model}, which says: {said(explanation)}"
+    return f"Saliency map of {explanation.model}, which says: {in_words(explanation)}"
 
 
 def _draw(session: Session | None, which: int | None, *values) -> list:
@@ -496,7 +504,7 @@ def _pack(session: Session | None, *values) -> list:
     try:
         maps, look = MapControls.read(values)
         image = {"file": session.path.name, "path": None, "sha256": file_sha256(session.path)}
-        models = [get_model(name) for name in session.models]
+        models = [as_said(get_model(name), session.said) for name in session.models]
         record = bundle.manifest(
             image, models, session.explanations, session.spec, session.settings, maps, look, session.checks
         )

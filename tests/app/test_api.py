@@ -43,6 +43,24 @@ def test_predict_names_what_is_in_the_picture(client, picture):
     assert answer["top"][0]["probability"] > 0.5
 
 
+def test_a_network_is_told_what_it_does_not_say(client, picture):
+    request = {"image": in_base64(picture), "model": "demo:resnet"}
+    told = client.predict(**request, outputs="sigmoid", api_name="/predict")["top"]
+    plain = client.predict(**request, api_name="/predict")
+    assert sum(one["probability"] for one in told) > 1 > sum(one["probability"] for one in plain["top"])
+    assert told[0]["index"] == plain["top"][0]["index"] and plain["names_assumed"] is False
+    said = {"outputs": "sigmoid", "layouts": {"layer2": "nhwc"}}
+    grad_cam = {"method": "grad_cam", "settings": {"layer": "layer2"}}
+    answers = [client.predict(**request, **grad_cam, **s, api_name="/saliency") for s in (said, {})]
+    assert [answer["target"].get("outputs") for answer in answers] == ["sigmoid", None]
+    shapes = [np.load(io.BytesIO(base64.b64decode(answer["values"]))).shape for answer in answers]
+    assert shapes[0] != shapes[1]
+    neuron = {"model": "demo:resnet", "unit": "layer2/neuron/1/30/2", "recipe": "none", "steps": 1}
+    assert client.predict(**neuron, layouts={"layer2": "nhwc"}, api_name="/feature")["unit"] == neuron["unit"]
+    with pytest.raises(AppError, match="layer2"):
+        client.predict(**neuron, api_name="/feature")  # as the network lays it out there is no row 30
+
+
 def test_without_a_model_an_imagenet_network_answers(client):
     answer = client.predict(image="example:Coffee cup", api_name="/predict")
     assert answer["model"] == next(iter(PACKAGES)) and answer["top"][0]["name"] == "espresso"
@@ -75,6 +93,10 @@ def test_saliency_returns_the_values_of_the_library(client, picture):
         ({"method": "magic"}, "no method"),
         ({"target": "99"}, "out of range"),
         ({"settings": {"samples": 3}}, "no setting"),
+        ({"outputs": "tanh"}, "are softmax or sigmoid"),
+        ({"layouts": {"layer9": "nchw"}}, "has no layer"),
+        ({"layouts": {"layer1": "rows"}}, "no layout"),
+        ({"layouts": {"layer1": 3}}, "a text for each layer"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(client, picture, changes, sentence):

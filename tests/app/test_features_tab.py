@@ -13,6 +13,7 @@ from starlette.datastructures import QueryParams
 
 from lsd.cli import main
 from lsd.features import batch
+from lsd.features.judge import Verdict
 from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
 from lsd.tracing import run_to
@@ -33,7 +34,7 @@ def tab():
         return FeaturesTab()
 
 
-def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0, start="noise", photo=None, example="",
+def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0, start="noise", photo=None, example="", outputs="",
            what=CLASS, of="striped star", layer=None, kind="channel", numbers=(0, 0, 0, 0, 0), expression="", **knobs):  # fmt: skip
     values = knob_values(find_recipe(recipe))
     for i, knob in enumerate(KNOBS):
@@ -41,7 +42,7 @@ def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0,
         values[i] = knobs.pop(name, values[i])
     assert not knobs, knobs
     unit = [what, of, layer, kind, *numbers, expression]
-    return [list(models), recipe, steps, seeds, size, start, photo, example, *unit, *values]
+    return [list(models), recipe, steps, seeds, size, start, photo, example, outputs, *unit, *values]
 
 
 def run(tab, columns="models", **changes):
@@ -71,6 +72,33 @@ def test_a_picture_forms_and_is_judged(tab):
     assert "striped star" in last(column.picture, updates)
     assert 'alt="2 feature visualizations of striped star' in last(column.picture, updates)
     assert 'alt="Score curve' in last(column.curve, updates)
+
+
+def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_repeated(tab, tmp_path, capsys):
+    """By the picture, by what the network says of it, by the manifest, and by the command line on the page."""
+    said = run(tab, columns="outputs", steps=4, outputs="sigmoid")
+    session = session_of(tab, said)
+    lane = session.lanes[1]
+    assert lane.own[0].top[0][2] + lane.own[0].top[1][2] > 1
+    assert lane.readings["logit"] == lane.readings["log_odds"]
+    assert lane.readings["probability"] == pytest.approx(1 / (1 + np.exp(-lane.readings["logit"])))
+    assert last(tab.command, said).count("--outputs sigmoid") == 3
+    session.lanes, session.kind = [lane], "models"
+    for name, data in files(session, {"demo:resnet": get_model("demo:resnet")}).items():
+        (tmp_path / name).write_bytes(data)
+    assert json.loads((tmp_path / "manifest.json").read_text())["request"]["said"] == {"outputs": "sigmoid"}
+    assert main(["features", "--from", str(tmp_path / "manifest.json")]) == 0
+    assert "identical, bit for bit" in capsys.readouterr().out
+    plain = session_of(tab, run(tab, columns="outputs", steps=4)).lanes[1]
+    assert plain.readings["logit"] > plain.readings["log_odds"] and sum(p for *_, p in plain.own[0].top) <= 1
+
+
+def test_assumed_names_are_told_below_what_a_network_says():
+    from lsd.ui.feature_texts import says
+
+    top = ((281, "tabby", 0.9),)
+    assert "are assumed &amp; told" in says(Verdict("other", top, "They are assumed & told."), "another network", None)
+    assert 'lsd-note"></div>' not in says(Verdict("other", top), "another network", None)
 
 
 def test_models_stand_side_by_side_and_judge_each_other(tab):
@@ -323,7 +351,7 @@ def test_the_layers_of_a_model_and_the_kinds_they_have():
 def test_the_address_shows_the_same_again():
     values = inputs(
         models=["demo:resnet", "demo:vit"], steps=64, seeds=3, size=128, shift=0.2, start="photo", photo=CHELSEA,
-        example="Chelsea the cat",
+        example="Chelsea the cat", outputs="sigmoid",
     )  # fmt: skip
     query = _write_address(*values)
     assert query.startswith("tab=features&model=demo:resnet&model=demo:vit&unit=class/13&recipe=lucid")
@@ -331,10 +359,10 @@ def test_the_address_shows_the_same_again():
     assert (asked.models, asked.of, asked.expression) == (["demo:resnet", "demo:vit"], "13", None)
     assert (asked.steps, asked.seeds, asked.size, asked.start) == (64, 3, 128, "photo")
     assert asked.recipe.transforms.shift == 0.2
-    assert asked.example == "Chelsea the cat"
+    assert (asked.example, asked.outputs) == ("Chelsea the cat", "sigmoid")
     again = inputs(
         models=asked.models, of=asked.of, steps=asked.steps, seeds=asked.seeds, size=asked.size, start=asked.start,
-        photo=CHELSEA, example=asked.example, shift=asked.recipe.transforms.shift,
+        photo=CHELSEA, example=asked.example, outputs=asked.outputs, shift=asked.recipe.transforms.shift,
     )  # fmt: skip
     assert write_address(read_wish(again)) == query
     assert _write_address(*inputs(models=[])) == ""
@@ -347,18 +375,20 @@ class Request:
 
 def test_an_address_of_another_tab_changes_nothing_here():
     updates = _read_address(Request("model=demo:vit&method=grad_cam"))
-    assert updates == [gr.skip()] * (13 + len(KNOBS))
+    assert updates == [gr.skip()] * (14 + len(KNOBS))
 
 
 def test_a_hostile_address_is_harmless():
     updates = _read_address(
-        Request("tab=features&model=&unit=<script>&recipe=../x&steps=²&seeds=99999999999&size=-1&set=a=b&example=/etc")
+        Request(
+            "tab=features&model=&unit=<script>&recipe=../x&steps=²&seeds=99999999999&size=-1&set=a=b&example=/etc&outputs=a"
+        )
     )
     assert updates[0]["selected"] == "features"
     assert updates[4] == "<script>"  # an expression that will be refused, in a text box
     assert updates[5] == DEFAULT
-    assert updates[8:13] == [gr.skip()] * 5
-    assert updates[13:] == knob_values(find_recipe(DEFAULT))
+    assert updates[8:14] == [gr.skip()] * 6
+    assert updates[14:] == knob_values(find_recipe(DEFAULT))
 
 
 def test_an_address_of_this_tab_does_not_run_the_other():

@@ -6,6 +6,8 @@ import zipfile
 import gradio as gr
 import numpy as np
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from lsd.cli import main
 from lsd.packages import PACKAGES
@@ -27,10 +29,10 @@ def tab():
 
 
 def run(tab, *, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, like=None,
-        method="gradient", kind="log_odds", check=False, **settings):  # fmt: skip
+        method="gradient", kind="log_odds", outputs="", check=False, **settings):  # fmt: skip
     values = [settings.get(name, setting.default) for name, setting in SETTINGS.items()]
     path = str(examples()[DRAWN]) if path is None else path
-    return list(tab._explain(path, list(models), target, of, against, like, method, kind, check, *values))
+    return list(tab._explain(path, list(models), target, of, against, like, method, kind, outputs, check, *values))
 
 
 def session_of(tab, updates):
@@ -112,6 +114,7 @@ def test_progress_is_shown_and_closing_stops_the_work(tab):
         None,
         "smoothgrad",
         "log_odds",
+        "",
         False,
         *values,
     )
@@ -172,15 +175,38 @@ def test_likeness_to_another_picture_needs_no_class_and_goes_into_the_bundle(tab
     update, _ = _pack(session, *MAP_VALUES)
     with zipfile.ZipFile(update["value"]) as archive:
         archive.extractall(tmp_path)
-    assert (
-        str(other) not in (tmp_path / "manifest.json").read_text()
-    )  # where it lies on the server is nobody's business
+    # Where it lies on the server is nobody's business.
+    assert str(other) not in (tmp_path / "manifest.json").read_text()
     assert main(["saliency", "--from", str(tmp_path / "manifest.json")]) == 0
     assert capsys.readouterr().out.count("identical, bit for bit") == 2
 
 
 def test_without_the_other_picture_likeness_is_a_sentence(tab):
     assert "There is no other picture yet" in last_status(tab, run(tab, target=SIMILAR))
+
+
+def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_nobody_elses(tab):
+    said = session_of(tab, run(tab, outputs="sigmoid", check=True))
+    plain = session_of(tab, run(tab, check=True))
+    assert said.checks[0].agrees and plain.checks[0].agrees
+    told, own = (session.explanations[0] for session in (said, plain))
+    assert (told.attribution.target.outputs, own.attribution.target.outputs) == ("sigmoid", "softmax")
+    assert sum(p for *_, p in told.top) > 1 > sum(p for *_, p in own.top) and told.top[0][0] == own.top[0][0]
+    for session, kept in ((said, {"outputs": "sigmoid"}), (plain, None)):
+        update, _ = _pack(session, *MAP_VALUES)
+        with zipfile.ZipFile(update["value"]) as archive:
+            (result,) = json.loads(archive.read("manifest.json"))["results"]
+        assert result.get("said") == kept
+
+
+def test_assumed_names_are_told_below_the_predictions(tab, tmp_path):
+    net = timm.create_model("test_resnet", num_classes=1000)
+    about = {"architecture": "test_resnet", "num_classes": 1000, "pretrained_cfg": net.pretrained_cfg | {"tag": None}}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    save_file(net.state_dict(), tmp_path / "model.safetensors")
+    updates = run(tab, models=["demo:resnet", f"local-dir:{tmp_path}"])
+    known, assumed = (updates[-1][tab.results[i].table] for i in (0, 1))
+    assert "The class names are assumed: it has 1000 classes as ImageNet-1k has" in assumed and "assumed" not in known
 
 
 def first_view(tab, session=None, opened=False):

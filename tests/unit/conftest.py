@@ -79,3 +79,9 @@ def model_folder(tmp_path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture
+def nameless(model_folder) -> str:
+    """The name of a model with 1000 classes of which nothing says what they are."""
+    return f"local-dir:{model_folder(num_classes=1000)}"

@@ -63,6 +63,44 @@ def test_a_layer_asked_for_by_name_is_taken_again(picture, tmp_path, capsys):
     assert (tmp_path / "again" / "comparison.png").is_file()
 
 
+def test_what_is_said_of_a_network_is_recorded_and_made_again(picture, tmp_path, capsys):
+    output = tmp_path / "maps"
+    arguments = (picture, "--model", "demo:resnet", "--method", "grad_cam", "--set", "layer=layer2")
+    said = ("--outputs", "sigmoid", "--layout", "layer2=nhwc", "--layout", "layer1=nchw")
+    assert saliency(*arguments, *said, "--check", "--output", output) == 0
+    record = json.loads((output / "manifest.json").read_text())
+    (result,) = record["results"]
+    assert result["said"] == {"outputs": "sigmoid", "layouts": {"layer1": "nchw", "layer2": "nhwc"}}
+    assert result["target"]["outputs"] == "sigmoid" and result["top"][0]["probability"] > 0.9
+    assert sum(one["probability"] for one in result["top"]) != pytest.approx(1, abs=0.05)
+    assert saliency("--from", output / "manifest.json", "--output", tmp_path / "again") == 0
+    again = json.loads((tmp_path / "again" / "manifest.json").read_text())
+    assert again["results"][0]["said"] == result["said"]
+    for forgotten in ("outputs", "layouts"):  # either counts, and what is not said is as the network says
+        changed = json.loads(json.dumps(record))
+        del changed["results"][0]["said"][forgotten]
+        (output / "manifest.json").write_text(json.dumps(changed))
+        assert saliency("--from", output / "manifest.json") == 1
+    record["results"][0]["said"] = "sigmoid"
+    (output / "manifest.json").write_text(json.dumps(record))
+    assert saliency("--from", output / "manifest.json") == 2
+    assert "What is said of a network is a text" in capsys.readouterr().err
+
+
+def test_where_nothing_is_said_nothing_is_recorded(picture, tmp_path, capsys):
+    assert saliency(picture, "--model", "demo:resnet", "--method", "gradient", "--output", tmp_path) == 0
+    (result,) = json.loads((tmp_path / "manifest.json").read_text())["results"]
+    assert "said" not in result and "names_assumed" not in result and "assumed" not in capsys.readouterr().out
+
+
+def test_assumed_names_are_told(picture, tmp_path, capsys, nameless):
+    assert saliency(picture, "--model", nameless, "--method", "gradient", "--output", tmp_path / "maps") == 0
+    out = capsys.readouterr().out
+    assert out.count("The class names are assumed: it has 1000 classes as ImageNet-1k has") == 1
+    (result,) = json.loads((tmp_path / "maps" / "manifest.json").read_text())["results"]
+    assert result["names_assumed"] is True
+
+
 def test_another_picture_is_refused(picture, tmp_path, capsys):
     output = tmp_path / "maps"
     saliency(picture, "--model", "demo:resnet", "--output", output)
@@ -88,6 +126,12 @@ def test_another_picture_is_refused(picture, tmp_path, capsys):
         (["{picture}", "--model", "demo:resnet", "--style", "sticker"], "no overlay"),
         (["{picture}", "--model", "demo:resnet", "--opacity", "2"], "between 0 and 1"),
         (["{picture}", "--model", "demo:resnet", "--output", "{picture}"], "choose another --output"),
+        (["{picture}", "--model", "demo:resnet", "--outputs", "tanh"], "are softmax or sigmoid, not “tanh”"),
+        (["{picture}", "--model", "demo:resnet", "--layout", "layer1"], "“layer1” is not a layout"),
+        (["{picture}", "--model", "demo:resnet", "--layout", "=nchw"], "“=nchw” is not a layout"),
+        (["{picture}", "--model", "demo:resnet", "--layout", "layer9=nchw"], "has no layer “layer9”"),
+        (["{picture}", "--model", "demo:resnet", "--layout", "layer1=rows"], "no layout “rows”"),
+        (["{picture}", "--model", "demo:resnet", "--layout", "layer1=tokens"], "cannot be laid out as tokens"),
         (["--from", "{picture}"], "not a manifest"),
         (["--from", "nowhere.json"], "cannot be read"),
     ],

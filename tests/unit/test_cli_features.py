@@ -54,6 +54,40 @@ def test_a_manifest_makes_the_same_pictures_again(folder, capsys):
     assert capsys.readouterr().out.count("identical, bit for bit") == 3, before
 
 
+def test_what_is_said_of_a_network_is_recorded_and_made_again(folder, capsys):
+    """Of channels of a layer laid out otherwise, and of a class that is a question of its own."""
+    said = ("--outputs", "sigmoid", "--layout", "layer2=nhwc", "--recipe", "none", "--set", "output=log_odds")
+    assert make(folder, "--unit", "layer2/channel/1", "--unit", "class/3", *said) == 0
+    record = json.loads((folder / "manifest.json").read_text())
+    assert record["request"]["said"] == {"outputs": "sigmoid", "layouts": {"layer2": "nhwc"}}
+    capsys.readouterr()
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 2
+    for forgotten, unit in (("outputs", "class/3"), ("layouts", "layer2/channel/1")):
+        changed = json.loads(json.dumps(record))
+        del changed["request"]["said"][forgotten]
+        (folder / "manifest.json").write_text(json.dumps(changed))
+        assert main(["features", "--from", str(folder / "manifest.json")]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(",")[0] for line in lines if "identical" not in line] == [unit]
+
+
+def test_where_nothing_is_said_nothing_is_recorded(folder, capsys):
+    assert make(folder, "--unit", "class/3") == 0
+    record = json.loads((folder / "manifest.json").read_text())
+    assert "said" not in record["request"] and "names_assumed" not in record
+    assert "assumed" not in capsys.readouterr().out
+
+
+def test_assumed_names_are_told_of_the_network_and_of_those_who_are_asked(folder, capsys, nameless):
+    made = ["features", "--steps", "2", "--unit", "class/3", "--model", "demo:resnet", "--verifier", nameless]
+    assert main([*made, "--output", str(folder)]) == 0
+    assert capsys.readouterr().out.count(f"{nameless}: The class names are assumed: it has 1000 classes") == 1
+    assert "names_assumed" not in json.loads((folder / "manifest.json").read_text())
+    assert main(["features", "--steps", "2", "--unit", "class/3", "--model", nameless, "--output", str(folder)]) == 0
+    assert json.loads((folder / "manifest.json").read_text())["names_assumed"] is True
+
+
 def test_a_manifest_says_how_the_pictures_were_made_together_when_memory_gave_out(folder, monkeypatch, capsys):
     """And another run, with more memory, makes the same batches."""
     sizes = []
@@ -155,6 +189,10 @@ def test_a_recipe_from_a_file_and_changed_settings(folder, tmp_path):
     (["--unit", "class/1", "--batch-size", "0"], "at least 1"),
     (["--unit", "layer1/inversion"], "need a photo"),
     (["--unit", "class/1", "--photo", "missing.png"], "cannot be read"),
+    (["--unit", "class/1", "--outputs", "tanh"], "are softmax or sigmoid, not “tanh”"),
+    (["--unit", "class/1", "--layout", "layer9=nchw"], "has no layer “layer9”"),
+    (["--unit", "class/1", "--layout", "layer1=tokens:1"], "cannot be laid out as tokens:1"),
+    (["--unit", "class/1", "--layout", "layer1"], "is not a layout"),
     ([], "Which unit?"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_sentence(folder, capsys, arguments, words):
@@ -177,6 +215,9 @@ def test_lists(capsys):
     assert "maco" in listed and "Fel et al., 2023" in listed
     assert main(["features", "--model", "demo:resnet", "--list-layers"]) == 0
     assert "layer4.0" in capsys.readouterr().out
+    assert main(["features", "--model", "demo:resnet", "--list-layers", "--layout", "layer4=nhwc"]) == 0
+    shape = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["layer4"])
+    assert "12 channels, 96 × 12 places" in shape
 
 
 def test_interrupted_work_keeps_what_is_finished(folder, monkeypatch, capsys):

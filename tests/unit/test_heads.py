@@ -14,7 +14,9 @@ from lsd.features.ascent import ascend
 from lsd.features.judge import classify
 from lsd.features.recipes import RECIPES
 from lsd.features.units import parse
+from lsd.layers import as_said
 from lsd.models import ImageModel, load_model
+from lsd.said import Said
 from lsd.saliency.explain import TargetSpec, explain
 from lsd.saliency.targets import Target
 
@@ -40,15 +42,25 @@ def given(logits, outputs=None):
 
 
 @pytest.mark.parametrize("classes, said, outputs", [
-    (3, None, "softmax"), (3, "sigmoid", "sigmoid"), (1, None, "sigmoid"), (1, "softmax", "sigmoid"), (0, None, "embedding"),
+    (3, None, "softmax"), (3, "sigmoid", "sigmoid"), (1, None, "sigmoid"), (1, "sigmoid", "sigmoid"), (0, None, "embedding"),
 ])  # fmt: skip
 def test_what_the_outputs_are(classes, said, outputs):
-    assert given(torch.zeros(1, classes), said).outputs == outputs
+    model = given(torch.zeros(1, classes), said)
+    assert model.outputs == outputs == as_said(given(torch.zeros(1, classes)), Said(said)).outputs
+    assert model.said == Said(said)
 
 
-def test_there_are_no_other_outputs():
-    with pytest.raises(ModelError, match="The outputs of given are softmax or sigmoid, not “tanh”"):
-        given(LOGITS, "tanh")
+@pytest.mark.parametrize("classes, said, why", [
+    (3, "tanh", "The outputs of given are softmax or sigmoid, not “tanh”"),
+    (1, "softmax", "given has a single output, and a softmax of one is 1 whatever the picture"),
+    (0, "sigmoid", "given puts out an embedding and no classes, so its outputs are neither"),
+    (0, "softmax", "given puts out an embedding and no classes, so its outputs are neither"),
+])  # fmt: skip
+def test_no_other_outputs_can_be_said(classes, said, why):
+    with pytest.raises(ModelError, match=why):
+        given(torch.zeros(1, classes), said)
+    with pytest.raises(ModelError, match=why):
+        as_said(given(torch.zeros(1, classes)), Said(said))
 
 
 def test_probabilities_follow_the_outputs(picture):

@@ -8,6 +8,7 @@ import timm
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
+from torch import nn
 
 from lsd.errors import ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
@@ -116,6 +117,19 @@ def test_auto_is_the_gpu_if_there_is_one(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert resolve_device("auto").type == kind
     assert resolve_device("cuda:1") == torch.device("cuda", 1)
+
+
+def test_assumed_names_are_told(wrap):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 1000))
+    assumed, known = wrap(net, 8, 1000), wrap(net, 8, 1000, tag="mine_in1k")
+    assert assumed.names_assumed and assumed.names_note.startswith("The class names are assumed: it has 1000 classes")
+    assert not known.names_assumed and known.names_note == "" and assumed.class_names == known.class_names
+
+
+def test_real_models_have_names_that_are_known(real_models):
+    for folder in sorted(path.parent for path in real_models.glob("*/config.json")):
+        model = load_model(f"local-dir:{folder}", device="cpu")
+        assert not model.names_assumed and model.names_note == ""
 
 
 def test_real_models_tell_what_they_are(real_models, monkeypatch):

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd import labels
+from lsd.catalogue import CURATED
 from lsd.errors import UndefinedError
 from lsd.models import load_model
 
@@ -63,9 +64,57 @@ def test_descriptions_in_the_configuration_win_over_synsets():
     assert labels.class_names(2, config) == ("my cat", IMAGENET[0])
 
 
-@pytest.mark.parametrize("wrong", [["cat"], {0: "cat"}, "cat", ["cat", None, ""], 5])
-def test_names_that_do_not_fit_are_not_used(wrong):
-    assert labels.class_names(3, {"label_names": wrong}) == ("class 0", "class 1", "class 2")
+FOUR = ["cat", "dog", "cow", "crow"]
+
+
+@pytest.mark.parametrize("wrong", [["cat"], {0: "cat"}, "cat", ["cat", None, ""], 5, FOUR, dict(enumerate(FOUR))])
+def test_names_that_do_not_fit_are_not_used_and_that_is_said(wrong):
+    named = labels.named(3, {"label_names": wrong})
+    assert named.names == ("class 0", "class 1", "class 2") and not named.assumed
+    assert (
+        named.note == "The class names in its configuration are not used: they are not one for each of its 3 classes."
+    )
+
+
+def test_who_names_other_classes_does_not_get_imagenets():
+    named = labels.named(1000, {"label_names": ["cat"] * 999, "tag": "in1k"})
+    assert named.names[281] == "class 281" and "not used" in named.note
+
+
+@pytest.mark.parametrize("config", [{}, {"label_names": []}, {"label_names": ["cat", "dog"]}])
+def test_a_network_without_classes_has_no_names_to_speak_of(config):
+    assert labels.named(0, config) == labels.ClassNames(())
+
+
+@pytest.mark.parametrize("count, tag, assumed", [
+    (1000, "a1_in1k", False), (1000, "in1k", False), (1000, "augreg_in21k_ft_in1k", False),
+    (1000, "sail_in22k_ft_in1k_384", False), (1000, "clip_laion2b_soup_ft_in12k_in1k_320", False),
+    (1000, None, True), (1000, "", True), (1000, "fb_dino", True), (1000, "in1k_ft_plants", True),
+    (1000, "augreg_in21k", True), (1000, "pain1k", True), (11821, "sw_in12k", False), (11821, "sw_in1k", True),
+    (21843, "augreg_in21k", False), (21841, "fb_in22k", False), (21841, None, True),
+])  # fmt: skip
+def test_imagenets_names_are_assumed_where_no_tag_says_imagenet(count, tag, assumed):
+    named = labels.named(count, {"tag": tag})
+    assert named.assumed is assumed and named.names == labels.class_names(count)
+    what = {1000: "ImageNet-1k", 11821: "ImageNet-12k", 21841: "ImageNet-22k"}.get(count)
+    assert named.note == (
+        f"The class names are assumed: it has {count} classes as {what} has, and nothing says that they are the same."
+        if assumed else ""
+    )  # fmt: skip
+
+
+def test_given_names_and_numbers_are_not_assumed():
+    assert labels.named(1000, {"label_names": [f"kind {i}" for i in range(1000)]}).note == ""
+    assert labels.named(10).note == "" and not labels.named(10).assumed
+
+
+def test_of_what_timm_offers_only_networks_without_classes_of_their_own_have_assumed_names():
+    import timm
+
+    configs = {name: timm.get_pretrained_cfg(name) for name in timm.list_pretrained()}
+    assumed = [name for name, c in configs.items() if labels.named(c.num_classes, c.to_dict()).note]
+    assert assumed == ["resmlp_12_224.fb_dino", "resmlp_24_224.fb_dino"]  # trained without labels
+    assert {network.name for network in CURATED} <= configs.keys() - set(assumed)
 
 
 def test_the_real_birds_have_their_names(real_models):

@@ -8,9 +8,10 @@ from torch import nn
 
 from benchmarks.families import CASES, Case, randomize
 from lsd.errors import UndefinedError
-from lsd.layers import depth_layers, find_layer, list_layers, say_layout
+from lsd.layers import as_said, depth_layers, find_layer, list_layers
 from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
+from lsd.said import Said
 from lsd.saliency.methods import METHODS
 from lsd.saliency.targets import Target
 from lsd.tracing import capture, trace
@@ -167,16 +168,58 @@ def test_tokens_row_by_row_have_theirs(wrap):
     assert find_layer(model, "norm") == Layer("norm", "tokens", 24, 8, 8)
 
 
+def by_columns(tokens):
+    return tokens.transpose(1, 2).unflatten(2, (8, 8)).transpose(2, 3)
+
+
 def test_a_person_may_say_what_lies_where(wrap):
-    model = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
-    say_layout(model, "norm", lambda tokens: tokens.transpose(1, 2).unflatten(2, (8, 8)).transpose(2, 3))
+    plain = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
+    model = as_said(plain, Said(layouts={"norm": by_columns}))
     layer = find_layer(model, "norm")
     assert (layer.layout, layer.channels, layer.height, layer.width) == ("custom", 24, 8, 8)
     tokens = torch.arange(64.0)[ORDERS["by columns"].flatten()].view(1, 64, 1)
     assert torch.equal(to_grid(layer, tokens)[0, 0], torch.arange(64.0).view(8, 8))
-    assert depth_layers(model)[-1].name == "norm"
+    assert depth_layers(model)[-1].name == "norm" and [layer.name for layer in list_layers(model)][-2:] == [
+        "norm",
+        "head",
+    ]
     METHODS["grad_cam"].run(model, torch.rand(1, 3, 64, 64), Target(3))
-    assert say_layout(model, "norm", "tokens:0:8x8") == Layer("norm", "tokens", 24, 8, 8)
+    again = as_said(model, Said(layouts={"norm": "tokens:0:8x8"}))
+    assert find_layer(again, "norm") == Layer("norm", "tokens", 24, 8, 8)
+
+
+def test_what_one_person_says_is_not_heard_by_another(wrap):
+    """The weights and the lock are shared; what is known of the layers is not."""
+    plain = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
+    before = list_layers(plain), depth_layers(plain)
+    told = as_said(plain, Said("sigmoid", {"norm": by_columns}))
+    other = as_said(plain, Said(layouts={"norm": "tokens:0:8x8"}))
+    assert told.net is plain.net and told.lock is plain.lock
+    layouts = [find_layer(model, "norm").layout for model in (plain, told, other)]
+    assert layouts == ["other", "custom", "tokens"]
+    assert [model.outputs for model in (plain, told, other)] == ["softmax", "sigmoid", "softmax"]
+    assert (list_layers(plain), depth_layers(plain)) == before and not plain.said
+    assert as_said(plain, Said()) is plain and as_said(told, Said("sigmoid")) is told
+
+
+def test_places_are_found_once_for_all_that_is_said(image_model):
+    plain = image_model("test_resnet")
+    list_layers(plain)
+    passes = []
+    handle = plain.net.register_forward_hook(lambda _module, inputs, _output: passes.append(len(inputs[0])))
+    try:
+        told = as_said(plain, Said(layouts={"layer1": "nchw"}))
+        assert list_layers(told) == list_layers(plain)
+    finally:
+        handle.remove()
+    assert passes == [1]  # and not the five pictures of `lsd.places`
+
+
+def test_what_is_said_outlives_the_model_that_it_was_said_of(wrap):
+    first = as_said(wrap(Ordered(ORDERS["by columns"].flatten()), 64), Said(layouts={"norm": by_columns}))
+    second = as_said(first, Said("sigmoid"))
+    del first
+    assert find_layer(second, "norm").layout == "custom" and second.outputs == "sigmoid"
 
 
 @pytest.mark.parametrize("how, why", [
@@ -187,18 +230,23 @@ def test_a_person_may_say_what_lies_where(wrap):
 def test_what_a_person_says_must_be_possible(wrap, how, why):
     model = wrap(Ordered(torch.arange(64)), 64)
     with pytest.raises(UndefinedError, match=why):
-        say_layout(model, "norm", how)
+        as_said(model, Said(layouts={"norm": how}))
     assert find_layer(model, "norm") == Layer("norm", "tokens", 24, 8, 8)
 
 
-def test_what_a_person_says_reaches_the_twins_that_are_there_already(wrap):
+def test_nothing_can_be_said_of_a_layer_that_is_not_there(wrap):
+    with pytest.raises(UndefinedError, match="handmade has no layer “rows”; it has stem"):
+        as_said(wrap(Ordered(torch.arange(64)), 64), Said(layouts={"rows": "nchw"}))
+
+
+def test_twins_hear_what_was_said(wrap):
     from lsd.features.prepare import prepare
 
-    model = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
-    twin = prepare(model, ["norm"])
-    assert find_layer(twin, "norm").layout == "other"
-    say_layout(model, "norm", "tokens:0:8x8")
-    assert prepare(model, ["norm"]) is twin and find_layer(twin, "norm") == Layer("norm", "tokens", 24, 8, 8)
+    plain = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
+    told = as_said(plain, Said("sigmoid", {"norm": "tokens:0:8x8"}))
+    for model, layout, outputs in ((plain, "other", "softmax"), (told, "tokens", "sigmoid")):
+        for twin in (prepare(model, ["norm"]), prepare(model, ["norm"], share=0.5)):
+            assert (find_layer(twin, "norm").layout, twin.outputs) == (layout, outputs)
 
 
 def test_layouts_that_look_alike_are_told_apart():
@@ -254,4 +302,7 @@ def test_a_network_in_another_input_size_keeps_its_layouts():
     model = Case("test_vit", {"img_size": 64}, 64).build()
     small = prepare(model, ["blocks.2"], share=0.5)
     assert small.spec.height == 32
+    assert find_layer(small, "blocks.2") == Layer("blocks.2", "tokens", 64, 2, 2, 1)
+    told = as_said(model, Said(layouts={"blocks.2": "tokens:1:4x4"}))  # which is said of the network's own size
+    small = prepare(told, ["blocks.2"], share=0.5)
     assert find_layer(small, "blocks.2") == Layer("blocks.2", "tokens", 64, 2, 2, 1)

@@ -53,6 +53,12 @@ def test_rows_and_columns_stay_apart(colours):
     assert judge.to_batch([pixels], colours)[0, 0].nonzero().tolist() == [[2, 7]]
 
 
+def test_a_verdict_says_why_its_names_are_to_be_doubted(colours):
+    assert judge.classify([plain(255, 0, 51)], colours)[0].note == ""
+    colours.names_note = "They are assumed."
+    assert judge.classify([plain(255, 0, 51)], colours)[0].note == "They are assumed."
+
+
 def test_pictures_are_classified_best_first(colours):
     red, mixed = judge.classify([plain(255, 0, 51), plain(0, 200, 255)], colours, top=2)
     e = np.exp(np.array([10.0, 0.0, 2.0]))

@@ -1,0 +1,36 @@
+"""What the commands have in common about what a network does not say of itself: two options that say it, and a line that warns."""
+
+import argparse
+from collections.abc import Iterable
+
+from lsd.errors import LSDError
+from lsd.said import Said
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add both to a command that takes `--model`."""
+    parser.add_argument(
+        "--outputs", metavar="WHAT",
+        help="what the model's outputs are: softmax (one class of several) or sigmoid (each a question of its own); "
+        "default: what their number says",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layout", action="append", default=[], metavar="NAME=HOW",
+        help="how a layer's output is laid out, where no places or wrong ones are found: nchw, nhwc, tokens, tokens:1, "
+        "tokens:1:14x14 (several times)",
+    )  # fmt: skip
+
+
+def said(options: argparse.Namespace) -> Said:
+    """What the options say. Raises LSDError for a text that says nothing."""
+    for text in options.layout:
+        if not all(text.partition("=")):
+            raise LSDError(f"“{text}” is not a layout; write --layout NAME=HOW, such as blocks.3=tokens:1.")
+    return Said(options.outputs, dict(text.split("=", 1) for text in options.layout))
+
+
+def print_notes(models: Iterable) -> None:
+    """A line for each model whose class names are to be doubted."""
+    for model in dict.fromkeys(models):
+        if model.names_note:
+            print(f"{model.name}: {model.names_note}")
