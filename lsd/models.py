@@ -200,13 +200,12 @@ def _build(location: Location) -> nn.Module:
         raise ModelError(
             f"{location.name} is a “{architecture}”, which this version of timm ({timm.__version__}) lacks."
         )
+    known = location.name if location.config is None else f"local-dir:{location.config.parent}"
     # The weights file is named outright, because timm left to itself may prefer a pickled one beside it.
     overlay = {"file": str(location.weights), "source": "", "custom_load": False}
     with quiet("timm"):  # it warns of each key of a head that is not used; that is not for the user's eyes
         try:
-            net = timm.create_model(
-                f"local-dir:{location.config.parent}", pretrained=True, pretrained_cfg_overlay=overlay
-            )
+            net = timm.create_model(known, pretrained=True, pretrained_cfg_overlay=overlay)
         except LSDError:
             raise
         except Exception as error:  # whatever a damaged file or a foreign configuration makes timm or torch raise
