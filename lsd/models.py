@@ -15,7 +15,7 @@ from concurrent.futures import Future
 import torch
 from torch import Tensor, nn
 
-from lsd import labels, packages, precision  # noqa: F401 - that fp32 is fp32 on every GPU
+from lsd import heads, labels, packages, precision  # noqa: F401 - that fp32 is fp32 on every GPU
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
@@ -64,7 +64,8 @@ class ImageModel(nn.Module):
         self.architecture = config.get("architecture") or name.partition(".")[0]
         self.family = _family(net, self.architecture)
         self.spec = InputSpec.from_config(data)
-        self.num_classes = int(getattr(net, "num_classes", 0) or 0)
+        width = int(getattr(net, "num_classes", 0) or 0)
+        self.num_classes = 0 if outputs is None and heads.is_embedding(width, config) else width
         self.outputs = _outputs(self.num_classes, outputs, name)
         self.class_names = labels.class_names(self.num_classes, config)
         self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)

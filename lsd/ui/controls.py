@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-from lsd import catalogue, labels
+from lsd import catalogue, heads, labels
 from lsd.errors import LSDError
 from lsd.images import ENLARGING
 from lsd.render import STYLES
@@ -87,8 +87,9 @@ def _names_of(model: str) -> tuple[str, ...]:
         except LSDError:
             return ()
         pretrained = config.get("pretrained_cfg") or {}
-        count = config.get("num_classes") or pretrained.get("num_classes") or 1000
-        return labels.class_names(count, pretrained | config)
+        known = pretrained | config
+        count = known.get("num_classes", 1000)
+        return () if heads.is_embedding(count, known) else labels.class_names(count, known)
     return labels.class_names(1000)
 
 

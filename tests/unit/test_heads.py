@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from lsd import heads
 from lsd.errors import ModelError, UndefinedError
 from lsd.features import objectives
 from lsd.features.ascent import ascend
@@ -108,6 +109,35 @@ def test_an_embedding_predicts_nothing(tower, picture):
         next(ascend(tower, ["class/0"], RECIPES["none"]))
     shots = list(ascend(tower, ["blocks.2/channel/3"], replace(RECIPES["lsd"], steps=4)))
     assert shots[-1].finished[0].status == "ok"
+
+
+TOWER = {"architecture": "vit_base_patch16_clip_224", "tag": "openai"}
+
+
+@pytest.mark.parametrize("width, config, embedding", [
+    (512, TOWER, True),
+    (1024, {"architecture": "resnet50_clip", "tag": "openai"}, True),
+    (640, {"architecture": "convnext_base", "tag": "clip_laion2b"}, True),
+    (512, {"architecture": "vit_pe_core_tiny_patch16_384", "tag": "fb"}, True),
+    (0, {}, True),
+    (5, TOWER, False),  # trained further
+    (512, TOWER | {"tag": "flowers"}, False),
+    (512, TOWER | {"label_names": [*map(str, range(512))]}, False),
+    (11821, {"architecture": "vit_base_patch16_clip_224", "tag": "openai_ft_in12k"}, False),
+    (19168, {"architecture": "mvitv2_base_cls", "tag": "fb_inw21k"}, False),
+    (512, {"architecture": "resnet18"}, False),
+])  # fmt: skip
+def test_the_projection_of_a_tower_is_no_head_for_classes(width, config, embedding):
+    assert heads.is_embedding(width, config) is embedding
+
+
+def test_a_tower_has_no_classes_unless_somebody_says_so():
+    net = Given(torch.zeros(1, 512))
+    net.num_classes, net.pretrained_cfg = 512, timm.get_pretrained_cfg("vit_base_patch16_clip_224.openai").to_dict()
+    model = ImageModel(net, "vit_base_patch16_clip_224.openai")
+    assert (model.outputs, model.num_classes, model.class_names) == ("embedding", 0, ())
+    model = ImageModel(net, "vit_base_patch16_clip_224.openai", outputs="softmax")
+    assert (model.outputs, model.num_classes, len(model.class_names)) == ("softmax", 512, 512)
 
 
 def test_an_embedding_of_every_place_is_no_prediction_either():
