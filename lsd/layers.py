@@ -12,7 +12,7 @@ from lsd import layout, places
 from lsd.errors import UndefinedError
 from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
-from lsd.tracing import Tap, blank, capture, run_to, some_names, trace
+from lsd.tracing import Tap, blank, capture, module_of, of_run, run_to, split_run, trace
 
 CANCELLED = 1e-3  # of Σ_c |A_c · ∂f/∂A_c|: an epsilon in the normalisation leaves less, and nothing else as little
 
@@ -23,9 +23,15 @@ _originals: "weakref.WeakKeyDictionary[ImageModel, weakref.ref[ImageModel]]" = w
 def list_layers(model: ImageModel) -> tuple[Layer, ...]:
     """Every module that puts out one tensor, in the order in which they finish; found once a model.
 
-    Modules that run several times are listed where they last finish.
+    Modules that run several times are listed once, where they last finish; `runs_of` has the others.
     """
-    return tuple(_layers(model).values())
+    return tuple(layer for name, layer in _layers(model).items() if not split_run(name)[1])
+
+
+def runs_of(model: ImageModel, layer: Layer) -> tuple[Layer, ...]:
+    """The runs of a module that runs several times, those that put out one tensor, in their order; () of one that runs once."""
+    names = (of_run(layer.name, run) for run in range(1, layer.runs + 1))
+    return tuple(_layers(model)[name] for name in names if name in _layers(model))
 
 
 def _layers(model: ImageModel) -> dict[str, Layer]:
@@ -80,16 +86,15 @@ def same_layers(twin: ImageModel, model: ImageModel) -> None:
 
 
 def find_layer(model: ImageModel, name: str) -> Layer:
-    """The layer of that name.
+    """The layer of that name; of a module that runs several times its last run, or the one that is named (`lsd.tracing`).
 
     Raises:
-        UndefinedError: no such module, or one that puts out no single tensor.
+        UndefinedError: no such module or run, or one that puts out no single tensor.
     """
-    if name in _layers(model):
-        return _layers(model)[name]
-    if name in dict(model.net.named_modules()) and name:
+    if name not in _layers(model):
+        module_of(model, name)
         raise UndefinedError(f"{name} of {model.name} does not put out one tensor; choose a layer inside or around it.")
-    raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
+    return _layers(model)[name]
 
 
 def curated_layers(model: ImageModel) -> list[Layer]:
@@ -133,12 +138,10 @@ def attention_heads(model: ImageModel, name: str) -> int:
     """How many heads the attention module called `name` has, all of whose outputs enter its `proj` side by side.
 
     Raises:
-        UndefinedError: no such module, or none that is built in this way.
+        UndefinedError: no such module or run, or none that is built in this way.
     """
-    modules = dict(model.net.named_modules())
-    if not name or name not in modules:
-        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
-    known = attention_layers(model)
+    module_of(model, name)
+    name, known = split_run(name)[0], attention_layers(model)
     if name not in known:
         where = f"its attention layers are {', '.join(list(known)[:3])} …" if known else "it has no attention heads"
         raise UndefinedError(f"{name} of {model.name} is no attention layer whose heads can be told apart; {where}.")

@@ -27,6 +27,7 @@ from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.gradients import DEPTH_FLOOR, baseline
 from lsd.saliency.relu_rules import rectified_logits
 from lsd.saliency.targets import Target
+from lsd.tracing import split_run
 
 
 class _Scalar(nn.Module):
@@ -203,6 +204,10 @@ def deconvolution(scalar: _Scalar, image: Tensor) -> Tensor:
 
 def _cam_layer(model: ImageModel, name: str) -> tuple[Layer, nn.Module]:
     layer = find_layer(model, name) if name else deepest_grid(model)
+    if split_run(layer.name)[1]:
+        raise UndefinedError(
+            f"Captum does not tell the runs of a module apart, so it has no {layer.name}; choose the handwritten Grad-CAM."
+        )
     if layer.layout != "nchw":
         raise UndefinedError(
             f"Captum's Grad-CAM takes the second axis for the channels, and {layer.name} of {model.name} is laid out as "
