@@ -1,7 +1,9 @@
 """The layers of a network: which there are, and which of them to look at."""
 
 import math
+import re
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -69,7 +71,7 @@ def say_layout(model: ImageModel, name: str, how: str | Callable[[Tensor], Tenso
         with torch.no_grad():
             layer = layout.custom(name, how, run_to(model, blank(model), [Tap(name)])[Tap(name)])
     _layers(model)[name] = layer
-    for known in (_cancels, _deepest):
+    for known in (_cancels, _curated, _deepest):
         known.pop(model, None)
     for twin in list(_originals):  # they learn it when they are asked next
         _listed.pop(twin, None)
@@ -98,12 +100,46 @@ def find_layer(model: ImageModel, name: str) -> Layer:
 
 
 def curated_layers(model: ImageModel) -> list[Layer]:
-    """The layers to look at first, from the input on: a network's stages and its blocks.
+    """The layers to look at first, from the input on: a network's stages and its blocks, none twice; found once a model.
 
     A block is a numbered module with modules of its own (`layer1.0`, `stages.2.blocks.5`, `blocks.11`), at most two
-    numbers deep; a stage is what holds blocks and puts out their last one's tensor. Networks without blocks (VGG, Inception) are
-    given by the stages that timm names, or by their outermost layers where it names none.
+    numbers deep; a stage is what holds blocks. Networks without blocks (VGG, Inception) are given by the stages that timm names, or
+    by their outermost layers where it names none.
+
+    A stage mostly puts out what its last block does. Of layers with the same numbers on their places the outermost that is one
+    of several of its kind is listed, by whose name people know the place: `layer4` for `layer4.2`, but `blocks.11` for `blocks`.
     """
+    if model not in _curated:
+        _curated[model] = _each_once(model, _stages_and_blocks(model))
+    return list(_curated[model])
+
+
+_curated: "weakref.WeakKeyDictionary[ImageModel, list[Layer]]" = weakref.WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _each_once(model: ImageModel, layers: Sequence[Layer]) -> list[Layer]:
+    with capture(model, [layer.name for layer in layers]) as captured:
+        model(_noise(model))
+    alike: list[tuple[Tensor, list[Layer]]] = []
+    for layer in layers:
+        grid = to_grid(layer, captured.pop(layer.name))
+        same = next((those for seen, those in alike if seen.shape == grid.shape and torch.equal(seen, grid)), None)
+        if same is None:
+            alike.append((grid, same := []))
+        same.append(layer)
+    kinds = Counter(_kind(layer) for layer in layers)
+    kept = {min(those, key=lambda one: (kinds[_kind(one)] == 1, one.name.count("."))).name for _, those in alike}
+    return [layer for layer in layers if layer.name in kept]
+
+
+def _kind(layer: Layer) -> str:
+    """Alike for modules whose names differ in numbers only."""
+    return re.sub("[0-9]+", "#", layer.name)
+
+
+def _stages_and_blocks(model: ImageModel) -> list[Layer]:
+    """`curated_layers`, and what puts out the same as one of them."""
     modules = dict(model.net.named_modules())
     grids = [layer for layer in list_layers(model) if layer.height]
     chosen = []
@@ -165,7 +201,7 @@ def depth_layers(model: ImageModel, count: int = 4) -> list[Layer]:
     deepest = deepest_grid(model)
     grids = [layer for layer in list_layers(model) if layer.height]
     before = {layer.name: layer for layer in grids[: grids.index(deepest)]}
-    curated = [layer for layer in curated_layers(model) if layer.name in before and _is_trunk(model, layer, before)]
+    curated = [layer for layer in _stages_and_blocks(model) if layer.name in before and _is_trunk(model, layer, before)]
     trunk = curated or list(before.values())
     kept = {name: layer for name, layer in before.items() if name not in _cancelling(model)}
 
@@ -200,11 +236,16 @@ def _cancelling(model: ImageModel) -> frozenset[str]:
 
 
 def _find_cancelling(model: ImageModel) -> Iterator[str]:
-    noise = torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
-    for layer, activation, slope in _slopes(model, noise, [layer for layer in list_layers(model) if layer.height]):
+    grids = [layer for layer in list_layers(model) if layer.height]
+    for layer, activation, slope in _slopes(model, _noise(model), grids):
         products = to_grid(layer, activation * slope)
         if products.sum(1).abs().sum() < CANCELLED * products.abs().sum():
             yield layer.name
+
+
+def _noise(model: ImageModel) -> Tensor:
+    """A picture (1, 3, H, W), always the same, of which no two places are alike."""
+    return torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
 
 
 def _slopes(model: ImageModel, image: Tensor, layers: Sequence[Layer]) -> list[tuple[Layer, Tensor, Tensor]]:

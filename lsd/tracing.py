@@ -27,13 +27,10 @@ class Trace:
         shapes: module name → shape of its output, of those that put out one tensor, in the order in which they (last) finish;
             of those that run several times the shape of each run as well, under its own name.
         runs: module name → how often it ran.
-        same: module name → the module that finished just before it and put out the very same tensor, as what a module ends
-            with does.
     """
 
     shapes: dict[str, tuple[int, ...]]
     runs: dict[str, int]
-    same: dict[str, str]
 
 
 _RUN = re.compile(r"(.+)@([1-9][0-9]*)")
@@ -80,18 +77,10 @@ def trace(model: ImageModel) -> Trace:
 @torch.no_grad()
 def _trace(model: ImageModel) -> Trace:
     outputs: list[tuple[str, tuple[int, ...] | None]] = []
-    same: dict[str, str] = {}
-    before: tuple[str, Tensor, int] | None = None
 
     def hook(name: str):
         def note(_module, _inputs, output):
-            nonlocal before
-            tensor = isinstance(output, Tensor)
-            outputs.append((name, tuple(output.shape) if tensor else None))
-            same.pop(name, None)
-            if tensor and before and output is before[1] and output._version == before[2]:  # not changed in place since
-                same[name] = before[0]
-            before = (name, output, output._version) if tensor else None
+            outputs.append((name, tuple(output.shape) if isinstance(output, Tensor) else None))
 
         return note
 
@@ -112,7 +101,7 @@ def _trace(model: ImageModel) -> Trace:
             if runs[name] > 1:
                 shapes[of_run(name, done[name])] = shape
             shapes[name] = shape
-    return Trace(shapes, dict(runs), same)
+    return Trace(shapes, dict(runs))
 
 
 def blank(model: ImageModel) -> Tensor:
