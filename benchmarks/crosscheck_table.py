@@ -25,7 +25,7 @@ as tests, with tolerances of {fp32:g} and {fp64:g}.
 
 - "–" is a method that is not defined for the network and is refused by both (it needs ReLUs and nothing else).
 - "own" is one that Captum would get wrong without saying so, and that the handwritten method defines: rectifiers that
-  are not `nn.ReLU` modules, and Grad-CAM over tokens or channels-last layers.
+  are not `nn.ReLU` modules, or whose input goes elsewhere as well, and Grad-CAM over tokens or channels-last layers.
 - Captum rounds the weights of its quadrature to fp32, so integrated gradients are compared by the midpoint rule with
   four steps, whose weights fp32 holds exactly.
 - What agreement proves, and what not: [places.md](places.md).

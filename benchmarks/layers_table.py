@@ -11,8 +11,9 @@ from lsd.layers import curated_layers, depth_layers, list_layers
 ABOUT = """# Which layers are looked at
 
 Small networks of each family with random weights, as [crosscheck.md](crosscheck.md) has them. *First*: what lists of layers begin
-with and `layer:curated` stands for, a network's stages and blocks. *Depths*: what depth fusion takes, the last of which is where
-Grad-CAM looks. *Places*: how many layers have places, and how many look as if they had and were refused ([why](places.md)).
+with and `layer:curated` stands for, a network's stages and blocks; of a stage and the block that it ends with, which put out the
+same, the one by whose name people know the place (`layer4`, `blocks.11`). *Depths*: what depth fusion takes, the last of which is
+where Grad-CAM looks. *Places*: how many layers have places, and how many look as if they had and were refused ([why](places.md)).
 Made by `python -m benchmarks.layers_table`; a test holds the rows to what the code says.
 """
 HEADER = ["family", "network", "first", "depths", "places", "refused"]

@@ -80,7 +80,7 @@ def _list_recipes() -> int:
 
 
 def _list_layers(options: argparse.Namespace) -> int:
-    from lsd.layers import as_said, attention_layers, curated_layers, list_layers
+    from lsd.layers import as_said, attention_layers, curated_layers, list_layers, runs_of
     from lsd.models import get_model
 
     model = as_said(get_model(options.model), cli_said.said(options))
@@ -88,7 +88,7 @@ def _list_layers(options: argparse.Namespace) -> int:
     names = {layer.name for layer in curated}
     print(f"{model.name}: stages and blocks")
     for layer in curated:
-        print(f"  {layer.name:<32}{_shape(layer)}")
+        _tell(layer, runs_of(model, layer))
     heads = attention_layers(model)
     if heads:
         print("attention heads")
@@ -97,7 +97,7 @@ def _list_layers(options: argparse.Namespace) -> int:
     print("everything else")
     for layer in list_layers(model):
         if layer.name not in names and layer.layout != "other":
-            print(f"  {layer.name:<32}{_shape(layer)}")
+            _tell(layer, runs_of(model, layer))
     refused = [layer for layer in list_layers(model) if layer.refused]
     if refused:
         print("no units, though they look as if they had places")
@@ -106,11 +106,20 @@ def _list_layers(options: argparse.Namespace) -> int:
     return 0
 
 
+def _tell(layer, runs) -> None:
+    """A layer's units, and those of its runs where they are others."""
+    print(f"  {layer.name:<32}{_shape(layer)}" + (f", runs {layer.runs} times: the last is meant" if runs else ""))
+    for run in runs:
+        alike = _shape(run) == _shape(layer) and run.layout == layer.layout
+        print(f"    {run.name:<30}" + ("the same" if alike else _shape(run)))
+
+
 def _shape(layer) -> str:
+    if layer.layout == "other":
+        return f"no units: {layer.refused}" if layer.refused else "no units"
     places = f"{layer.height} × {layer.width} places" if layer.height else "no places"
     prefix = f", {layer.prefix} prefix tokens" if layer.prefix else ""
-    runs = f", runs {layer.runs} times: the last is meant" if layer.runs > 1 else ""
-    return f"{layer.channels:5} channels, {places}{prefix}{runs}"
+    return f"{layer.channels:5} channels, {places}{prefix}"
 
 
 def _make(options: argparse.Namespace) -> int:

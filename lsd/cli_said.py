@@ -11,8 +11,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add both to a command that takes `--model`."""
     parser.add_argument(
         "--outputs", metavar="WHAT",
-        help="what the model's outputs are: softmax (one class of several) or sigmoid (each a question of its own); "
-        "default: what their number says",
+        help="what the model's outputs are: softmax (one class of several), sigmoid (each a question of its own) or embedding "
+        "(a vector, no classes); default: what their number and its configuration say",
     )  # fmt: skip
     parser.add_argument(
         "--layout", action="append", default=[], metavar="NAME=HOW",

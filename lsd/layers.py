@@ -2,7 +2,9 @@
 
 import copy
 import math
+import re
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -13,9 +15,9 @@ from torch import Tensor, nn
 from lsd import layout, places
 from lsd.errors import UndefinedError
 from lsd.layout import Layer, to_grid
-from lsd.models import ImageModel, outputs_of
+from lsd.models import ImageModel
 from lsd.said import Said
-from lsd.tracing import Tap, blank, capture, run_to, some_names, trace
+from lsd.tracing import Tap, blank, capture, module_of, of_run, run_to, split_run, trace
 
 CANCELLED = 1e-3  # of Σ_c |A_c · ∂f/∂A_c|: an epsilon in the normalisation leaves less, and nothing else as little
 
@@ -26,9 +28,15 @@ _originals: "weakref.WeakKeyDictionary[ImageModel, weakref.ref[ImageModel]]" = w
 def list_layers(model: ImageModel) -> tuple[Layer, ...]:
     """Every module that puts out one tensor, in the order in which they finish; found once a model.
 
-    Modules that run several times are listed where they last finish.
+    Modules that run several times are listed once, where they last finish; `runs_of` has the others.
     """
-    return tuple(_layers(model).values())
+    return tuple(layer for name, layer in _layers(model).items() if not split_run(name)[1])
+
+
+def runs_of(model: ImageModel, layer: Layer) -> tuple[Layer, ...]:
+    """The runs of a module that runs several times, those that put out one tensor, in their order; () of one that runs once."""
+    names = (of_run(layer.name, run) for run in range(1, layer.runs + 1))
+    return tuple(_layers(model)[name] for name in names if name in _layers(model))
 
 
 def _layers(model: ImageModel) -> dict[str, Layer]:
@@ -69,7 +77,7 @@ def as_said(model: ImageModel, said: Said) -> ImageModel:
     if told == model.said:
         return model
     view = copy.copy(model)
-    view.said, view.outputs = told, outputs_of(model.name, model.num_classes, told.outputs)
+    view.read_as(told)
     _originals[view] = weakref.ref(model)  # whose places need not be found again
     if said.layouts:
         _layers(view)  # so that a layout that cannot be is refused now
@@ -97,29 +105,62 @@ def same_layers(twin: ImageModel, model: ImageModel) -> None:
 
 
 def find_layer(model: ImageModel, name: str) -> Layer:
-    """The layer of that name.
+    """The layer of that name; of a module that runs several times its last run, or the one that is named (`lsd.tracing`).
 
     Raises:
-        UndefinedError: no such module, or one that puts out no single tensor.
+        UndefinedError: no such module or run, or one that puts out no single tensor.
     """
     return _found(model, _layers(model), name)
 
 
 def _found(model: ImageModel, known: dict[str, Layer], name: str) -> Layer:
-    if name in known:
-        return known[name]
-    if name in dict(model.net.named_modules()) and name:
+    if name not in known:
+        module_of(model, name)
         raise UndefinedError(f"{name} of {model.name} does not put out one tensor; choose a layer inside or around it.")
-    raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
+    return known[name]
 
 
 def curated_layers(model: ImageModel) -> list[Layer]:
-    """The layers to look at first, from the input on: a network's stages and its blocks.
+    """The layers to look at first, from the input on: a network's stages and its blocks, none twice; found once a model.
 
     A block is a numbered module with modules of its own (`layer1.0`, `stages.2.blocks.5`, `blocks.11`), at most two
-    numbers deep; a stage is what holds blocks and puts out their last one's tensor. Networks without blocks (VGG, Inception) are
-    given by the stages that timm names, or by their outermost layers where it names none.
+    numbers deep; a stage is what holds blocks. Networks without blocks (VGG, Inception) are given by the stages that timm names, or
+    by their outermost layers where it names none.
+
+    A stage mostly puts out what its last block does. Of layers with the same numbers on their places the outermost that is one
+    of several of its kind is listed, by whose name people know the place: `layer4` for `layer4.2`, but `blocks.11` for `blocks`.
     """
+    if model not in _curated:
+        _curated[model] = _each_once(model, _stages_and_blocks(model))
+    return list(_curated[model])
+
+
+_curated: "weakref.WeakKeyDictionary[ImageModel, list[Layer]]" = weakref.WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _each_once(model: ImageModel, layers: Sequence[Layer]) -> list[Layer]:
+    with capture(model, [layer.name for layer in layers]) as captured:
+        model(_noise(model))
+    alike: list[tuple[Tensor, list[Layer]]] = []
+    for layer in layers:
+        grid = to_grid(layer, captured.pop(layer.name))
+        same = next((those for seen, those in alike if seen.shape == grid.shape and torch.equal(seen, grid)), None)
+        if same is None:
+            alike.append((grid, same := []))
+        same.append(layer)
+    kinds = Counter(_kind(layer) for layer in layers)
+    kept = {min(those, key=lambda one: (kinds[_kind(one)] == 1, one.name.count("."))).name for _, those in alike}
+    return [layer for layer in layers if layer.name in kept]
+
+
+def _kind(layer: Layer) -> str:
+    """Alike for modules whose names differ in numbers only."""
+    return re.sub("[0-9]+", "#", layer.name)
+
+
+def _stages_and_blocks(model: ImageModel) -> list[Layer]:
+    """`curated_layers`, and what puts out the same as one of them."""
     modules = dict(model.net.named_modules())
     grids = [layer for layer in list_layers(model) if layer.height]
     chosen = []
@@ -154,12 +195,10 @@ def attention_heads(model: ImageModel, name: str) -> int:
     """How many heads the attention module called `name` has, all of whose outputs enter its `proj` side by side.
 
     Raises:
-        UndefinedError: no such module, or none that is built in this way.
+        UndefinedError: no such module or run, or none that is built in this way.
     """
-    modules = dict(model.net.named_modules())
-    if not name or name not in modules:
-        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
-    known = attention_layers(model)
+    module_of(model, name)
+    name, known = split_run(name)[0], attention_layers(model)
     if name not in known:
         where = f"its attention layers are {', '.join(list(known)[:3])} …" if known else "it has no attention heads"
         raise UndefinedError(f"{name} of {model.name} is no attention layer whose heads can be told apart; {where}.")
@@ -183,7 +222,7 @@ def depth_layers(model: ImageModel, count: int = 4) -> list[Layer]:
     deepest = deepest_grid(model)
     grids = [layer for layer in list_layers(model) if layer.height]
     before = {layer.name: layer for layer in grids[: grids.index(deepest)]}
-    curated = [layer for layer in curated_layers(model) if layer.name in before and _is_trunk(model, layer, before)]
+    curated = [layer for layer in _stages_and_blocks(model) if layer.name in before and _is_trunk(model, layer, before)]
     trunk = curated or list(before.values())
     kept = {name: layer for name, layer in before.items() if name not in _cancelling(model)}
 
@@ -218,11 +257,16 @@ def _cancelling(model: ImageModel) -> frozenset[str]:
 
 
 def _find_cancelling(model: ImageModel) -> Iterator[str]:
-    noise = torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
-    for layer, activation, slope in _slopes(model, noise, [layer for layer in list_layers(model) if layer.height]):
+    grids = [layer for layer in list_layers(model) if layer.height]
+    for layer, activation, slope in _slopes(model, _noise(model), grids):
         products = to_grid(layer, activation * slope)
         if products.sum(1).abs().sum() < CANCELLED * products.abs().sum():
             yield layer.name
+
+
+def _noise(model: ImageModel) -> Tensor:
+    """A picture (1, 3, H, W), always the same, of which no two places are alike."""
+    return torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
 
 
 def _slopes(model: ImageModel, image: Tensor, layers: Sequence[Layer]) -> list[tuple[Layer, Tensor, Tensor]]:

@@ -29,7 +29,7 @@ class Layer:
     """One module's output.
 
     Attributes:
-        name: the module's dotted name inside the timm network ("layer4.2.conv3").
+        name: the module's dotted name inside the timm network ("layer4.2.conv3"), or that of one of its runs ("layer4.2.act@1").
         layout: "nchw", "nhwc", "tokens", "vector", "custom", or "other" where nothing is known (windows, attention matrices).
         channels: number of channels (0 for "other").
         height, width: of the grid of places (0 where there is none).
@@ -37,7 +37,7 @@ class Layer:
         order: of "tokens", for each place, row by row, the number of its token after the prefix; () where that is row by row
             as well.
         reshape: of "custom", the function.
-        runs: how often the module runs in one pass; what it puts out last is meant.
+        runs: how often the module runs in one pass; a name that says no run means what it puts out last.
         refused: why a shape that looks like a grid was not taken for one; "" otherwise.
     """
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
-from lsd import labels, packages, precision  # noqa: F401 - that fp32 is fp32 on every GPU
+from lsd import heads, labels, packages, precision  # noqa: F401 - that fp32 is fp32 on every GPU
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
@@ -69,17 +69,27 @@ class ImageModel(nn.Module):
         self.architecture = config.get("architecture") or name.partition(".")[0]
         self.family = _family(net, self.architecture)
         self.spec = InputSpec.from_config(data)
-        self.num_classes = int(getattr(net, "num_classes", 0) or 0)
-        self.said = Said(outputs)
-        self.outputs = outputs_of(name, self.num_classes, outputs)
-        named = labels.named(self.num_classes, config)
-        self.class_names, self.names_assumed, self.names_note = named.names, named.assumed, named.note
+        self._width = int(getattr(net, "num_classes", 0) or 0)
+        self._config = config
+        self.read_as(Said(outputs))
         self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)
         self.identity = identity or WeightIdentity("memory", name, None, None)
         self.lock = threading.RLock()
         self._has_batch_norm = has_batch_norm(self.net)
         self.register_buffer("mean", torch.tensor(data["mean"], dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(data["std"], dtype=torch.float32).view(1, 3, 1, 1))
+
+    def read_as(self, said: Said) -> None:
+        """Have the outputs read as a person says; for views of a network (`lsd.layers.as_said`), not for what others use.
+
+        Raises:
+            ModelError: outputs that the network cannot have.
+        """
+        outputs = _outputs(self.name, self._width, self._config, said.outputs)
+        self.said, self.outputs = said, outputs
+        self.num_classes = 0 if outputs == "embedding" else self._width
+        named = labels.named(self.num_classes, self._config)
+        self.class_names, self.names_assumed, self.names_note = named.names, named.assumed, named.note
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C) of RGB images (N, 3, H, W) in [0, 1].
@@ -141,25 +151,21 @@ class ImageModel(nn.Module):
         )
 
 
-def outputs_of(name: str, num_classes: int, said: str | None) -> str:
-    """What the outputs of a network are (`ImageModel.outputs`): what their number says, or else a person.
-
-    Raises:
-        ModelError: there are no such outputs, or a network with that many classes cannot have them.
-    """
-    if said not in (None, "softmax", "sigmoid"):
-        raise ModelError(f"The outputs of {name} are softmax or sigmoid, not “{said}”.")
-    if said and not num_classes:
+def _outputs(name: str, width: int, config: dict, said: str | None) -> str:
+    """What a head's outputs are (`ImageModel.outputs`): what a person says, or else its width and configuration."""
+    if said not in (None, "softmax", "sigmoid", "embedding"):
+        raise ModelError(f"The outputs of {name} are softmax, sigmoid or an embedding, not “{said}”.")
+    if said in ("softmax", "sigmoid") and not width:
         raise ModelError(
             f"{name} puts out an embedding and no classes, so its outputs are neither softmax nor sigmoid."
         )
-    if said == "softmax" and num_classes == 1:
+    if said == "softmax" and width == 1:
         raise ModelError(
             f"{name} has a single output, and a softmax of one is 1 whatever the picture; it is a sigmoid."
         )
-    if num_classes == 0:
-        return "embedding"
-    return said or ("sigmoid" if num_classes == 1 else "softmax")
+    if heads.is_embedding(width, config):
+        return said or "embedding"
+    return said or ("sigmoid" if width == 1 else "softmax")
 
 
 def _family(net: nn.Module, architecture: str) -> str:
@@ -225,13 +231,12 @@ def _build(location: Location) -> nn.Module:
         raise ModelError(
             f"{location.name} is a “{architecture}”, which this version of timm ({timm.__version__}) lacks."
         )
+    known = location.name if location.config is None else f"local-dir:{location.config.parent}"
     # The weights file is named outright, because timm left to itself may prefer a pickled one beside it.
     overlay = {"file": str(location.weights), "source": "", "custom_load": False}
     with quiet("timm"):  # it warns of each key of a head that is not used; that is not for the user's eyes
         try:
-            net = timm.create_model(
-                f"local-dir:{location.config.parent}", pretrained=True, pretrained_cfg_overlay=overlay
-            )
+            net = timm.create_model(known, pretrained=True, pretrained_cfg_overlay=overlay)
         except LSDError:
             raise
         except Exception as error:  # whatever a damaged file or a foreign configuration makes timm or torch raise

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lsd.layout import Layer, suggestions, to_grid, tokens_of
 from lsd.models import ImageModel
-from lsd.tracing import Trace
+from lsd.tracing import Trace, of_run, split_run
 
 RIGHT = 0.5  # of the agreement that the best order of the same answers would have
 LOCAL = 0.2  # mean of |a − b| / (a + b), a and b the answers to both halves: above that, a place knows where it is
@@ -36,7 +36,10 @@ _ELSEWHERE = "its places do not answer to what the picture shows there"
 
 @torch.no_grad()
 def placed(model: ImageModel, trace: Trace) -> dict[str, Layer]:
-    """Module name → how its output is laid out, of all that put out one tensor, in the order in which they finish."""
+    """Module name → how its output is laid out, of all that put out one tensor, in the order in which they finish.
+
+    Of modules that run several times each run as well, under its own name.
+    """
     attempt = _Attempt(model, trace)
     with model.lock:
         handles = [
@@ -48,7 +51,7 @@ def placed(model: ImageModel, trace: Trace) -> dict[str, Layer]:
         finally:
             for handle in handles:
                 handle.remove()
-    return {name: replace(attempt.verdict(name), runs=trace.runs[name]) for name in trace.shapes}
+    return {name: replace(attempt.verdict(name), runs=trace.runs[split_run(name)[0]]) for name in trace.shapes}
 
 
 class _Attempt:
@@ -60,6 +63,8 @@ class _Attempt:
         self._possible = {name: list(self._suggest(model, name, shape)) for name, shape in trace.shapes.items()}
         self._known = set(_grids_of_timm(model.net, self._picture))
         self._shapes = trace.shapes
+        # Each run is looked at as if it were a module; what is said of the last one is said of the module.
+        self._last = {split_run(name)[0]: name for name in trace.shapes if split_run(name)[1]}
         self._accepted: dict[str, Layer] = {}
         self._refused: dict[str, str] = {}
         noise = torch.rand(1, 3, *self._picture, generator=torch.Generator().manual_seed(0))
@@ -76,18 +81,21 @@ class _Attempt:
 
     def listen(self, name: str):
         """A hook for the module of that name."""
+        done = 0
 
         def hook(_module, _inputs, output) -> None:
-            possible = self._possible[name]
-            if not isinstance(output, Tensor) or not possible or tuple(output.shape[1:]) != self._shapes[name][1:]:
-                return  # also of a run before the last one
-            self._accepted.pop(name, None)
+            nonlocal done
+            done += 1
+            this = of_run(name, done) if name in self._last else name
+            possible = self._possible.get(this)
+            if not isinstance(output, Tensor) or not possible or tuple(output.shape[1:]) != self._shapes[this][1:]:
+                return
             if possible[0].layout == "vector":
-                self._accepted[name] = possible[0]
+                self._accepted[this] = possible[0]
             elif len(output) != len(self.pictures):
-                self._refused[name] = _SAME if len(output) == 1 else _ELSEWHERE
+                self._refused[this] = _SAME if len(output) == 1 else _ELSEWHERE
             else:
-                self._try(name, output)
+                self._try(this, output)
 
         return hook
 
@@ -122,13 +130,16 @@ class _Attempt:
         return alike or (layer.height, layer.width) in self._known
 
     def verdict(self, name: str) -> Layer:
-        """How the output of that module is laid out, after the pass."""
+        """How the output of that module, or run, is laid out, after the pass."""
+        if name in self._last:
+            return replace(self.verdict(self._last[name]), name=name)
         if name in self._accepted:
             return self._accepted[name]
         if name not in self._refused:
             return Layer(name, "other")
         parts = name.split(".")
-        around = [self._accepted.get(".".join(parts[:i])) for i in range(1, len(parts))]
+        holders = [".".join(parts[:i]) for i in range(1, len(parts))]
+        around = [self._accepted.get(self._last.get(holder, holder)) for holder in holders]
         for layer in self._possible[name] if self._refused[name] == _ELSEWHERE else ():
             if any(one is not None and _grid(one) == _grid(layer) for one in around):
                 return layer

@@ -1,7 +1,14 @@
-"""Reading a network while it runs: which modules ran, what shape they put out, and their activations."""
+"""Reading a network while it runs: which modules ran, what shape they put out, and their activations.
+
+A module may run several times in one pass (one ReLU that serves a whole block, shared weights). Its name means its last run;
+`NAME@1` means its first, `NAME@2` its second, and so on in the order in which they run. Such names go wherever names of
+modules go. No module of timm's has an @ in its name: Python's attributes cannot.
+"""
 
 import contextlib
+import re
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,12 +24,44 @@ class Trace:
     """One pass of one picture.
 
     Attributes:
-        shapes: module name → shape of its output, of those that put out one tensor, in the order in which they (last) finish.
+        shapes: module name → shape of its output, of those that put out one tensor, in the order in which they (last) finish;
+            of those that run several times the shape of each run as well, under its own name.
         runs: module name → how often it ran.
     """
 
     shapes: dict[str, tuple[int, ...]]
     runs: dict[str, int]
+
+
+_RUN = re.compile(r"(.+)@([1-9][0-9]*)")
+
+
+def of_run(name: str, run: int) -> str:
+    """The name of a module's run, 1 for the first; of run 0 the module's own name, which means the last."""
+    return f"{name}@{run}" if run else name
+
+
+def split_run(name: str) -> tuple[str, int]:
+    """(module, run) that a name means; run 0 where it says none."""
+    match = _RUN.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, 0)
+
+
+def module_of(model: ImageModel, name: str) -> nn.Module:
+    """The module that a name means.
+
+    Raises:
+        UndefinedError: a name that no module has, or a run that it does not run.
+    """
+    name, run = split_run(name)
+    modules = dict(model.net.named_modules())
+    if not name or name not in modules:
+        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
+    if run and (runs := trace(model).runs.get(name, 0)) < max(run, 2):
+        if runs < 2:
+            raise UndefinedError(f"{name} of {model.name} does not run several times in a pass: write {name} alone.")
+        raise UndefinedError(f"Run {run} is out of range: {name} of {model.name} runs {runs} times, 1 to {runs}.")
+    return modules[name]
 
 
 _traced: "weakref.WeakKeyDictionary[ImageModel, Trace]" = weakref.WeakKeyDictionary()
@@ -37,15 +76,11 @@ def trace(model: ImageModel) -> Trace:
 
 @torch.no_grad()
 def _trace(model: ImageModel) -> Trace:
-    shapes: dict[str, tuple[int, ...]] = {}
-    runs: dict[str, int] = {}
+    outputs: list[tuple[str, tuple[int, ...] | None]] = []
 
     def hook(name: str):
         def note(_module, _inputs, output):
-            runs[name] = runs.get(name, 0) + 1
-            if isinstance(output, Tensor):
-                shapes.pop(name, None)
-                shapes[name] = tuple(output.shape)
+            outputs.append((name, tuple(output.shape) if isinstance(output, Tensor) else None))
 
         return note
 
@@ -56,7 +91,17 @@ def _trace(model: ImageModel) -> Trace:
         finally:
             for handle in handles:
                 handle.remove()
-    return Trace(shapes, runs)
+    runs = Counter(name for name, _ in outputs)
+    shapes: dict[str, tuple[int, ...]] = {}
+    done: Counter[str] = Counter()
+    for name, shape in outputs:
+        done[name] += 1
+        if shape is not None:
+            shapes.pop(name, None)
+            if runs[name] > 1:
+                shapes[of_run(name, done[name])] = shape
+            shapes[name] = shape
+    return Trace(shapes, dict(runs))
 
 
 def blank(model: ImageModel) -> Tensor:
@@ -66,24 +111,25 @@ def blank(model: ImageModel) -> Tensor:
 
 @contextlib.contextmanager
 def capture(model: ImageModel, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the block, the outputs of the named modules appear in the dict that is yielded, as the network runs.
+    """Within the block, the outputs of the named modules (or runs) appear in the dict that is yielded, as the network runs.
 
     The network goes on with a copy of what is captured, so in-place operations further down cannot change it, and the
     gradient with respect to it is that of the layer itself. Hooks are removed however the block ends; the model is
     locked meanwhile, so that nobody else's pass is caught.
 
     Raises:
-        UndefinedError: a name that no module has.
+        UndefinedError: a name that no module has, or a run that it does not run.
     """
-    modules = dict(model.net.named_modules())
-    for name in names:
-        if not name or name not in modules:
-            raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
+    modules = {name: module_of(model, name) for name in names}
     captured: dict[str, Tensor] = {}
 
     def hook(name: str):
+        run, done = split_run(name)[1], 0
+
         def keep(_module: nn.Module, _inputs, output):
-            if isinstance(output, Tensor):
+            nonlocal done
+            done += 1
+            if isinstance(output, Tensor) and run in (0, done):
                 captured[name] = output
                 return output.clone()
             return None
@@ -91,7 +137,7 @@ def capture(model: ImageModel, names: Sequence[str]) -> Iterator[dict[str, Tenso
         return keep
 
     with model.lock:
-        handles = [modules[name].register_forward_hook(hook(name)) for name in names]
+        handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
         try:
             yield captured
         finally:
@@ -107,7 +153,7 @@ def some_names(model: ImageModel) -> str:
 
 @dataclass(frozen=True)
 class Tap:
-    """Where activations are read: what a module puts out, or, with `inside`, what it is given.
+    """Where activations are read: what a module (or a run of it) puts out, or, with `inside`, what it is given.
 
     The empty name stands for the logits; with `inside`, for what they are made of, the network's embedding of a picture.
     """
@@ -151,25 +197,22 @@ def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, 
     """The activations at `taps` for images (N, 3, H, W) in [0, 1]; the pass stops as soon as all of them are there.
 
     Hooks are removed however the pass ends, and the model is locked meanwhile. Of a module that runs several times the
-    last output is taken, as in `trace`. Gradients flow back from what is returned to the images.
+    last output is taken, as in `trace`, or that of the run that is named. Gradients flow back from what is returned to the images.
 
     Raises:
-        UndefinedError: a name that no module has, or a module that did not run or put out no single tensor.
+        UndefinedError: a name that no module has, a run that it does not run, or a module that did not run or put out no
+            single tensor.
     """
     entries = [Tap(name, inside=True) for name in classifiers(model)] if EMBEDDING in taps else []
     wanted = {tap for tap in taps if tap != EMBEDDING} | set(entries or (Tap(""),) if EMBEDDING in taps else ())
-    inner = [tap for tap in wanted if tap.name]
-    modules = dict(model.net.named_modules())
-    for tap in inner:
-        if tap.name not in modules:
-            raise UndefinedError(f"{model.name} has no layer “{tap.name}”; it has {some_names(model)}.")
+    modules = {tap: module_of(model, tap.name) for tap in wanted if tap.name}
     captured: dict[Tap, Tensor] = {}
     runs = trace(model).runs
-    left = {tap: runs.get(tap.name, 1) for tap in inner}
+    left = {tap: split_run(tap.name)[1] or runs.get(tap.name, 1) for tap in modules}
 
     def note(tap: Tap, value: object) -> Tensor | None:
         left[tap] -= 1
-        if left[tap] > 0 or not isinstance(value, Tensor):
+        if left[tap] or not isinstance(value, Tensor):
             return None
         captured[tap] = value
         if len(captured) == len(wanted):
@@ -189,8 +232,7 @@ def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, 
     with model.lock:
         handles = []
         try:
-            for tap in inner:
-                module = modules[tap.name]
+            for tap, module in modules.items():
                 handles.append(
                     module.register_forward_pre_hook(before(tap)) if tap.inside
                     else module.register_forward_hook(after(tap))
@@ -203,7 +245,7 @@ def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, 
         finally:
             for handle in handles:
                 handle.remove()
-    for tap in inner:
+    for tap in modules:
         if tap not in captured:
             raise UndefinedError(
                 f"{tap.name} of {model.name} does not put out one tensor; choose a layer inside or around it."

@@ -8,7 +8,8 @@ Four kinds of names:
 - `local-dir:PATH`: a folder on this machine
 - `demo:NAME`: one of the small models that ship with the project
 
-All but the packages end in a folder in timm's layout (`config.json` beside a weights file).
+All but the packages end in a folder in timm's layout (`config.json` beside a weights file). Where timm takes the weights of one of
+its names from a repository of another name, only the weights are: the configuration is timm's own.
 Weights are read from safetensors; pickled weights, which can run code when they are read, only where the caller opts in.
 """
 
@@ -38,7 +39,8 @@ class Location:
 
     Attributes:
         name: the canonical name, by which the model is loaded again.
-        config: path of config.json; None for a package, whose configuration is timm's own.
+        config: path of config.json; None where the configuration is timm's own: of a package, and of a name of timm's whose
+            weights lie in a repository of another.
         weights: path of the weights file.
         source: "demo", "local", "package" or "hub".
         repo: the repository on the Hub, the package, or the folder's name.
@@ -249,13 +251,22 @@ def _download(name: str, repo: str, filename: str, revision: str | None) -> Loca
     from huggingface_hub import hf_hub_download
 
     try:
-        config = hf_hub_download(repo, "config.json", revision=revision)
+        config = Path(hf_hub_download(repo, "config.json", revision=revision)) if _is_its_own(repo, name) else None
         weights = hf_hub_download(repo, filename, revision=revision)
     except Exception as error:  # the Hub's own errors, those of its transport, a full disk
         raise ModelError(
             f"{name} could not be downloaded ({type(error).__name__}); try again, or choose {_ready()}."
         ) from error
-    return Location(name, Path(config), Path(weights), "hub", repo, revision)
+    return Location(name, config, Path(weights), "hub", repo, revision)
+
+
+def _is_its_own(repo: str, name: str) -> bool:
+    """Whether the config.json of a repository tells of the network of that name.
+
+    timm has networks that share another's weights (CLIP's towers with QuickGELU and without), and some whose weights lie in
+    repositories that are laid out for other libraries.
+    """
+    return bool(scheme(name)) or repo.rpartition("/")[2] == name
 
 
 _SILENCE = 300  # seconds for which a Hub that gave no answer is taken to give none
@@ -289,8 +300,9 @@ def _in_hub_cache(name: str, repo: str, revision: str | None, filename: str = "m
     """What was downloaded before, None if nothing was."""
     from huggingface_hub import hf_hub_download
 
+    own = _is_its_own(repo, name)
     try:
-        config = Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=True))
+        config = Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=True)) if own else None
         weights = Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
     except (OSError, ValueError):  # none, or not a repository's name
         return None
@@ -310,7 +322,7 @@ def _check_size(name: str, size: int) -> None:
 
 
 def read_config(location: Location) -> dict:
-    """The model's config.json, or for a package what it would be.
+    """The model's config.json, or where there is none what timm would write.
 
     Raises:
         ModelError: not JSON, or without an architecture.

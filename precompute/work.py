@@ -26,6 +26,7 @@ from lsd.features.units import Leaf, check, class_of, parse, title
 from lsd.layers import list_layers
 from lsd.models import ImageModel, get_model
 from lsd.provenance import environment
+from lsd.tracing import split_run
 from precompute.storage import Storage, sha256
 from precompute.tasks import Task
 
@@ -240,7 +241,7 @@ class _RowMaker:
         index = self._class(unit)
         return self._common | {
             "unit_id": unit_id(self._model.name, str(unit), self._common["recipe"], job.seed),
-            "layer": leaf.layer, "depth": self._depths.get(leaf.layer, len(self._depths)), "kind": leaf.kind,
+            "layer": leaf.layer, "depth": self._depths.get(split_run(leaf.layer)[0], len(self._depths)), "kind": leaf.kind,
             "index": leaf.arguments[0] if leaf.arguments else -1, "unit": str(unit), "title": self._title(unit),
             "class_name": "" if index is None else self._model.class_names[index],
             "synset": "" if index is None or not self._synsets else self._synsets[index], "seed": job.seed,

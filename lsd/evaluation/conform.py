@@ -135,11 +135,12 @@ def methods(model: ImageModel, image: torch.Tensor) -> dict:
         except UndefinedError as error:
             found[name] = f"{REFUSED}: {error}"
             continue
+        if not check.agrees and name in _RULES and slow_rule(model, image, name) <= check.tolerance:
+            captums = check.reason or f"Captum differs from it by {check.difference:.1e}"
+            found[name] = f"{RIGHT}: by a slow implementation; {captums}"
+            continue
         if check.difference is None:
             found[name] = f"nothing to compare: {check.reason}"
-            continue
-        if not check.agrees and name in _RULES and slow_rule(model, image, name) <= check.tolerance:
-            found[name] = f"{RIGHT}: by a slow implementation, from which Captum differs by {check.difference:.1e}"
             continue
         worst = max(worst, check.difference)
         found[name] = RIGHT if check.agrees else f"{WRONG}: {check.difference:.1e}"
@@ -181,7 +182,7 @@ _RULES = {  # slope behind the rectifier → slope before it
 def slow_rule(model: ImageModel, image: torch.Tensor, name: str) -> float:
     """How far guided backpropagation or the deconvnet lies from a copy of the network whose `nn.ReLU`s were replaced one by one.
 
-    Nothing works in place there and nothing is hooked. Captum, which does both, differs from it on legacy_xception. Infinite where
+    Nothing works in place there and nothing is hooked, so it serves where Captum's hooks do not (legacy_xception). Infinite where
     the copy puts out anything else than the network.
     """
     other = copy.deepcopy(model.net)

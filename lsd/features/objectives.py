@@ -14,11 +14,11 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, REFERENCE_KINDS, SIMILARITY, Leaf, Unit
-from lsd.layers import find_layer
+from lsd.layers import attention_heads, find_layer
 from lsd.layout import to_channels
 from lsd.models import ImageModel
 from lsd.saliency import targets
-from lsd.tracing import EMBEDDING, Tap
+from lsd.tracing import EMBEDDING, Tap, of_run, split_run
 
 
 def tap(leaf: Leaf) -> Tap:
@@ -28,7 +28,8 @@ def tap(leaf: Leaf) -> Tap:
     if leaf.kind == SIMILARITY:
         return EMBEDDING
     if leaf.kind == "head":  # the heads' outputs stand side by side where they enter the projection
-        return Tap(f"{leaf.layer}.proj", inside=True)
+        module, run = split_run(leaf.layer)
+        return Tap(of_run(f"{module}.proj", run), inside=True)
     return Tap(leaf.layer)
 
 
@@ -145,7 +146,7 @@ def _class_reader(model: ImageModel, kind: str, arguments: Sequence[Tensor]) -> 
 
 def _head_reader(model: ImageModel, leaves: Sequence[Leaf], n: Tensor, chosen: Tensor) -> Callable[[Tensor], Tensor]:
     """Mean square of a head's output over the patches; (B·windows, tokens, C) where attention goes by windows."""
-    count = model.net.get_submodule(leaves[0].layer).num_heads
+    count = attention_heads(model, leaves[0].layer)
     prefix = find_layer(model, tap(leaves[0]).name).prefix  # not the network's: its class token may come in later
 
     def read(activation: Tensor) -> Tensor:

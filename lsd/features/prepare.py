@@ -24,6 +24,7 @@ from lsd.batch_norm import has_batch_norm
 from lsd.errors import UndefinedError
 from lsd.layers import find_layer, same_layers
 from lsd.models import ImageModel
+from lsd.tracing import split_run
 
 _prepared: "weakref.WeakKeyDictionary[ImageModel, _Twins]" = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
@@ -50,7 +51,7 @@ def prepare(
     """A twin of `model` with the same outputs, faster to run many times.
 
     Args:
-        keep: modules whose own output is looked at, and which must therefore compute what they did.
+        keep: modules (or runs of them) whose own output is looked at, and which must therefore compute what they did.
         fold: change modules at all; False where batch normalisations' inputs are looked at.
         compiled: run it through `torch.compile`, which pays on GPUs after a minute or so; only where no layer inside is
             looked at, as compiled networks neither stop early nor show what is inside.
@@ -110,7 +111,7 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         with torch.no_grad():
             expected = model(probe)
     for conv, norm in pairs:
-        if not any(_ends_between(name, conv, norm) for name in keep):
+        if not any(_ends_between(split_run(name)[0], conv, norm) for name in keep):
             _fold(twin.net, conv, norm)
     if fold and not keep and _reads_class_token(twin.net):
         twin.net.blocks[-1] = _LastBlock(twin.net.blocks[-1], twin.net.num_prefix_tokens)

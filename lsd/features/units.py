@@ -15,7 +15,12 @@
     layer3/inversion                the activations of a photo, as near as can be
     layer3/caricature               the activations of a photo, exaggerated
 
-`layer` is a module's dotted name in timm's network. Units add, subtract and multiply (with spaces around the operators),
+A layer is a module's dotted name in timm's network. Of a module that runs several times in one pass the last run is meant, or
+the one that is named, counted from 1 in the order in which they run:
+
+    layer1.0.act@1/channel/12       a channel of what `layer1.0.act` puts out first
+
+Units add, subtract and multiply (with spaces around the operators),
 also across models (`MODEL::UNIT`, for one picture that serves several):
 
     class/207 + 0.5 * layer3/channel/12

@@ -11,10 +11,12 @@ Pictures go through one by one, so that no method has to guess how targets belon
 import contextlib
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from lsd.errors import UndefinedError
@@ -27,6 +29,7 @@ from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.gradients import DEPTH_FLOOR, baseline
 from lsd.saliency.relu_rules import rectified_logits
 from lsd.saliency.targets import Target
+from lsd.tracing import split_run
 
 
 class _Scalar(nn.Module):
@@ -166,26 +169,50 @@ vargrad = _noise_tunnel("captum:vargrad", "vargrad")
 
 
 def _check_modules_rectify(scalar: _Scalar, image: Tensor, rule: str) -> None:
-    """Captum changes the rule of `nn.ReLU` modules and of nothing else: refuse where that is not every non-linearity."""
+    """Captum changes the rule of `nn.ReLU` modules and of nothing else: refuse where that is not every non-linearity.
+
+    And it does so at the tensor that goes into one, where all gradients of that tensor have met: refuse where it goes elsewhere as
+    well, as into the shortcut around a block that begins with a ReLU.
+    """
     model = scalar.model
     modules = [m for m in model.net.modules() if isinstance(m, nn.ReLU)]
-    calls: list[nn.Module] = []
-    handles = [m.register_forward_hook(lambda module, *_: calls.append(module)) for m in modules]
+    rectified: list[Tensor] = []
+    handles = [m.register_forward_hook(lambda _module, inputs, _output: rectified.append(inputs[0])) for m in modules]
     try:
-        _, found = rectified_logits(model, image.detach().requires_grad_(True), rule)  # refuses all others
+        logits, found = rectified_logits(model, image.detach().requires_grad_(True), rule)  # refuses all others
     finally:
         for handle in handles:
             handle.remove()
-    if len(calls) != found:
+    if len(rectified) != found:
         raise UndefinedError(
-            f"Captum changes the rule of nn.ReLU modules only, and {len(calls)} of the {found} rectifiers of "
+            f"Captum changes the rule of nn.ReLU modules only, and {len(rectified)} of the {found} rectifiers of "
             f"{model.name} are such modules; choose the handwritten method, which sees every one."
         )
+    uses = _uses(logits)
+    shared = sum(uses[one.grad_fn, one.output_nr] > 1 for one in rectified)
+    if shared:
+        raise UndefinedError(
+            f"Captum changes the gradient of all that goes into a ReLU, and what goes into {shared} of the {found} of {model.name} "
+            "goes elsewhere as well (as a shortcut does), whose gradient it would change too; choose the handwritten method."
+        )
+
+
+def _uses(output: Tensor) -> Counter[tuple[Node | None, int]]:
+    """How many operations on the way to a tensor take each output of each operation."""
+    stack, seen, uses = [output.grad_fn], set(), Counter()
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        uses.update(node.next_functions)
+        stack.extend(before for before, _ in node.next_functions)
+    return uses
 
 
 @_captum("captum:guided_backprop")
 def guided_backprop(scalar: _Scalar, image: Tensor) -> Tensor:
-    """Captum's `GuidedBackprop`; refused unless every non-linearity is an `nn.ReLU`."""
+    """Captum's `GuidedBackprop`; refused unless every non-linearity is an `nn.ReLU`, with an input of its own."""
     from captum.attr import GuidedBackprop
 
     _check_modules_rectify(scalar, image, "guided")
@@ -194,7 +221,7 @@ def guided_backprop(scalar: _Scalar, image: Tensor) -> Tensor:
 
 @_captum("captum:deconvolution")
 def deconvolution(scalar: _Scalar, image: Tensor) -> Tensor:
-    """Captum's `Deconvolution`; refused unless every non-linearity is an `nn.ReLU`."""
+    """Captum's `Deconvolution`; refused unless every non-linearity is an `nn.ReLU`, with an input of its own."""
     from captum.attr import Deconvolution
 
     _check_modules_rectify(scalar, image, "deconvnet")
@@ -203,6 +230,10 @@ def deconvolution(scalar: _Scalar, image: Tensor) -> Tensor:
 
 def _cam_layer(model: ImageModel, name: str) -> tuple[Layer, nn.Module]:
     layer = find_layer(model, name) if name else deepest_grid(model)
+    if split_run(layer.name)[1]:
+        raise UndefinedError(
+            f"Captum does not tell the runs of a module apart, so it has no {layer.name}; choose the handwritten Grad-CAM."
+        )
     if layer.layout != "nchw":
         raise UndefinedError(
             f"Captum's Grad-CAM takes the second axis for the channels, and {layer.name} of {model.name} is laid out as "

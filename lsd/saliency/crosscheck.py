@@ -8,7 +8,8 @@ What "the same" takes:
   of another size go to Captum one copy at a time, so that its blocks lie as the handwritten methods' do.
 - Captum rounds the weights of its quadrature to fp32 at every precision. Gauss–Legendre weights change by that (some
   1e-8 of the map, which only shows in fp64); the equal weights of the midpoint rule with 2ᵏ steps do not.
-- Captum's guided methods know `nn.ReLU` only, its Grad-CAM only (N, C, h, w): elsewhere there is nothing to compare.
+- Captum's guided methods know `nn.ReLU` only, and only those whose input goes nowhere else; its Grad-CAM knows (N, C, h, w)
+  only: elsewhere there is nothing to compare.
 """
 
 from dataclasses import dataclass

@@ -46,8 +46,8 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
         model: any timm name, hf-hub:owner/repository or demo:NAME; by default the one that the page starts with,
             which is there without a download.
         top: how many classes.
-        outputs: what the network's outputs are, where it does not say so itself: "softmax", one class of several, or
-            "sigmoid", each a question of its own; "" for what their number says.
+        outputs: what the network's outputs are, where it does not say so itself: "softmax", one class of several,
+            "sigmoid", each a question of its own, or "embedding", a vector; "" for what their number says.
 
     Returns:
         {"model", "names_assumed", "top": [{"index", "name", "probability"}, …]}, the most probable first. Names are assumed

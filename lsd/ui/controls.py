@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-from lsd import catalogue, labels
+from lsd import catalogue, heads, labels
 from lsd.errors import LSDError
 from lsd.images import ENLARGING
 from lsd.render import STYLES
@@ -90,8 +90,9 @@ def _names_of(model: str) -> tuple[str, ...]:
         except LSDError:
             return ()
         pretrained = config.get("pretrained_cfg") or {}
-        count = config.get("num_classes") or pretrained.get("num_classes") or 1000
-        return labels.class_names(count, pretrained | config)
+        known = pretrained | config
+        count = known.get("num_classes", 1000)
+        return () if heads.is_embedding(count, known) else labels.class_names(count, known)
     return labels.class_names(1000)
 
 
@@ -111,7 +112,7 @@ def outputs_picker() -> gr.Radio:
     return gr.Radio(
         [
             ("as the network says", AS_THE_NETWORK_SAYS), ("one class of several", "softmax"),
-            ("each a question of its own", "sigmoid"),
+            ("each a question of its own", "sigmoid"), ("a vector, and no classes", "embedding"),
         ],
         value=AS_THE_NETWORK_SAYS, label="The outputs are",
         info="A network does not say whether its classes exclude each other: several are taken for one class of several. If "

@@ -86,6 +86,8 @@ def ids(page):
         View(),
         View(UNIT, unit_id="demo:resnet/class/1 + 2 * layer1/channel/3/lucid/0"),
         View(filters=Filters("dog & cat", RESNET, "resnet", "layer1.0.conv2", "channel", "maco", "ok"), sort="own", number=7),
+        View(UNIT, unit_id="demo:resnet/layer1.0.act@1/channel/3/lucid/0"),
+        View(filters=Filters(layer="layer1.0.act@1")),
         View(filters=Filters(layer="")),
         View(CLASSES, Filters("fruit")),
         View(CLASS, classes=("tabby, tabby cat",)),

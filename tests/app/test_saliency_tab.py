@@ -299,6 +299,15 @@ def test_the_choices_name_each_class_once():
     assert {imagenet["crane  ·  134"], imagenet["crane  ·  517"]} == {"134", "517"}  # a name that two classes share
 
 
+def test_an_embedding_offers_no_classes(monkeypatch):
+    monkeypatch.setattr(controls, "ready_models", lambda: ["tower"])
+    monkeypatch.setattr(controls, "locate", lambda name: name)
+    monkeypatch.setattr(controls, "read_config", lambda _: {"architecture": "test_vit", "num_classes": 0})
+    controls._names_of.cache_clear()
+    assert controls.class_choices(["tower"]) == []
+    controls._names_of.cache_clear()
+
+
 def test_a_sign_that_rules_a_choice_of_channels_out_leads_to_the_default():
     default = MapSettings().channels
     assert saliency_tab._allowed_channels("signed", "l2")["value"] == default == "sum"

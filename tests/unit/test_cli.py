@@ -126,7 +126,10 @@ def test_another_picture_is_refused(picture, tmp_path, capsys):
         (["{picture}", "--model", "demo:resnet", "--style", "sticker"], "no overlay"),
         (["{picture}", "--model", "demo:resnet", "--opacity", "2"], "between 0 and 1"),
         (["{picture}", "--model", "demo:resnet", "--output", "{picture}"], "choose another --output"),
-        (["{picture}", "--model", "demo:resnet", "--outputs", "tanh"], "are softmax or sigmoid, not “tanh”"),
+        (
+            ["{picture}", "--model", "demo:resnet", "--outputs", "tanh"],
+            "are softmax, sigmoid or an embedding, not “tanh”",
+        ),
         (["{picture}", "--model", "demo:resnet", "--layout", "layer1"], "“layer1” is not a layout"),
         (["{picture}", "--model", "demo:resnet", "--layout", "=nchw"], "“=nchw” is not a layout"),
         (["{picture}", "--model", "demo:resnet", "--layout", "layer9=nchw"], "has no layer “layer9”"),

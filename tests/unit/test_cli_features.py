@@ -189,7 +189,7 @@ def test_a_recipe_from_a_file_and_changed_settings(folder, tmp_path):
     (["--unit", "class/1", "--batch-size", "0"], "at least 1"),
     (["--unit", "layer1/inversion"], "need a photo"),
     (["--unit", "class/1", "--photo", "missing.png"], "cannot be read"),
-    (["--unit", "class/1", "--outputs", "tanh"], "are softmax or sigmoid, not “tanh”"),
+    (["--unit", "class/1", "--outputs", "tanh"], "are softmax, sigmoid or an embedding, not “tanh”"),
     (["--unit", "class/1", "--layout", "layer9=nchw"], "has no layer “layer9”"),
     (["--unit", "class/1", "--layout", "layer1=tokens:1"], "cannot be laid out as tokens:1"),
     (["--unit", "class/1", "--layout", "layer1"], "is not a layout"),

@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from lsd import heads
 from lsd.errors import ModelError, UndefinedError
 from lsd.features import objectives
 from lsd.features.ascent import ascend
@@ -42,7 +43,8 @@ def given(logits, outputs=None):
 
 
 @pytest.mark.parametrize("classes, said, outputs", [
-    (3, None, "softmax"), (3, "sigmoid", "sigmoid"), (1, None, "sigmoid"), (1, "sigmoid", "sigmoid"), (0, None, "embedding"),
+    (3, None, "softmax"), (3, "sigmoid", "sigmoid"), (3, "embedding", "embedding"), (0, "embedding", "embedding"),
+    (1, None, "sigmoid"), (1, "sigmoid", "sigmoid"), (0, None, "embedding"),
 ])  # fmt: skip
 def test_what_the_outputs_are(classes, said, outputs):
     model = given(torch.zeros(1, classes), said)
@@ -51,7 +53,7 @@ def test_what_the_outputs_are(classes, said, outputs):
 
 
 @pytest.mark.parametrize("classes, said, why", [
-    (3, "tanh", "The outputs of given are softmax or sigmoid, not “tanh”"),
+    (3, "tanh", "The outputs of given are softmax, sigmoid or an embedding, not “tanh”"),
     (1, "softmax", "given has a single output, and a softmax of one is 1 whatever the picture"),
     (0, "sigmoid", "given puts out an embedding and no classes, so its outputs are neither"),
     (0, "softmax", "given puts out an embedding and no classes, so its outputs are neither"),
@@ -120,6 +122,38 @@ def test_an_embedding_predicts_nothing(tower, picture):
         next(ascend(tower, ["class/0"], RECIPES["none"]))
     shots = list(ascend(tower, ["blocks.2/channel/3"], replace(RECIPES["lsd"], steps=4)))
     assert shots[-1].finished[0].status == "ok"
+
+
+TOWER = {"architecture": "vit_base_patch16_clip_224", "tag": "openai"}
+
+
+@pytest.mark.parametrize("width, config, embedding", [
+    (512, TOWER, True),
+    (1024, {"architecture": "resnet50_clip", "tag": "openai"}, True),
+    (640, {"architecture": "convnext_base", "tag": "clip_laion2b"}, True),
+    (512, {"architecture": "vit_pe_core_tiny_patch16_384", "tag": "fb"}, True),
+    (0, {}, True),
+    (5, TOWER, False),  # trained further
+    (512, TOWER | {"tag": "flowers"}, False),
+    (512, TOWER | {"label_names": [*map(str, range(512))]}, False),
+    (11821, {"architecture": "vit_base_patch16_clip_224", "tag": "openai_ft_in12k"}, False),
+    (19168, {"architecture": "mvitv2_base_cls", "tag": "fb_inw21k"}, False),
+    (512, {"architecture": "resnet18"}, False),
+])  # fmt: skip
+def test_the_projection_of_a_tower_is_no_head_for_classes(width, config, embedding):
+    assert heads.is_embedding(width, config) is embedding
+
+
+def test_a_tower_has_no_classes_unless_somebody_says_so():
+    net = Given(torch.zeros(1, 512))
+    net.num_classes, net.pretrained_cfg = 512, timm.get_pretrained_cfg("vit_base_patch16_clip_224.openai").to_dict()
+    model = ImageModel(net, "vit_base_patch16_clip_224.openai")
+    assert (model.outputs, model.num_classes, model.class_names) == ("embedding", 0, ())
+    model = ImageModel(net, "vit_base_patch16_clip_224.openai", outputs="softmax")
+    assert (model.outputs, model.num_classes, len(model.class_names)) == ("softmax", 512, 512)
+    back = as_said(model, Said("embedding"))
+    assert (back.outputs, back.num_classes, back.class_names) == ("embedding", 0, ())
+    assert (model.outputs, model.num_classes) == ("softmax", 512)  # of others
 
 
 def test_an_embedding_of_every_place_is_no_prediction_either():

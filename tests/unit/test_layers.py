@@ -13,11 +13,12 @@ from torch import nn
 
 from benchmarks import layers_table
 from benchmarks.families import CASES, Case
-from lsd import markdown
+from lsd import layers, markdown
 from lsd.errors import UndefinedError
-from lsd.layers import CANCELLED, curated_layers, deepest_grid, depth_layers, find_layer, list_layers
+from lsd.layers import CANCELLED, as_said, curated_layers, deepest_grid, depth_layers, find_layer, list_layers
 from lsd.layout import Layer, suggestions, to_grid
 from lsd.models import ImageModel
+from lsd.said import Said
 from lsd.tracing import capture
 
 BY_NAME = {case.name: case for case in CASES}
@@ -263,6 +264,46 @@ def test_a_network_without_blocks_is_looked_at_by_the_stages_that_timm_names(nam
     torch.manual_seed(0)
     model = ImageModel(timm.create_model(name, num_classes=10), name)
     assert [layer.name for layer in curated_layers(model)] == expected
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("test_resnet", "conv1 layer1 layer2 layer3 layer4"),
+    ("test_vit", "blocks.0 blocks.1 blocks.2 blocks.3 blocks.4 blocks.5"),  # there is one `blocks`, so it is no place's name
+    ("pit_ti_224", "transformers.0.blocks transformers.1.blocks transformers.2.blocks"),
+    ("levit_128s", "stages.0 stages.1"),
+    ("gcvit_xxtiny", "stages.0 stages.1 stages.2 stages.3.blocks.0 stages.3"),  # the same numbers, with other axes first
+    ("volo_d1_224", "patch_embed.conv network.0 network.1 network.2 network.3 network.4"),  # then the class token alone changes
+])  # fmt: skip
+def test_a_stage_and_the_block_that_it_ends_with_are_listed_once(name, expected):
+    assert " ".join(layer.name for layer in curated_layers(BY_NAME[name].build())) == expected
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_of_all_stages_and_blocks_each_is_listed_once_in_every_family(case):
+    """On another picture than the one by which they were told apart."""
+    model = case.build()
+    every, listed = layers._stages_and_blocks(model), [layer.name for layer in curated_layers(model)]
+    assert listed == [layer.name for layer in every if layer.name in listed]
+    x = torch.rand(1, 3, case.size, case.size, generator=torch.Generator().manual_seed(7))
+    with capture(model, [layer.name for layer in every]) as captured, torch.no_grad():
+        model(x)
+    grids = {layer.name: to_grid(layer, captured[layer.name]) for layer in every}
+
+    def alike(a, b):
+        return grids[a].shape == grids[b].shape and torch.equal(grids[a], grids[b])
+
+    assert not [(a, b) for i, a in enumerate(listed) for b in listed[:i] if alike(a, b)]
+    assert all(any(alike(name, one) for one in listed) for name in grids)  # and nothing is lost
+
+
+def test_the_list_follows_what_a_person_says_of_a_layout():
+    model = BY_NAME["test_resnet"].build()
+    before = curated_layers(model)
+    before.clear()  # nobody else's list
+    assert find_layer(model, "layer2") in curated_layers(model)
+    said = as_said(model, Said(layouts={"layer2": "nhwc"}))
+    assert find_layer(said, "layer2").layout == "nhwc" and find_layer(said, "layer2") in curated_layers(said)
+    assert find_layer(model, "layer2") in curated_layers(model)
 
 
 def test_a_network_without_places_has_no_layers_at_depths(wrap):

@@ -235,6 +235,25 @@ def test_a_timm_name_is_its_repository_and_gets_its_tag(hub):
     assert hub.asked == [(location.repo, f, "c0ffee", False) for f in ("config.json", "model.safetensors")]
 
 
+def test_of_a_repository_of_another_name_only_the_weights_are_taken(hub):
+    """Its config.json tells of another network: of the CLIP tower with GELU, say, where the one with QuickGELU was asked for."""
+    name = "vit_base_patch16_clip_quickgelu_224.openai"
+    location = locate(name)
+    assert (location.name, location.config, location.repo) == (name, None, "timm/vit_base_patch16_clip_224.openai")
+    assert hub.asked == [(location.repo, "model.safetensors", "c0ffee", False)]
+    assert weights.read_config(location)["architecture"] == "vit_base_patch16_clip_quickgelu_224"
+    hub.cached = True
+    assert availability(name).location.config is None
+
+
+def test_of_two_networks_that_share_weights_the_one_that_was_asked_for_is_built(hub, monkeypatch, model_folder):
+    hub.folder = model_folder("shared", "vit_tiny_patch16_224", 1000)
+    monkeypatch.setattr(weights, "_timm_repo", lambda name: (name, "somebody/vit_tiny_patch16_224"))
+    model = load_model("deit_tiny_patch16_224.fb_in1k", device="cpu")
+    assert model.architecture == "deit_tiny_patch16_224" and model.spec.crop_pct == 0.9 and model.spec.height == 224
+    assert torch.equal(model.net.cls_token, load_file(hub.folder / "model.safetensors")["cls_token"])
+
+
 def test_a_repository_and_its_revision(hub):
     location = locate("hf-hub:owner/repo@v2")
     assert (location.name, location.repo, location.revision) == ("hf-hub:owner/repo@v2", "owner/repo", "c0ffee")

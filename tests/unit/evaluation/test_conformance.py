@@ -78,14 +78,15 @@ def test_a_wrong_derivative_is_found(wrap):
     assert conform.methods(model, image)["of"]["gradient"] == "right"
 
 
-def test_where_captum_is_wrong_a_slow_implementation_has_the_last_word():
-    """Its rectifiers work in place; why Captum is off by a quarter there, and not on a ResNet, is not known."""
+def test_where_captum_has_nothing_to_compare_a_slow_implementation_has_the_last_word():
+    """Blocks of legacy_xception begin with a ReLU whose input goes into their shortcut as well."""
     _, side, settings = conform.smallest("legacy_xception")
     model = conform.build("legacy_xception", side, settings)
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     assert conform.slow_rule(model, image, "guided_backprop") <= 1e-5
     assert conform.slow_rule(model, image, "deconvnet") <= 1e-5
-    assert conform.crosscheck(model, image, conform._TARGET, "guided_backprop").difference > 0.1
+    told = conform.methods(model, image)["of"]["guided_backprop"]
+    assert told.startswith("right: by a slow implementation; Captum changes the gradient of all that goes into a ReLU")
 
 
 def test_what_is_left_behind_is_found(wrap):

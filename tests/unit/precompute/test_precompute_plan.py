@@ -1,12 +1,14 @@
 """From settings to tasks: models, units, and what cannot be done."""
 
 import re
+from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 
 from lsd.errors import LSDError
 from lsd.features.recipes import LSD
-from lsd.models import get_model
+from lsd.models import get_model, ready_models
 from precompute import plan as planning
 from precompute.plan import bytes_of, make_plan, matching, seconds_of
 from precompute.settings import read
@@ -104,3 +106,28 @@ def test_the_cost_of_units_of_several_models_is_measured(plan_of):
 
 def test_the_default_recipe_is_our_own():
     assert make_plan(read({"models": ["demo:resnet"], "units": ["class:0"]})).tasks[0].recipe == LSD
+
+
+SAMPLE = Path(__file__).parents[3]
+CHANNELS = sorted((SAMPLE / "precompute").glob("sample_*_channels*.toml"))
+
+
+@pytest.mark.parametrize("file", CHANNELS, ids=lambda file: file.stem)
+def test_the_channels_of_the_sample_that_ships_are_those_that_its_files_ask_for(file):
+    """Whatever `layer:curated` may come to stand for."""
+    settings = read({}, file)
+    if not set(settings.models) <= set(ready_models()):
+        pytest.skip("needs networks that are not published")
+    plan = make_plan(settings)
+    asked = sorted((task.model, unit) for task in plan.tasks for unit in task.units)
+    index = parquet.read_table(SAMPLE / "gallery" / "sample" / "index.parquet", columns=["model", "recipe", "unit"])
+    made = {
+        (r["model"], r["unit"]) for r in index.to_pylist() if r["recipe"] == "texture" and r["model"] in settings.models
+    }
+    assert not plan.problems and asked == sorted(made)
+
+
+def test_every_network_of_the_sample_has_a_file_of_its_channels():
+    asked = [name for file in CHANNELS for name in read({}, file).models]
+    index = parquet.read_table(SAMPLE / "gallery" / "sample" / "index.parquet", columns=["model"])
+    assert sorted(asked) == sorted(set(index["model"].to_pylist()))

@@ -328,3 +328,42 @@ def test_warnings_are_heard_after_two_models_at_once(wrap, pictures):
             list(pool.map(explain, models, (True, False)))
         warnings.warn("afterwards", stacklevel=1)
     assert [str(warning.message) for warning in heard] == ["afterwards"]
+
+
+class Apart(nn.Module):
+    """Hands on a tensor of its own."""
+
+    def forward(self, x):
+        return x.clone()
+
+
+class PreActivation(nn.Module):
+    """A block that begins with a ReLU, and a shortcut around it, as Xception's; `apart` puts something between the two."""
+
+    def __init__(self, apart: bool):
+        super().__init__()
+        torch.manual_seed(0)
+        relu = nn.Sequential(Apart(), nn.ReLU()) if apart else nn.ReLU()
+        self.stem, self.branch, self.fc = nn.Conv2d(3, 4, 3), nn.Sequential(relu, nn.Conv2d(4, 4, 1)), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.fc((x + self.branch(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name, method", [("guided_backprop", "guided_backprop"), ("deconvolution", "deconvnet")])
+def test_a_relu_whose_input_goes_elsewhere_too_is_none_of_captums(wrap, pictures, name, method):
+    """Captum hooks the input, where the shortcut's gradient has been added: it is right as soon as the ReLU has its own."""
+    joint, apart = (wrap(PreActivation(apart), 9, 5) for apart in (False, True))
+    x = pictures(1, 9)
+    ours = getattr(own, method)(joint, x.clone(), [LOGIT])[0].values
+    torch.testing.assert_close(run(name, apart, x).values, ours)
+    with pytest.raises(UndefinedError, match="what goes into 1 of the 1 of handmade goes elsewhere as well"):
+        run(name, joint, x)
+    told = crosscheck(joint, x, LOGIT, method)
+    assert told.difference is None and told.reason.startswith(
+        "Captum changes the gradient of all that goes into a ReLU"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(captum, "_check_modules_rectify", lambda *_: None)
+        assert relative_difference(run(name, joint, x).values, ours) > 0.1
