@@ -31,8 +31,9 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 "$env/bin/ruff" check .
 "$env/bin/ruff" format --check .
 "$env/bin/lint-imports"
-# A test uses one core, and a worker some 2 GB; a file's tests stay together, so that what they share is made once.
+# A test uses one core, and so does what it starts; a worker takes some 2 GB. Each begins with whole files, one after the
+# other, so that what their tests share is made once; who is done takes half of what another has left.
 # The browser's come after the others, alone: a page whose server waits for a core shows things in other orders. Exit status 5
 # is pytest's for "no tests", as where a path is given that holds none of the one kind.
-"$env/bin/python" -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not browser" "$@" || [ $? = 5 ]
+OMP_NUM_THREADS=1 "$env/bin/python" -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not browser" "$@" || [ $? = 5 ]
 "$env/bin/python" -m pytest -m browser "$@" || [ $? = 5 ]

@@ -2,10 +2,10 @@
 
 import functools
 import shutil
-import tempfile
 from pathlib import Path
 
 from lsd.images import CREDITS, example_images
+from lsd.ui.scratch import new_folder
 
 _DEMO = ((0, 3, None), (6, 11, None), (9, 5, None), (13, 2, 4))  # class, seed, tag
 _DEMO_SIZE = 480
@@ -18,7 +18,7 @@ def examples() -> dict[str, Path]:
 
     from lsd.demo import CLASS_NAMES, render
 
-    folder = Path(tempfile.mkdtemp(prefix="lsd-examples-"))
+    folder = new_folder()
     found = {name: Path(shutil.copy(source, folder)) for name, source in example_images().items()}
     for class_index, seed, tag in _DEMO:
         name = CLASS_NAMES[class_index] + ("" if tag is None else f", tagged {CLASS_NAMES[tag]}")

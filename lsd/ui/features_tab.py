@@ -2,12 +2,10 @@
 
 import functools
 import io
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import gradio as gr
 
@@ -26,6 +24,7 @@ from lsd.ui.feature_units import UnitPicker
 from lsd.ui.jobs import MODEL_QUEUE, sentence
 from lsd.ui.picture_input import PictureInput
 from lsd.ui.plots import score_plot
+from lsd.ui.scratch import new_folder
 
 _SHOW_EVERY, _PLOT_EVERY = 0.4, 1.2  # seconds
 
@@ -362,7 +361,7 @@ def _pack(session: Session | None) -> list:
                 archive.writestr(name, content)
     except (LSDError, OSError) as error:
         return [gr.skip(), blocks.status(sentence(error), error=True)]
-    path = Path(tempfile.mkdtemp(prefix="lsd-bundle-")) / "lsd-features.zip"
+    path = new_folder() / "lsd-features.zip"
     path.write_bytes(data.getvalue())
     return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
 

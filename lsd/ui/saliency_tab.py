@@ -2,7 +2,6 @@
 
 import html
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, SIMIL
 from lsd.ui.examples import credit, examples
 from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, log, sentence
 from lsd.ui.picture_input import PictureInput
+from lsd.ui.scratch import new_folder
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 
@@ -518,7 +518,7 @@ def _pack(session: Session | None, *values) -> list:
     with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:  # PNG and npz are compressed already
         for name, content in files.items():
             archive.writestr(name, content)
-    path = Path(tempfile.mkdtemp(prefix="lsd-bundle-")) / "lsd-saliency.zip"
+    path = new_folder() / "lsd-saliency.zip"
     path.write_bytes(data.getvalue())
     return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
 

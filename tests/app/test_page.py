@@ -1,5 +1,9 @@
 """The whole page."""
 
+import os
+import subprocess
+import sys
+
 from lsd.ui import controls
 from lsd.ui.page import build
 
@@ -10,3 +14,12 @@ def test_without_packages_the_page_starts_with_the_demo_networks(monkeypatch):
     monkeypatch.setattr("lsd.packages.find_spec", lambda name: None)
     build()
     assert controls.default_models() and all(name.startswith("demo:") for name in controls.default_models())
+
+
+def test_what_the_page_writes_goes_with_its_process(tmp_path):
+    code = (
+        "from lsd.ui.examples import examples; from lsd.ui.scratch import new_folder; print(new_folder(), examples())"
+    )
+    made = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=made, capture_output=True, text=True, check=True)
+    assert done.stdout.count(str(tmp_path)) > 5 and not list(tmp_path.iterdir())
