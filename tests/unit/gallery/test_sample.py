@@ -14,7 +14,7 @@ LAB = ("mobilenetv2_100.tflite_qat_in1k", "resnet50.tf_uint8_in1k", "vit_tiny_pa
 def test_it_is_small_enough_to_ship_and_holds_nothing_else():
     files = [path for path in SAMPLE.rglob("*") if path.is_file()]
     sizes = [path.stat().st_size for path in files]
-    assert sum(sizes) <= 45_000_000 and max(sizes) <= 8_000_000
+    assert sum(sizes) <= 52_000_000 and max(sizes) <= 8_000_000
     assert {path.name for path in files if path.suffix != ".parquet"} == {"README.md"}
 
 
