@@ -107,7 +107,12 @@ class SaliencyTab:
         self.against = controls.class_picker("Rather than", "The class it is held against.", models, visible=False)
         with gr.Group(visible=False) as self.like_group:
             self.like = PictureInput(
-                None, type="filepath", label="The other picture", height=200, sources=["upload", "clipboard", "webcam"]
+                None,
+                type="filepath",
+                label="The other picture",
+                height=200,
+                sources=["upload", "clipboard", "webcam"],
+                elem_id="like",
             )
             self.like_example = gr.Dropdown(
                 [("none", ""), *((name, name) for name in examples())], value="", label="Or an example", filterable=False,

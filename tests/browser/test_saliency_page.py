@@ -68,6 +68,22 @@ def test_an_address_shows_what_it_says(server, tab):
     assert "method=grad_cam" in tab.url
 
 
+def test_what_makes_it_like_another_picture(server, tab):
+    tab.goto(f"{server}?model=demo:vit&method=gradient&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    tab.get_by_label("What makes it like another picture").check()
+    tab.locator("#explain").click()
+    wait_for_status(tab, "There is no other picture yet")
+    tab.get_by_label("Or an example").first.click()
+    tab.get_by_role("option", name=DRAWN).click()
+    tab.locator("#like img").first.wait_for()
+    tab.locator("#explain").click()
+    wait_for_status(tab, "similarity 1.00")  # it is the same one
+    tab.wait_for_url(f"**like={DRAWN.replace(' ', '+')}*")
+    tab.goto(tab.url, wait_until="domcontentloaded")
+    wait_for_status(tab, "similarity 1.00")
+
+
 def test_the_overlay_changes_without_another_run(server, tab):
     tab.goto(f"{server}?model=demo:resnet&method=gradient&example={DRAWN}", wait_until="domcontentloaded")
     wait_for_status(tab, "Done in")
