@@ -23,8 +23,9 @@ WITHOUT = ("--from", "--list-layers", "--list-recipes")
 # What is asked of `python`, in a process of its own each time. They are forked from one that has imported others' modules,
 # which take seconds, and none of ours.
 FORKS = """
-import gradio_client, json, os, pyarrow.parquet, runpy, scipy.ndimage, sys, timm
+import gc, gradio_client, json, os, pyarrow.parquet, runpy, scipy.ndimage, sys, timm
 
+gc.freeze()  # or each would go through, and so copy, all that was imported when it ends
 for option, what, *arguments in json.load(sys.stdin):
     print("python", option, what, *arguments, flush=True)
     if not os.fork():

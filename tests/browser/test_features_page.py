@@ -123,7 +123,7 @@ def test_stop_ends_the_work_within_a_second(server, tab, monkeypatch):
 
 def test_with_and_without_regularization(server, tab):
     open_tab(server, tab)
-    set_steps(tab, 40)
+    set_steps(tab, 10)
     tab.locator("#against-none").click()
     wait_for_status(tab, "Done in")
     wait_for_pictures(tab, 3)

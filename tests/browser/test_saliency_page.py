@@ -48,12 +48,13 @@ def test_an_example_is_explained_when_it_is_chosen(server, tab):
 
 def test_of_two_quick_choices_the_last_is_explained(server, tab):
     open_tab(server, tab)
-    wait_for_maps(tab, 3)
+    wait_for_status(tab, "Done in")
     tab.get_by_label("Method").click()
-    tab.get_by_role("option", name="SmoothGrad", exact=True).click()  # long enough to be interrupted
+    tab.get_by_role("option", name="SmoothGrad", exact=True).click()
+    tab.get_by_label("number input for samples").fill("8")  # still long enough to be interrupted
     examples = tab.locator(".lsd-examples button.thumbnail-item")
     examples.nth(1).click()
-    tab.wait_for_timeout(700)
+    wait_for_status(tab, "passes")
     examples.nth(2).click()
     wait_for_status(tab, "All say espresso")
     wait_for_maps(tab, 3)
