@@ -43,7 +43,8 @@ def head(lane: Lane) -> str:
     """The name over a column."""
     recipe = lane.recipe
     changes = "".join(f", {name}={value}" for name, value in lane.cooking.settings.items())
-    parts = [f"recipe {lane.cooking.base}{changes}", OUTPUTS[recipe.output], f"{lane.steps} steps"]
+    of_class = [OUTPUTS[recipe.output]] if lane.request.units[0].startswith("class/") else []
+    parts = [f"recipe {lane.cooking.base}{changes}", *of_class, f"{lane.steps} steps"]
     if recipe.size:
         parts.append(f"{recipe.size} pixels")
     return (

@@ -43,7 +43,7 @@ def browser():
 def tab(browser):
     """A fresh page; what goes wrong in its console fails the test."""
     page = browser.new_page(viewport={"width": 1500, "height": 1150})
-    page.set_default_timeout(45_000)
+    page.set_default_timeout(120_000)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page

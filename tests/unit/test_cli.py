@@ -156,7 +156,8 @@ def test_an_empty_map_says_which_sign_shows_something(tmp_path, capsys):
     assert "map is empty" not in capsys.readouterr().out
 
 
-def test_the_models_are_listed_by_family(capsys):
+def test_the_models_are_listed_by_family(capsys, monkeypatch):
+    monkeypatch.delenv("LSD_MODEL_PATH", raising=False)  # what is here comes first, whatever its family
     assert main(["models"]) == 0
     listed = capsys.readouterr().out
     assert "demo:resnet" in listed
