@@ -3,9 +3,8 @@
 import os
 import sys
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # threads that spin cost their neighbours dearly; read when torch is loaded
+# Threads that spin cost their neighbours dearly. It is read when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lsd.cli import main
 from lsd.memory import keep_freed_memory

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lsd.layers import same_layers
 from lsd.models import ImageModel
+from lsd.said import Said
 from lsd.tracing import EMBEDDING, run_to
 
 
@@ -21,7 +22,7 @@ class _Embedder(ImageModel):
     def __init__(self, model: ImageModel):
         vars(self).update(vars(model))
         vars(self)["_whole"] = copy.copy(model)  # past torch, which would make it a module of this one
-        self.outputs, self.num_classes, self.class_names = "embedding", 0, ()
+        self.read_as(model.said | Said("embedding"))
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings (N, D) of RGB images (N, 3, H, W) in [0, 1]; raises what `ImageModel.forward` does."""
@@ -49,6 +50,4 @@ def embedder(model: ImageModel) -> ImageModel:
 @torch.no_grad()
 def embed(model: ImageModel, images: Tensor) -> Tensor:
     """Embeddings (N, D) of images (N, 3, H, W) in [0, 1], without gradients; raises what `embedder` does."""
-    network = embedder(model)
-    with network.lock:
-        return run_to(network, images.to(network.device, network.dtype), [EMBEDDING])[EMBEDDING]
+    return run_to(model, images.to(model.device, model.dtype), [EMBEDDING])[EMBEDDING]

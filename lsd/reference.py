@@ -1,6 +1,5 @@
 """What pictures are held against: another picture, or a vector of somebody else's making, as an .npy file."""
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from lsd.errors import ImageError, LSDError
-from lsd.images import open_image, picture_path
+from lsd.images import file_sha256, open_image, picture_path
 
 _NPY = b"\x93NUMPY"
 _MAX_BYTES = 2**24  # of an .npy file: four million numbers
@@ -53,7 +52,7 @@ def open_reference(source: str | Path) -> Reference:
     except OSError:
         vector = False  # said by who opens pictures
     content = _vector(path) if vector else open_image(path)
-    return Reference(hashlib.sha256(path.read_bytes()).hexdigest(), content, path.name, str(path))
+    return Reference(file_sha256(path), content, path.name, str(path))
 
 
 def _vector(path: Path) -> np.ndarray:

@@ -203,8 +203,10 @@ def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, 
         UndefinedError: a name that no module has, a run that it does not run, or a module that did not run or put out no
             single tensor.
     """
-    entries = [Tap(name, inside=True) for name in classifiers(model)] if EMBEDDING in taps else []
-    wanted = {tap for tap in taps if tap != EMBEDDING} | set(entries or (Tap(""),) if EMBEDDING in taps else ())
+    wanted = set(taps)
+    if EMBEDDING in wanted:
+        entries = [Tap(name, inside=True) for name in classifiers(model)] or [Tap("")]
+        wanted = wanted - {EMBEDDING} | set(entries)
     modules = {tap: module_of(model, tap.name) for tap in wanted if tap.name}
     captured: dict[Tap, Tensor] = {}
     runs = trace(model).runs
@@ -251,7 +253,7 @@ def run_to(model: ImageModel, images: Tensor, taps: Sequence[Tap]) -> dict[Tap, 
                 f"{tap.name} of {model.name} does not put out one tensor; choose a layer inside or around it."
             )
     if EMBEDDING in taps:
-        captured[EMBEDDING] = _embedding(model, [captured[tap] for tap in entries or [Tap("")]])
+        captured[EMBEDDING] = _embedding(model, [captured[tap] for tap in entries])
     return captured
 
 

@@ -87,7 +87,7 @@ def ascend_jobs(
     units = [job.unit for job in jobs]
     if photo is None and (start_from_photo or objectives.needs_photo(units, vector is not None)):
         raise UndefinedError("Inversion, caricature, similarity and a start from a photo need a photo; give one.")
-    if compiled and any(leaf.kind == SIMILARITY for unit in units for leaf in unit.leaves()):
+    if compiled and objectives.has_kind(units, [SIMILARITY]):
         raise UndefinedError("Of a compiled network only the outputs are seen: leave it off for similarities.")
     if compiled and recipe.gradient:
         raise UndefinedError("A compiled network's gradient cannot be made gentler: leave one of the two off.")
@@ -106,7 +106,10 @@ def ascend_jobs(
     while done < len(jobs):
         batch = _alike(jobs[done : done + size], recipe)
         try:
-            made = Batch(models, batch, recipe, photo, vector, start_from_photo, half, compiled)
+            made = Batch(
+                models, batch, recipe, photo=photo, vector=vector, start_from_photo=start_from_photo, half=half,
+                compiled=compiled,
+            )  # fmt: skip
             if batch_size is None and size != tried:
                 made.rehearse()
                 tried = size

@@ -6,7 +6,7 @@ one layer is one gather, and then combined picture by picture as each unit's ari
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -193,12 +193,16 @@ def photo_activations(
 
 def has_place(unit: Unit) -> bool:
     """Whether a unit means one place of the picture, or all places each by itself, so that the grid must stay as it is."""
-    return any(leaf.kind in ("neuron", "position", *PHOTO_KINDS) for leaf in unit.leaves())
+    return has_kind([unit], ("neuron", "position", *PHOTO_KINDS))
 
 
 def needs_photo(units: Sequence[Unit], vector: bool = False) -> bool:
     """Whether any unit is held against a photo; with a `vector` there, similarities need none."""
-    kinds = PHOTO_KINDS if vector else REFERENCE_KINDS
+    return has_kind(units, PHOTO_KINDS if vector else REFERENCE_KINDS)
+
+
+def has_kind(units: Iterable[Unit], kinds: Collection[str]) -> bool:
+    """Whether any unit, or a part of one, is of one of these kinds."""
     return any(leaf.kind in kinds for unit in units for leaf in unit.leaves())
 
 

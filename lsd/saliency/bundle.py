@@ -132,9 +132,7 @@ def sheet(
     picture: Image.Image, explanations: Sequence[Explanation], shown: Sequence[Image.Image], maps: MapSettings
 ) -> Image.Image:
     """The picture and its overlays side by side, each with the model's name and its first choice."""
-    labels = ["the picture"]
-    for e in explanations:
-        labels.append(f"{e.model}: {in_words(e)}")
+    labels = ["the picture", *(f"{e.model}: {in_words(e)}" for e in explanations)]
     method = find_method(explanations[0].attribution.method)
     return render.contact_sheet([[picture, *shown]], [""], labels, title=f"{method.title}, {maps.sign}", cell=320)
 

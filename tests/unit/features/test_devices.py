@@ -68,12 +68,23 @@ def moved(model, mode):
 def steps(model, units, recipe, mode, monkeypatch, half=False):
     """The values of a few steps of each stage, on the way."""
     jobs = [Job(parse(unit), 0) for unit in units]
-    here = batch.Batch({"": model}, jobs, recipe, None, None, False, half, False)
+    here = batch.Batch(
+        {"": model}, jobs, recipe, photo=None, vector=None, start_from_photo=False, half=half, compiled=False
+    )
     twins = {share: {name: moved(twin, mode) for name, twin in here._twins(share).items()}
              for share in {1.0, *(stage.input for stage in recipe.stages)}}  # fmt: skip
     monkeypatch.setattr(batch.Batch, "_twins", lambda self, share: twins[1.0 if self.placed else share])
     with mode:
-        there = batch.Batch({"": twins[1.0][""]}, jobs, recipe, None, None, False, half, False)
+        there = batch.Batch(
+            {"": twins[1.0][""]},
+            jobs,
+            recipe,
+            photo=None,
+            vector=None,
+            start_from_photo=False,
+            half=half,
+            compiled=False,
+        )
         parameterization = state = None
         for i, stage in enumerate(recipe.stages):
             parameterization, state = there._enter(stage, parameterization, state)
