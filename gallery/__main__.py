@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gallery.index import build
 from lsd.errors import LSDError
+from lsd.process import print_anywhere
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,4 +31,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    print_anywhere()
     sys.exit(main())

@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lsd.cli import main
 from lsd.memory import keep_freed_memory
+from lsd.process import print_anywhere
 
 keep_freed_memory()
+print_anywhere()
 sys.exit(main())

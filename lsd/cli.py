@@ -6,8 +6,7 @@ its manifest is exit status 1.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsd import cli_features, cli_said
@@ -90,13 +89,15 @@ def _models(options: argparse.Namespace) -> int:
             raise LSDError(f"No pretrained timm model matches “{options.filter}”; try a shorter part of its name.")
         print("\n".join(names))
         return 0
+    offered = catalogue.offered()
+    title, name = (max(len(getattr(entry, column)) for entry in offered) for column in ("title", "name"))
     family = None
-    for entry in catalogue.offered():
+    for entry in offered:
         if entry.family != family:
             family = entry.family
             print(family)
         size = "" if entry.millions is None else f"{entry.millions:.1f} M"
-        print(f"  {entry.title:<28}{entry.name:<52}{size:>8}  {entry.origin}")
+        print(f"  {entry.title:<{title}}  {entry.name:<{name}}  {size:>8}  {entry.origin}")
     print("\nAny other timm name works too: python -m lsd models 'convnext*' lists them.")
     return 0
 
@@ -184,13 +185,14 @@ def _run(
     from lsd.images import open_image
     from lsd.layers import as_said
     from lsd.models import get_model
+    from lsd.progress import bar
     from lsd.saliency.crosscheck import crosscheck_explanation
     from lsd.saliency.explain import explain
 
     picture = open_image(path)
     models, explanations, checks = [], [], []
     for name, told in zip(names, said, strict=True):
-        with _progress(name):
+        with bar(name, "pass"):
             model = as_said(get_model(name), told)
             explanation = explain(model, picture, spec, method, **settings)
             if check:
@@ -198,23 +200,6 @@ def _run(
         models.append(model)
         explanations.append(explanation)
     return _Run(picture, models, explanations, checks)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[None]:
-    """A bar on the terminal, once the work has lasted a second."""
-    from tqdm import tqdm
-
-    from lsd.progress import listening
-
-    with tqdm(desc=name, unit="pass", delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        with listening(show):
-            yield
 
 
 def _write(folder: Path, run: _Run, record: dict) -> None:

@@ -1,9 +1,7 @@
 """The command line of feature visualization: `python -m lsd features …`."""
 
 import argparse
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsd import cli_said
@@ -170,9 +168,11 @@ def _run(
     from lsd.features import bundle
     from lsd.features.ascent import ascend
     from lsd.features.judge import spreads
+    from lsd.features.photos import held_against
     from lsd.features.units import parse
     from lsd.layers import as_said
     from lsd.models import get_model
+    from lsd.progress import bar
     from lsd.provenance import write_files
     from lsd.reference import open_reference
 
@@ -183,17 +183,17 @@ def _run(
     strongest = _strongest(units, model, photos, request.recipe.output) if photos else {}
     film, pictures, results, sizes = bundle.Film(), [], [], []
     try:
-        with _progress(request):
+        with bar(request.model, "step"):
             for snapshot in ascend(
                 model, units, request.recipe, request.seeds,
-                others=[get_model(name) for name in request.others], **_held_against(reference, model),
+                others=[get_model(name) for name in request.others], **held_against(reference, model),
                 start_from_photo=request.start_from_photo, batch_size=batches or request.batch_size,
             ):  # fmt: skip
                 film.add(snapshot)
                 pictures += snapshot.finished
                 sizes += [len(snapshot.finished)] if snapshot.finished else []
                 if snapshot.finished and folder:
-                    results += _judge(snapshot.finished, model, judges, strongest)
+                    results += bundle.results(snapshot.finished, model, judges, strongest)
                     files = {bundle.file_name(p.job): bundle.png(_image(p)) for p in snapshot.finished}
                     write_files(folder, files)
     finally:
@@ -215,19 +215,6 @@ def _run(
     return pictures
 
 
-def _held_against(reference, model) -> dict:
-    """The arguments of `ascend` that say what units are held against."""
-    import torch
-
-    from lsd.saliency.explain import to_input
-
-    if reference is None:
-        return {}
-    if reference.is_vector:
-        return {"vector": torch.from_numpy(reference.content)}
-    return {"photo": to_input(model, reference.content).float()}
-
-
 def _image(picture):
     from PIL import Image
 
@@ -245,44 +232,6 @@ def _strongest(units, model, folder: Path, output: str) -> dict:
         return {}
     strongest = answers(asked, model, photo_batches(folder, model), output).amax(1)
     return dict(zip(asked, strongest.tolist(), strict=True))
-
-
-def _judge(pictures, model, judges, strongest) -> list[dict]:
-    """Each picture's entry in the manifest, with what its own network and the verifiers take it for."""
-    from lsd.features import bundle
-    from lsd.features.judge import classify
-    from lsd.features.units import title
-
-    pixels = [picture.pixels for picture in pictures]
-    own = classify(pixels, model) if model.num_classes else [None] * len(pixels)
-    others = [classify(pixels, judge) for judge in judges if judge.num_classes]
-    return [
-        bundle.result(
-            picture,
-            title(picture.job.unit, model),
-            own[i],
-            [other[i] for other in others],
-            strongest.get(picture.job.unit),
-        )
-        for i, picture in enumerate(pictures)
-    ]
-
-
-@contextmanager
-def _progress(request) -> Iterator[None]:
-    """A bar with rate and time left, counting steps of pictures."""
-    from tqdm import tqdm
-
-    from lsd.progress import listening
-
-    with tqdm(desc=request.model, unit="step", delay=1, leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        with listening(show):
-            yield
 
 
 def _print_results(results: Sequence[dict]) -> None:

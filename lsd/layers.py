@@ -16,6 +16,7 @@ from lsd import layout, places
 from lsd.errors import UndefinedError
 from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
+from lsd.precision import at_least_fp32, undisturbed
 from lsd.said import Said
 from lsd.tracing import Tap, blank, capture, module_of, of_run, run_to, split_run, trace
 
@@ -42,14 +43,18 @@ def runs_of(model: ImageModel, layer: Layer) -> tuple[Layer, ...]:
 def _layers(model: ImageModel) -> dict[str, Layer]:
     known = _listed.get(model)
     if known is None:
-        original = _originals[model]() if model in _originals else None
-        known = places.placed(model, trace(model)) if original is None else _like(model, original)
-        heard = () if original is None else original.said.layouts
-        known |= {
-            name: _laid_out(model, known, name, how) for name, how in model.said.layouts if (name, how) not in heard
-        }
-        _listed[model] = known
+        with undisturbed(model.device):
+            known = _listed[model] = _find_layers(model)
     return known
+
+
+def _find_layers(model: ImageModel) -> dict[str, Layer]:
+    original = _originals[model]() if model in _originals else None
+    known = places.placed(model, trace(model)) if original is None else _like(model, original)
+    heard = () if original is None else original.said.layouts
+    return known | {
+        name: _laid_out(model, known, name, how) for name, how in model.said.layouts if (name, how) not in heard
+    }
 
 
 def _like(twin: ImageModel, model: ImageModel) -> dict[str, Layer]:
@@ -177,7 +182,17 @@ def _stages_and_blocks(model: ImageModel) -> list[Layer]:
     stages = getattr(model.net, "feature_info", None) or ()
     named = {stage.get("module") for stage in stages if isinstance(stage, dict)}
     of_timm = [layer for layer in grids if layer.name in named]
-    return of_timm or chosen or [layer for layer in grids if layer.name.count(".") <= 1]
+    return of_timm or _numbered_in_a_word(modules, grids) or chosen or [g for g in grids if g.name.count(".") <= 1]
+
+
+def _numbered_in_a_word(modules: dict[str, nn.Module], grids: Sequence[Layer]) -> list[Layer]:
+    """Modules with modules of their own whose last name differs in its number alone, the outermost such: torchvision's
+    transformer has `encoder.layers.encoder_layer_0` and so on."""
+    composite = [layer for layer in grids if any(True for _ in modules[layer.name].children())]
+    kinds = Counter(_kind(layer) for layer in composite)
+    several = [layer for layer in composite if kinds[_kind(layer)] > 1]
+    outermost = min((layer.name.count(".") for layer in several), default=0)
+    return [layer for layer in several if layer.name.count(".") == outermost]
 
 
 def attention_layers(model: ImageModel) -> dict[str, int]:
@@ -259,8 +274,8 @@ def _cancelling(model: ImageModel) -> frozenset[str]:
 def _find_cancelling(model: ImageModel) -> Iterator[str]:
     grids = [layer for layer in list_layers(model) if layer.height]
     for layer, activation, slope in _slopes(model, _noise(model), grids):
-        products = to_grid(layer, activation * slope)
-        if products.sum(1).abs().sum() < CANCELLED * products.abs().sum():
+        products = to_grid(layer, at_least_fp32(activation) * slope)
+        if products.sum(1).abs().sum() < max(CANCELLED, torch.finfo(model.net_dtype).eps) * products.abs().sum():
             yield layer.name
 
 
@@ -271,8 +286,9 @@ def _noise(model: ImageModel) -> Tensor:
 
 def _slopes(model: ImageModel, image: Tensor, layers: Sequence[Layer]) -> list[tuple[Layer, Tensor, Tensor]]:
     """Of the layers between a picture (1, 3, H, W) and the logits, in their order: activation, and slope of a mix of all logits."""
-    with torch.enable_grad(), capture(model, [layer.name for layer in layers]) as captured:
-        logits = model(image.requires_grad_(True))  # so that there is a graph: the parameters are frozen
+    names = [layer.name for layer in layers]
+    with undisturbed(model.device), torch.enable_grad(), capture(model, names) as captured:
+        logits = model(model.take(image).requires_grad_(True))  # so that there is a graph: the parameters are frozen
         direction = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype, device=logits.device)
         # What does not depend on the picture (tables of positions) has no gradient to ask for.
         kept = [layer for layer in layers if layer.name in captured and captured[layer.name].requires_grad]
@@ -340,17 +356,24 @@ def deepest_grid(model: ImageModel) -> Layer:
     return find_layer(model, _deepest[model])
 
 
-def _stream_widths(net: nn.Module) -> set[int]:
-    """Channels of the residual stream: one number, or in networks of several stages one for each."""
+def _stream_widths(model: ImageModel, modules: dict[str, nn.Module]) -> set[int]:
+    """Channels of the residual stream: one number, or in networks of several stages one for each.
+
+    Of networks that do not say them as timm's do, the width that most of the token layers have.
+    """
     widths: set[int] = set()
-    for value in (getattr(net, "num_features", None), getattr(net, "embed_dim", None)):
+    for value in (getattr(model.net, "num_features", None), getattr(model.net, "embed_dim", None)):
         widths.update(value if isinstance(value, Sequence) else [value or 0])
+    tokens = [layer for layer in list_layers(model) if layer.layout == "tokens"]
+    if not widths.intersection(layer.channels for layer in tokens):
+        counted = Counter(t.channels for t in tokens if not isinstance(modules[t.name], nn.Linear))
+        widths.update(channels for channels, _ in counted.most_common(1))
     return widths
 
 
 def _find_deepest(model: ImageModel) -> str:
     modules = dict(model.net.named_modules())
-    stream = _stream_widths(model.net)
+    stream = _stream_widths(model, modules)
     candidates = [
         layer
         for layer in list_layers(model)
@@ -358,11 +381,13 @@ def _find_deepest(model: ImageModel) -> str:
         if layer.layout in ("nchw", "nhwc", "custom")
         or (layer.layout == "tokens" and layer.channels in stream and not isinstance(modules[layer.name], nn.Linear))
     ]
-    # Only the deepest can win; a dozen of them is enough, and keeps the trial pass light.
-    for chunk in (candidates[-12:], candidates[:-12]):
-        for layer, _, slope in reversed(_slopes(model, blank(model), chunk)):
-            if to_grid(layer, slope).abs().amax() > 0:
-                return layer.name
+    # Only the deepest can win; a dozen of them is enough, and keeps the trial pass light. On a picture of one colour a network
+    # without biases is silent, and its ReLUs are shut; on noise it is not.
+    for picture in (blank(model), _noise(model)):
+        for chunk in (candidates[-12:], candidates[:-12]):
+            for layer, _, slope in reversed(_slopes(model, picture, chunk)):
+                if to_grid(layer, slope).abs().amax() > 0:
+                    return layer.name
     raise UndefinedError(
         f"{model.name} has no layer whose places reach the output, so neither Grad-CAM nor depth fusion is defined for it."
     )

@@ -10,22 +10,27 @@ import logging
 import textwrap
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from lsd import heads, labels, packages, precision  # noqa: F401 - that fp32 is fp32 on every GPU
+from lsd import heads, labels, packages
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
+from lsd.precision import at_least_fp32
 from lsd.process import quiet
 from lsd.said import Said
-from lsd.weights import Location, file_state, locate, read_config, ready_models, weights_sha256
+from lsd.weights import Location, canonical, file_state, locate, read_config, ready_models, weights_sha256
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
+
+_OVER = 1e-3  # how far values of pictures may lie outside [0, 1]: rounding
+_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as in Pillow's mode "L"
 
 log = logging.getLogger("lsd")
 
@@ -47,29 +52,45 @@ class ImageModel(nn.Module):
         lock: held by whatever hooks or runs the network, so that users of one model never meet inside it.
     """
 
-    def __init__(self, net: nn.Module, name: str, identity: WeightIdentity | None = None, outputs: str | None = None):
+    def __init__(
+        self,
+        net: nn.Module,
+        name: str,
+        identity: WeightIdentity | None = None,
+        outputs: str | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        channels: int = 3,
+    ):
         """
         Args:
+            net: which is frozen and put into eval mode, and afterwards belongs to the model; `lsd.wrap` takes a copy.
             outputs: "sigmoid" for a network of several outputs of which each is a question of its own; None for what their
                 number says.
+            config: what timm's `pretrained_cfg` would say of it, with the number of its outputs as `num_classes`; None for a
+                network of timm's as it stands.
+            channels: 3, or 1 for a network that is shown the luminance of the pictures.
 
         Raises:
             ModelError: other than three colour channels, or outputs that the network cannot have.
         """
         super().__init__()
-        from timm.data import resolve_model_data_config
+        from timm.data import resolve_data_config
 
-        data = resolve_model_data_config(net)
-        config = dict(getattr(net, "pretrained_cfg", None) or {})
-        channels = data["input_size"][0]
-        if channels != 3:
-            raise ModelError(f"{name} takes pictures of {channels} channels; only RGB models can be explained here.")
+        width = getattr(net, "num_classes", 0) if config is None else config["num_classes"]
+        config = dict(getattr(net, "pretrained_cfg", None) or {}) if config is None else dict(config)
+        data = resolve_data_config(pretrained_cfg=config)
+        if data["input_size"][0] != 3:
+            raise ModelError(
+                f"{name} takes pictures of {data['input_size'][0]} channels; only RGB models can be explained here."
+            )
         self.net = net.eval().requires_grad_(False)
         self.name = name
         self.architecture = config.get("architecture") or name.partition(".")[0]
         self.family = _family(net, self.architecture)
         self.spec = InputSpec.from_config(data)
-        self._width = int(getattr(net, "num_classes", 0) or 0)
+        self._width = int(width or 0)
+        self._is_grey = channels == 1
         self._config = config
         self.read_as(Said(outputs))
         self.num_prefix_tokens = int(getattr(net, "num_prefix_tokens", 0) or 0)
@@ -100,12 +121,30 @@ class ImageModel(nn.Module):
         expected = (3, self.spec.height, self.spec.width)
         if tuple(images.shape[1:]) != expected:
             raise UndefinedError(f"{self.name} takes pictures of shape {expected}, not {tuple(images.shape[1:])}.")
-        with FixedBatchNorm() if self._has_batch_norm else contextlib.nullcontext():
+        fixed = FixedBatchNorm() if self._has_batch_norm else contextlib.nullcontext()
+        with fixed, torch.autocast(images.device.type, enabled=False):
             normalised = (images - self.mean) / self.std
+            if self._is_grey:
+                normalised = (normalised * normalised.new_tensor(_LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
             if normalised.requires_grad:
                 # A network with channels last hands back a gradient laid out so, which takes three times as long to divide.
                 normalised.register_hook(Tensor.contiguous)
-            return self.net(normalised)
+            found = self.net(normalised.to(self.net_dtype))
+            return at_least_fp32(found) if isinstance(found, Tensor) else found
+
+    def __copy__(self) -> "ImageModel":
+        """The same network, under the same lock."""
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, so that deep copies and pickles, which are other networks, get their own."""
+        return {name: value for name, value in super().__getstate__().items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.lock = threading.RLock()
 
     @property
     def device(self) -> torch.device:
@@ -114,8 +153,14 @@ class ImageModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The parameters' floating-point type."""
+        """The pictures' floating-point type: the parameters', but float32 for a network of half the precision, whose steps are
+        as coarse as grey levels."""
         return self.mean.dtype
+
+    @property
+    def net_dtype(self) -> torch.dtype:
+        """The parameters' floating-point type."""
+        return next((p.dtype for p in self.net.parameters() if p.is_floating_point()), self.mean.dtype)
 
     @functools.cached_property
     def parameter_count(self) -> int:
@@ -128,6 +173,26 @@ class ImageModel(nn.Module):
         tensors = [*self.parameters(), *self.buffers()]
         return sum(t.numel() * t.element_size() for t in tensors)
 
+    def take(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) on the network's device and in its type, without a history.
+
+        Raises:
+            UndefinedError: other values than RGB in [0, 1], as of pictures that are normalised already.
+        """
+        images = images.detach().to(self.device, self.dtype).contiguous()
+        low, high = images.aminmax() if images.numel() else (0, 0)
+        if not (low >= -_OVER and high <= 1 + _OVER):
+            if not torch.isfinite(images).all():
+                raise UndefinedError("The pictures hold numbers that are not finite (NaN or infinity); give others.")
+            between = f"The pictures' values run from {low:.3g} to {high:.3g}, and RGB from 0 to 1 is needed: "
+            if low >= 0 and high > 2:
+                raise UndefinedError(between + "divide them by 255.")
+            raise UndefinedError(
+                between
+                + "give them as they are before they are normalised, which the model does itself, cut off at 0 and 1."
+            )
+        return images.clone() if images.is_inference() else images
+
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """Probabilities (N, C) of images (N, 3, H, W), without gradients: the softmax of the logits, or each one's sigmoid.
@@ -138,7 +203,7 @@ class ImageModel(nn.Module):
         if self.outputs == "embedding":
             self.refuse_classes()
         with self.lock:
-            logits = self(images.to(self.device, self.dtype))
+            logits = self(self.take(images))
         if logits.ndim != 2:  # as encoders of language models have it, a vector for every place
             self.refuse_classes()
         return logits.sigmoid() if self.outputs == "sigmoid" else logits.softmax(1)
@@ -313,12 +378,12 @@ _cache = ModelCache()
 
 def get_model(name: str) -> ImageModel:
     """`load_model` through one cache for the whole process."""
-    return _cache.get(name)
+    return _cache.get(canonical(name))
 
 
 def loaded_model(name: str) -> ImageModel | None:
     """The model called `name` if it is in that cache already, else None; nothing is loaded."""
-    return _cache.peek(name)
+    return _cache.peek(canonical(name))
 
 
 def holds(location: Location, digest: str | None, sha256: str | None) -> bool:

@@ -8,13 +8,17 @@ that make pictures by the thousand take it; or bfloat16, which halves what has t
 On a CPU every setting is fp32, and every run the same.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from lsd.errors import UndefinedError
 
 KINDS = ("fp32", "tf32", "bf16")
+HALVES = (torch.bfloat16, torch.float16)
 
 _half = False
 
@@ -67,6 +71,31 @@ def halves(device: torch.device) -> bool:
 def is_deterministic() -> bool:
     """Whether deterministic kernels were asked for."""
     return torch.are_deterministic_algorithms_enabled()
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """Numbers of half the precision as float32, all others as they are."""
+    return values.float() if values.dtype in HALVES else values
+
+
+@contextlib.contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Within the block torch calculates on `device` in the types that its numbers have, and gradients can be had, whatever the
+    caller is in: no autocast, which would round them without a word, and no inference mode, under which there are none."""
+    with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
+        yield
+
+
+def undisturbed_steps(steps: Iterator, device: torch.device) -> Iterator:
+    """`undisturbed` around each step of a generator, and not around what its reader does between them."""
+    with contextlib.closing(steps):
+        while True:
+            with undisturbed(device):
+                try:
+                    found = next(steps)
+                except StopIteration:
+                    return
+            yield found
 
 
 choose("fp32")  # before torch's own mixture has been used

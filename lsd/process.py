@@ -8,6 +8,7 @@ where it cannot, as with NumPy's global generator, a lock is held.
 
 import contextlib
 import logging
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -61,6 +62,16 @@ def quiet(logger: str = "") -> Iterator[None]:
         yield
     finally:
         _here.quiet = outside
+
+
+def print_anywhere() -> None:
+    """Have what a console's encoding cannot write (σ in cp1252) printed as question marks, where Python would end in an error.
+
+    For command lines, before they print anything.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # None, or something of somebody else's, where it is not the console
+            stream.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ variable), so two users' jobs never hear each other.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
@@ -29,3 +30,24 @@ def listening(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+@contextlib.contextmanager
+def bar(name: str, unit: str, *, shown: bool | None = None) -> Iterator[None]:
+    """Within the block a bar with rate and time left, once the work has lasted a second: on a terminal, or in a notebook.
+
+    Args:
+        unit: what is counted.
+        shown: whether at all; None for whether standard error is a terminal.
+    """
+    from tqdm.auto import tqdm
+
+    hidden = not (sys.stderr.isatty() if shown is None else shown)
+    with tqdm(desc=name, unit=unit, delay=1, leave=False, disable=hidden) as ticking:
+
+        def show(done: int, total: int) -> None:
+            ticking.total = total
+            ticking.update(done - ticking.n)
+
+        with listening(show):
+            yield

@@ -1,5 +1,6 @@
 """What pictures are held against: another picture, or a vector of somebody else's making, as an .npy file."""
 
+import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL import Image
 
 from lsd.errors import ImageError, LSDError
 from lsd.images import file_sha256, open_image, picture_path
+from lsd.provenance import png
 
 _NPY = b"\x93NUMPY"
 _MAX_BYTES = 2**24  # of an .npy file: four million numbers
@@ -53,6 +55,12 @@ def open_reference(source: str | Path) -> Reference:
         vector = False  # said by who opens pictures
     content = _vector(path) if vector else open_image(path)
     return Reference(file_sha256(path), content, path.name, str(path))
+
+
+def reference_of(picture: Image.Image) -> Reference:
+    """A picture that is in no file."""
+    data = png(picture)
+    return Reference(hashlib.sha256(data).hexdigest(), picture, "picture.png")
 
 
 def _vector(path: Path) -> np.ndarray:

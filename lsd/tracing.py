@@ -6,6 +6,7 @@ modules go. No module of timm's has an @ in its name: Python's attributes cannot
 """
 
 import contextlib
+import difflib
 import re
 import weakref
 from collections import Counter
@@ -56,7 +57,9 @@ def module_of(model: ImageModel, name: str) -> nn.Module:
     name, run = split_run(name)
     modules = dict(model.net.named_modules())
     if not name or name not in modules:
-        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.")
+        close = difflib.get_close_matches(name, [known for known in modules if known], n=3)
+        meant = f"did you mean {' or '.join(close)}?" if close else f"it has {some_names(model)}."
+        raise UndefinedError(f"{model.name} has no layer “{name}”; {meant}")
     if run and (runs := trace(model).runs.get(name, 0)) < max(run, 2):
         if runs < 2:
             raise UndefinedError(f"{name} of {model.name} does not run several times in a pass: write {name} alone.")
@@ -167,21 +170,24 @@ EMBEDDING = Tap("", inside=True)
 
 def classifiers(model: ImageModel) -> tuple[str, ...]:
     """Names of the linear layers that make logits of an embedding, in the classifier that timm knows; several where the
-    network has several (distilled transformers), none where the embedding itself is put out.
+    network has several (distilled transformers), none where the embedding itself is put out. Of a network that is not timm's
+    the last one of the width of its outputs.
 
     Raises:
         UndefinedError: the network has classes, and no such layer.
     """
     if model.outputs == "embedding":
         return ()
-    known = model.net.get_classifier() if hasattr(model.net, "get_classifier") else ()
+    ours = hasattr(model.net, "get_classifier")
+    known = model.net.get_classifier() if ours else model.net
     inside = {m for root in (known if isinstance(known, tuple) else (known,)) for m in root.modules()}
     widths = {
         name: getattr(module, "out_features", None) or getattr(module, "out_channels", None)
         for name, module in model.net.named_modules()
         if module in inside and isinstance(module, nn.Linear | nn.Conv2d)
     }
-    found = tuple(n for n, width in widths.items() if width == model.num_classes and n in trace(model).shapes)
+    found = tuple(name for name in trace(model).shapes if widths.get(name) == model.num_classes)
+    found = found if ours else found[-1:]
     if not found:
         raise UndefinedError(
             f"Which layer of {model.name} makes its classes of an embedding is not known, so nothing can be compared with it."

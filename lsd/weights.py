@@ -1,6 +1,6 @@
 """From a model's name to its configuration and weights.
 
-Four kinds of names:
+Four kinds of names, and what people paste (`canonical`):
 
 - `resnet50.a1_in1k`: a folder of that name under `LSD_MODEL_PATH`, else an installed package that holds the network
   (`lsd.packages`), else timm's own repository on the Hugging Face Hub
@@ -18,6 +18,7 @@ import difflib
 import functools
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def locate(name: str, *, allow_pickle: bool = False, packages: bool = True) -> L
     Raises:
         ModelError: unknown name, no network, no safetensors, larger than `MAX_BYTES`.
     """
-    found = _find(name.strip(), allow_pickle, packages)
+    found = _find(canonical(name), allow_pickle, packages)
     return found if isinstance(found, Location) else _on_hub(*found, allow_pickle)
 
 
@@ -112,14 +113,62 @@ class Availability:
 
 def scheme(name: str) -> str:
     """What stands before the colon of a model's name, as `locate` reads it: "demo", "local-dir", "hf-hub", or ""."""
-    before, colon, _ = name.strip().partition(":")
+    before, colon, _ = canonical(name).partition(":")
     return before if colon else ""
+
+
+_ADDRESS = re.compile(
+    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:models/)?((?!datasets/|spaces/)[^/?#]+/[^/?#]+)(?:/(?:tree|blob|resolve)/([^/?#]+))?(?:[/?#].*)?"
+)
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(?:@[\w./-]+)?")
+
+
+def canonical(name: str) -> str:
+    """The name by which `locate` knows the model that somebody means: by its address on the Hub, as "owner/repository", by
+    timm's own repository ("timm/resnet50.a1_in1k"), or by a name that timm has given up ("tv_resnet50").
+
+    The Hub is not asked, a folder under `LSD_MODEL_PATH` keeps its name, and what is no name stays as it is.
+    """
+    name = name.strip()
+    if name in local_models():
+        return name
+    if address := _ADDRESS.fullmatch(name):
+        repo, revision = address.groups()
+        name = f"{repo}@{revision}" if revision and revision != "main" else repo
+    before, colon, rest = name.partition(":")
+    if colon and before in ("hf_hub", "local_dir"):
+        name = f"{before.replace('_', '-')}:{rest}"
+    if _REPOSITORY.fullmatch(name):
+        name = f"hf-hub:{name}"
+    if name.startswith("hf-hub:timm/") and _is_timms(known := name.removeprefix("hf-hub:timm/")):
+        name = known
+    return name if ":" in name else _successor(name)
+
+
+def _is_timms(name: str) -> bool:
+    """Whether timm has weights of that very name in its own repository of that name."""
+    import timm
+
+    if "." not in name or not timm.is_model(name.partition(".")[0]):
+        return False
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except (RuntimeError, ValueError):
+        return False
+    return config is not None and config.hf_hub_id == f"timm/{name}"
+
+
+def _successor(name: str) -> str:
+    """What timm calls now what it called so before; the name itself of all others."""
+    import timm
+
+    return timm.models.get_deprecated_models().get(name) or name
 
 
 def availability(name: str) -> Availability:
     """Whether the model called `name` can be had; nothing is loaded, and no network asked."""
     try:
-        found = _find(name.strip(), allow_pickle=False, packages=True)
+        found = _find(canonical(name), allow_pickle=False, packages=True)
         if not isinstance(found, Location):
             if cached := _in_hub_cache(*found):
                 return Availability(HERE, cached)
@@ -187,9 +236,8 @@ def _timm_repo(name: str) -> tuple[str, str]:
         config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except (RuntimeError, ValueError) as error:
         tags = timm.list_models(architecture + ".*", pretrained=True)
-        raise ModelError(
-            f"timm has no weights {name}; it has {', '.join(tags[:8]) or 'none for that model'}."
-        ) from error
+        likely = sorted(tags, key=lambda tag: not tag.startswith(name))[:8]
+        raise ModelError(f"timm has no weights {name}; it has {', '.join(likely) or 'none for that model'}.") from error
     if config is None or not config.has_weights:
         raise ModelError(f"timm has no pretrained weights for {name}; choose a name from `python -m lsd models`.")
     if not config.hf_hub_id:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lsd.errors import LSDError
 from lsd.memory import keep_freed_memory
+from lsd.process import print_anywhere
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -218,5 +219,6 @@ def _duration(seconds: float) -> str:
 
 if __name__ == "__main__":
     keep_freed_memory()
+    print_anywhere()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin cost their neighbours dearly
     sys.exit(main())

@@ -6,6 +6,7 @@ import sys
 from lsd.errors import LSDError
 from lsd.evaluation import accuracy, channels, conformance, features, flips, pretrained_tags, saliency
 from lsd.memory import keep_freed_memory
+from lsd.process import print_anywhere
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,4 +36,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     keep_freed_memory()
+    print_anywhere()
     sys.exit(main())

@@ -5,7 +5,8 @@ picture's own, the optimisers work number by number, and the network is in eval 
 on its model, unit, recipe and seed, and not on its neighbours (but for rounding, which differs with the batch's shape).
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from lsd.features.recipes import Recipe
 from lsd.features.units import SIMILARITY, Unit, check, parse
 from lsd.layers import find_layer
 from lsd.models import ImageModel
+from lsd.precision import undisturbed_steps
 
 _CPU_BATCH = 8  # beyond this a CPU gains nothing, and the first pictures come later
 _GPU_BATCH = 256  # where the memory suffices, which is tried before the work begins
@@ -100,17 +102,26 @@ def ascend_jobs(
     if recipe.diversity and jobs:  # the seeds of a unit see each other, so they stay together
         seeds = len({job.seed for job in jobs})
         sizes = [max(size // seeds, 1) * seeds for size in sizes]
+    make = functools.partial(
+        Batch, models, recipe=recipe, photo=photo, vector=vector, start_from_photo=start_from_photo, half=half,
+        compiled=compiled,
+    )  # fmt: skip
+    steps = _batch_by_batch(make, jobs, recipe, sizes, every, rehearse=batch_size is None)
+    yield from undisturbed_steps(steps, model.device)
+
+
+def _batch_by_batch(
+    make: Callable[..., Batch], jobs: Sequence[Job], recipe: Recipe, sizes: Sequence[int], every: int, *, rehearse: bool
+) -> Iterator[Snapshot]:
+    """The snapshots of one batch after the other, each halved where the memory does not suffice."""
     planned = iter(sizes)
     size = next(planned)
     done, tried = 0, None
     while done < len(jobs):
         batch = _alike(jobs[done : done + size], recipe)
         try:
-            made = Batch(
-                models, batch, recipe, photo=photo, vector=vector, start_from_photo=start_from_photo, half=half,
-                compiled=compiled,
-            )  # fmt: skip
-            if batch_size is None and size != tried:
+            made = make(jobs=batch)
+            if rehearse and size != tried:
                 made.rehearse()
                 tried = size
             yield from made.run(every, done, len(jobs))

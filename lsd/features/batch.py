@@ -29,6 +29,7 @@ from lsd.features.units import SIMILARITY
 from lsd.layers import find_layer
 from lsd.layout import to_grid
 from lsd.models import ImageModel
+from lsd.precision import at_least_fp32
 from lsd.progress import report
 from lsd.tracing import Tap, run_to
 
@@ -369,7 +370,7 @@ class Batch:
         images = images.to(twin.dtype)
         found = run_to(twin, images.repeat(copies, 1, 1, 1) if copies > 1 else images, taps)
         found = {tap: a.unflatten(0, (copies, -1)).mean(0) for tap, a in found.items()} if copies > 1 else found
-        return {tap: a.float() if a.dtype == torch.bfloat16 else a for tap, a in found.items()}
+        return {tap: at_least_fp32(a) for tap, a in found.items()}
 
     def _transforms(self, step: int) -> transforms.Transforms:
         recipe = self.recipe

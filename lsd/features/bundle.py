@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lsd import render
 from lsd.errors import LSDError
-from lsd.features.judge import Verdict, clipped, contrast, fine_energy, flatness
+from lsd.features.judge import Verdict, classify, clipped, contrast, fine_energy, flatness
 from lsd.features.pictures import Job, Picture, Snapshot, to_pixels
 from lsd.features.recipes import Recipe
-from lsd.features.units import Unit
+from lsd.features.units import Unit, title
 from lsd.models import ImageModel
 from lsd.provenance import environment, png, slug
 from lsd.said import NOTHING, Said
@@ -118,6 +118,25 @@ def result(
         "top": None if own is None else _top(own),
         "verifiers": {verdict.model: _top(verdict) for verdict in verifiers},
     }
+
+
+def results(
+    pictures: Sequence[Picture],
+    model: ImageModel,
+    judges: Sequence[ImageModel] = (),
+    strongest: Mapping[Unit, float] | None = None,
+) -> list[dict]:
+    """Each picture's `result`, with what its own network and the judges, those that have classes, take it for."""
+    pixels = [picture.pixels for picture in pictures]
+    own = classify(pixels, model) if model.num_classes else [None] * len(pixels)
+    others = [classify(pixels, judge) for judge in judges if judge.num_classes]
+    return [
+        result(
+            picture, title(picture.job.unit, model), own[i], [other[i] for other in others],
+            (strongest or {}).get(picture.job.unit),
+        )
+        for i, picture in enumerate(pictures)
+    ]  # fmt: skip
 
 
 def _number(value: float) -> float | None:

@@ -38,6 +38,11 @@ class Attribution:
     standard_error: Tensor | None = None
     notes: tuple[str, ...] = field(default=())
 
+    def of(self, i: int, target: Target | Similarity) -> "Attribution":
+        """Of picture `i` alone, whose target it is."""
+        tensors = {name: v[i : i + 1] for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, target=target, **tensors)
+
     def cpu(self) -> "Attribution":
         """The same, with every tensor in the main memory."""
         return replace(self, **{name: v.cpu() for name, v in vars(self).items() if isinstance(v, Tensor)})

@@ -23,6 +23,7 @@ from lsd.errors import UndefinedError
 from lsd.layers import deepest_grid, depth_layers, find_layer
 from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
+from lsd.precision import undisturbed
 from lsd.process import numpy_seed, quiet
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
@@ -55,11 +56,10 @@ def _captum(name: str, passes: Callable[[ImageModel, dict], int] = lambda model,
         @functools.wraps(function)
         def attribute(model: ImageModel, images: Tensor, target: Target, **settings) -> Attribution:
             settings = defaults | settings
-            images = images.detach().to(model.device, model.dtype).contiguous()
             values, scores = [], []
             # Quiet, because Captum announces its own hooks at every call.
-            with model.lock, quiet(), _out_of_place(model), torch.enable_grad():
-                for i, image in enumerate(images):
+            with undisturbed(model.device), model.lock, quiet(), _out_of_place(model), torch.enable_grad():
+                for i, image in enumerate(model.take(images)):
                     scalar = _Scalar(model, target.of(i), passes(model, settings))
                     values.append(function(scalar, image[None], **settings).detach().to(image))  # Occlusion gives fp32
                     with torch.no_grad():

@@ -26,7 +26,7 @@ from lsd.saliency.explain import Explanation, to_input
 from lsd.saliency.methods import METHODS, asked, find_method
 from lsd.saliency.targets import Similarity, Target
 
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 0.05, torch.float16: 0.01}
 TF32_TOLERANCE = 1e-2  # ten bits of fraction, and batches of other shapes take other kernels of a GPU
 
 
@@ -78,8 +78,8 @@ def crosscheck(
         UndefinedError: what the handwritten method raises. What Captum cannot do is not raised but told in `reason`.
     """
     ours, model = find_method(method), asked(model, target)
-    rounded = model.device.type == "cuda" and model.dtype == torch.float32 and precision.chosen() != "fp32"
-    tolerance = TF32_TOLERANCE if rounded else TOLERANCE[model.dtype]
+    rounded = model.device.type == "cuda" and model.net_dtype == torch.float32 and precision.chosen() != "fp32"
+    tolerance = TF32_TOLERANCE if rounded else TOLERANCE[model.net_dtype]
     if not ours.counterpart:
         return CrossCheck(method, "", None, tolerance, "Captum has no such method.")
     settings = ours.parse(settings)

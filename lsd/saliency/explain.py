@@ -1,7 +1,7 @@
 """One picture, one model, one method: the whole way from a decoded picture to an attribution that says what it is."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from lsd.reference import Reference
 from lsd.saliency import defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.methods import attribute
-from lsd.saliency.targets import KINDS, Similarity, Target
+from lsd.saliency.targets import KINDS, Similarity, Target, as_index, joined
 
 RANKS = {"top1": 0, "top2": 1}
 
@@ -36,6 +36,9 @@ class TargetSpec:
     against: str | int | None = None
 
     def __post_init__(self):
+        for name in ("of", "against"):
+            if not isinstance(getattr(self, name), str | None):
+                object.__setattr__(self, name, as_index(getattr(self, name)))
         if self.kind not in KINDS:
             raise UndefinedError(f"There is no target “{self.kind}”; choose one of {', '.join(KINDS)}.")
 
@@ -141,21 +144,38 @@ def explain(
     Raises:
         UndefinedError: a model without classes, an unknown class, or a method that is not defined for the model.
     """
-    images = to_input(model, picture)
-    probabilities, ranking = [], []
+    (explained,) = explain_inputs(model, to_input(model, picture), spec, method, top=top, **settings)
+    return replace(explained, picture_size=picture.size, box=crop_box(picture.size, model.spec))
+
+
+def explain_inputs(
+    model: ImageModel,
+    images: torch.Tensor,
+    spec: TargetSpec | SimilarTo,
+    method: str = defaults.METHOD,
+    *,
+    top: int = 5,
+    **settings,
+) -> list[Explanation]:
+    """`explain` for pictures (N, 3, H, W) in [0, 1] of the model's own size, which share its passes."""
+    probabilities, rankings = None, [[] for _ in images]
     if model.outputs != "embedding":
-        probabilities = model.probabilities(images)[0].double().cpu()
-        ranking = probabilities.argsort(descending=True, stable=True).tolist()
-    target = spec.resolve(model, ranking)
+        probabilities = model.probabilities(images).double().cpu()
+        rankings = probabilities.argsort(dim=1, descending=True, stable=True).tolist()
+    targets = [spec.resolve(model, ranking) for ranking in rankings]
     start = time.perf_counter()
-    attribution = attribute(method, model, images, target, **settings).cpu()
-    seconds = time.perf_counter() - start
-    return Explanation(
-        model=model.name,
-        picture_size=picture.size,
-        box=crop_box(picture.size, model.spec),
-        input_size=(model.spec.height, model.spec.width),
-        top=tuple((i, labels.short(model.class_names[i]), probabilities[i].item()) for i in ranking[:top]),
-        attribution=attribution,
-        seconds=seconds,
-    )
+    attribution = attribute(method, model, images, joined(targets), **settings).cpu()
+    seconds = (time.perf_counter() - start) / len(images)
+    height, width = images.shape[2:]
+    return [
+        Explanation(
+            model=model.name,
+            picture_size=(width, height),
+            box=(0, 0, width, height),
+            input_size=(height, width),
+            top=tuple((c, labels.short(model.class_names[c]), probabilities[i, c].item()) for c in ranking[:top]),
+            attribution=attribution.of(i, targets[i]),
+            seconds=seconds,
+        )
+        for i, ranking in enumerate(rankings)
+    ]

@@ -20,6 +20,7 @@ from lsd.errors import UndefinedError
 from lsd.layers import deepest_grid, depth_layers, find_layer
 from lsd.layout import to_grid
 from lsd.models import ImageModel
+from lsd.precision import at_least_fp32, undisturbed
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.relu_rules import rectified_logits
@@ -39,9 +40,8 @@ def method(function: Callable) -> Callable:
         targets = list(target) if isinstance(target, Sequence) else [target]
         if not targets:
             return []
-        images = images.detach().to(model.device, model.dtype).contiguous()
-        with model.lock, torch.enable_grad():
-            attributions = function(model, images, targets, **settings)
+        with undisturbed(model.device), model.lock, torch.enable_grad():
+            attributions = function(model, model.take(images), targets, **settings)
         for attribution in attributions:
             finite(attribution.values, model, attribution.method)
             finite(attribution.scores, model, attribution.method)  # a ReLU's derivative hides a NaN
@@ -366,7 +366,7 @@ def grad_cam(model: ImageModel, images: Tensor, targets: Sequence[Target], *, la
     with capture(model, [chosen.name]) as captured:
         logits = model(images.requires_grad_(True))
     activation = captured[chosen.name]
-    grid = to_grid(chosen, activation.detach())
+    grid = to_grid(chosen, at_least_fp32(activation.detach()))
     for k, target in enumerate(targets):
         scores = target(logits)
         slope = None
@@ -374,7 +374,7 @@ def grad_cam(model: ImageModel, images: Tensor, targets: Sequence[Target], *, la
             (slope,) = torch.autograd.grad(
                 scores.sum(), activation, retain_graph=k + 1 < len(targets), allow_unused=True
             )
-        slope = None if slope is None else to_grid(chosen, slope)
+        slope = None if slope is None else to_grid(chosen, at_least_fp32(slope))
         if slope is None or not slope.any():
             raise UndefinedError(
                 f"The places of {chosen.name} do not reach the output of {model.name}, so its map would be empty; "
@@ -425,7 +425,7 @@ def depth_parts(
         logits = model(images.requires_grad_(True))
     layers = [layer for layer in layers if captured[layer.name].requires_grad]
     names = [layer.name for layer in layers]
-    grids = [to_grid(layer, captured[layer.name].detach()) for layer in layers]
+    grids = [to_grid(layer, at_least_fp32(captured[layer.name].detach())) for layer in layers]
     parts, told = [], []
     for k, target in enumerate(targets):
         scores = target(logits)
@@ -435,7 +435,7 @@ def depth_parts(
         )  # fmt: skip
         maps = [slopes[0].abs().amax(1, keepdim=True)]
         for layer, grid, slope in zip(layers, grids, slopes[1:], strict=True):
-            product = (grid * to_grid(layer, slope)).sum(1, keepdim=True).clamp(min=0)
+            product = (grid * to_grid(layer, at_least_fp32(slope))).sum(1, keepdim=True).clamp(min=0)
             maps.append(F.interpolate(product, size=images.shape[-2:], mode="bilinear", align_corners=False))
         parts.append([_over_mean(one) for one in maps])
         told.append(scores.detach())

@@ -48,7 +48,9 @@ class Setting:
             return str(value).lower() in ("true", "1")
         try:
             parsed = type(self.default)(value)
-        except (TypeError, ValueError):
+            if isinstance(value, bool) or (isinstance(parsed, int) and not isinstance(value, str) and parsed != value):
+                raise ValueError("cut, not read")
+        except (TypeError, ValueError, OverflowError):
             kind = "a whole number" if isinstance(self.default, int) else "a number"
             raise UndefinedError(f"{self.name} is {kind}, not “{value}”.") from None
         if self.choices and parsed not in self.choices:

@@ -15,10 +15,12 @@ Of a network whose outputs are sigmoids, each class a question of its own, p is 
 `similarity` needs no classes: the cosine of the network's embedding (`lsd.embedding`) with a reference's.
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,13 +73,13 @@ class Target:
     """A kind of target bound to its class: calling it with logits (N, C) gives (N,).
 
     Attributes:
-        index: the class t (for a contrast, a): one for all pictures, or one a picture.
+        index: the class t (for a contrast, a): one for all pictures, or one a picture; ints, or NumPy's or torch's.
         kind: one of `KINDS`.
         against: class b of a contrast, as `index`; None for the other kinds.
         outputs: what the logits are of, "softmax" or "sigmoid".
 
     Raises:
-        UndefinedError: an unknown kind, or `against` missing or out of place.
+        UndefinedError: an unknown kind, a class that is no whole number, or `against` missing or out of place.
     """
 
     index: int | tuple[int, ...]
@@ -86,8 +88,12 @@ class Target:
     outputs: str = "softmax"
 
     def __post_init__(self):
+        object.__setattr__(self, "index", as_index(self.index))
+        object.__setattr__(self, "against", None if self.against is None else as_index(self.against))
         if self.kind not in KINDS:
             raise UndefinedError(f"There is no target “{self.kind}”; choose one of {', '.join(KINDS)}.")
+        if self.outputs not in FUNCTIONS:
+            raise UndefinedError(f"Classes are told by {' or '.join(FUNCTIONS)}, not by “{self.outputs}”.")
         if (self.kind == "contrast") != (self.against is not None):
             raise UndefinedError("A contrast needs a second class to hold the first against, and no other target does.")
         if self.kind == "contrast" and self._meets_itself():
@@ -158,6 +164,32 @@ def cosine(embeddings: Tensor, vector: Tensor) -> Tensor:
             "only a vector from the same network can be compared with it."
         )
     return torch.cosine_similarity(embeddings, vector.to(embeddings)[None])
+
+
+def joined(targets: Sequence[Target] | Sequence[Similarity]) -> Target | Similarity:
+    """One target for several pictures, of the targets of each, which differ in their classes alone."""
+    first = targets[0]
+    if len(targets) == 1 or isinstance(first, Similarity):
+        return first
+    against = None if first.against is None else tuple(target.against for target in targets)
+    return replace(first, index=tuple(target.index for target in targets), against=against)
+
+
+def as_index(index: object) -> int | tuple[int, ...]:
+    """A class index, or several, as Python's own integers.
+
+    Raises:
+        UndefinedError: no whole numbers.
+    """
+    if isinstance(index, list | tuple | np.ndarray | Tensor):
+        values = tuple(index.tolist() if isinstance(index, Tensor) else index) if np.ndim(index) == 1 else None
+        if values is not None:
+            return tuple(map(as_index, values))
+        index = index.item() if isinstance(index, np.ndarray | Tensor) and np.ndim(index) == 0 else index
+    try:  # a bool is an int for Python, and no index for anybody
+        return operator.index(None if isinstance(index, bool | np.bool_) else index)
+    except TypeError:
+        raise UndefinedError(f"A class is told by its index, a whole number, and not by {index!r}.") from None
 
 
 def _pick(index: int | Sequence[int] | None, i: int) -> int | None:

@@ -85,13 +85,18 @@ class Unknown(nn.Module):
         return self.fc(self.conv(x).flatten(2).transpose(1, 2)).mean(1)
 
 
-@pytest.mark.parametrize("places, why", [
-    (False, "Which layer of handmade makes its classes of an embedding is not known"), (True, "one embedding for every place"),
-])  # fmt: skip
-def test_what_has_no_embedding_of_the_whole_picture_is_refused(wrap, pictures, places, why):
-    model = wrap(Unknown(places))
-    with pytest.raises(UndefinedError, match=why):
-        embed(model, pictures(1, 8))
+@pytest.mark.parametrize("known", [True, False])
+def test_what_has_no_embedding_of_the_whole_picture_is_refused(wrap, pictures, known):
+    with pytest.raises(UndefinedError, match="one embedding for every place"):
+        embed(wrap(Unknown(known)), pictures(1, 8))
+
+
+def test_a_classifier_that_is_no_linear_layer_has_no_embedding(wrap, pictures):
+    net = Unknown(places=True)
+    net.fc = nn.Sequential(nn.Linear(4, 5), nn.Bilinear(5, 5, 3))
+    net.forward = lambda x: net.fc[1](*[net.fc[0](net.conv(x).mean((2, 3)))] * 2)
+    with pytest.raises(UndefinedError, match="Which layer of handmade makes its classes of an embedding is not known"):
+        embed(wrap(net), pictures(1, 8))
 
 
 @pytest.fixture

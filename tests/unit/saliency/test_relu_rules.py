@@ -74,11 +74,14 @@ def test_a_rectifier_is_found_however_it_is_written(wrap, pictures, rule, rectif
 @each_rule
 @pytest.mark.parametrize("rectify", [nn.ReLU6(), F.relu6, nn.ReLU6(inplace=True), nn.Hardtanh(0.0, 6.0)])
 def test_relu6_is_masked_at_both_ends(wrap, pictures, rule, rectify):
-    model, x = wrap(Net(rectify), 9), 40 * pictures(1, 9) - 20  # wide enough to pass 6
-    a1 = F.conv2d(x, model.net.conv1.weight, model.net.conv1.bias, padding=1)
+    model, x = wrap(Net(rectify), 9), pictures(1, 9)
+    model.mean.fill_(0.5)
+    model.std.fill_(1 / 40)  # wide enough to pass 6
+    seen = (x - model.mean) / model.std
+    a1 = F.conv2d(seen, model.net.conv1.weight, model.net.conv1.bias, padding=1)
     assert (a1 > 6).any() and (a1 < 0).any()
     result = RULES[rule](model, x, Target(1, "logit")).values
-    torch.testing.assert_close(result, by_hand(model.net, x, 1, rule, 6.0), rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(result * model.std, by_hand(model.net, seen, 1, rule, 6.0), rtol=1e-10, atol=1e-14)
 
 
 class Edge(nn.Module):
@@ -92,10 +95,13 @@ class Edge(nn.Module):
 
 @pytest.mark.parametrize("x, expected", [(-1.0, 0.0), (0.0, 0.0), (3.0, 1.0), (6.0, 0.0), (7.0, 0.0)])
 def test_the_mask_is_open_at_zero_and_at_six(wrap, x, expected):
-    images = torch.full((1, 3, 4, 4), x, dtype=torch.float64)
-    values = own.guided_backprop(wrap(Edge(nn.ReLU6()), 4), images, Target(0, "logit")).values
-    assert values[0, 0].unique().tolist() == [expected]
-    assert own.deconvnet(wrap(Edge(nn.ReLU6()), 4), images, Target(0, "logit")).values[0, 0].unique().tolist() == [1.0]
+    model = wrap(Edge(nn.ReLU6()), 4)
+    model.mean.fill_(1 / 8)
+    model.std.fill_(1 / 8)  # the network sees -1 to 7
+    images = torch.full((1, 3, 4, 4), (x + 1) / 8, dtype=torch.float64)
+    values = own.guided_backprop(model, images, Target(0, "logit")).values
+    assert values[0, 0].unique().tolist() == [8 * expected]
+    assert own.deconvnet(model, images, Target(0, "logit")).values[0, 0].unique().tolist() == [8.0]
 
 
 @each_rule
