@@ -127,8 +127,8 @@ class Saliency:
     def _maps(self, settings: dict) -> MapSettings:
         return replace(MapSettings(sign=find_method(self.attribution.method).sign), **settings)
 
-    def _repr_png_(self) -> bytes:
-        return png(self.sheet())
+    def _repr_jpeg_(self) -> bytes:
+        return _jpeg(self.sheet())
 
     def __str__(self) -> str:
         return f"{find_method(self.attribution.method).title}, {self.model.name}: {bundle.in_words(self.explanation)}"
@@ -193,8 +193,8 @@ class Visualization(Sequence):
         )
         return Path(folder)
 
-    def _repr_png_(self) -> bytes:
-        return png(self.sheet())
+    def _repr_jpeg_(self) -> bytes:
+        return _jpeg(self.sheet())
 
     def __str__(self) -> str:
         first = ", ".join(self.titles[:3])
@@ -431,6 +431,13 @@ def _pixels(array: np.ndarray) -> np.ndarray:
             f"{pixels.max():.3g}."
         )
     return np.round(pixels * 255).astype(np.uint8)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    """For a notebook, which keeps what it shows: an eighth of a PNG's size."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
+    return buffer.getvalue()
 
 
 def _show(image: Image.Image) -> None:

@@ -252,9 +252,11 @@ def resolve_device(device: str) -> torch.device:
 
 
 def load_model(name: str, *, device: str = "auto", allow_pickle: bool = False) -> ImageModel:
-    """Load a model by name; see `lsd.weights` for the kinds of names.
+    """Load a network by name, frozen and in eval mode, with its normalisation inside: RGB (N, 3, H, W) in [0, 1] → logits (N, C).
 
     Args:
+        name: timm's, with its tag ("resnet50.a1_in1k"), "hf-hub:owner/repository", "local-dir:PATH", "demo:NAME", or as it is
+            pasted (`lsd.weights.canonical`).
         device: "auto", "cpu", "cuda", "cuda:1", ….
         allow_pickle: read pickled weights where there is no safetensors file. They can run code: only for your own.
 

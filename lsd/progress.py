@@ -40,7 +40,7 @@ def bar(name: str, unit: str, *, shown: bool | None = None) -> Iterator[None]:
         unit: what is counted.
         shown: whether at all; None for whether standard error is a terminal.
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     hidden = not (sys.stderr.isatty() if shown is None else shown)
     with tqdm(desc=name, unit=unit, delay=1, leave=False, disable=hidden) as ticking:

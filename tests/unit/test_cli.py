@@ -1,6 +1,7 @@
 """The command line, called as `python -m lsd` calls it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -181,3 +182,13 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["saliency", "--list-methods"], ["models"], ["features", "--model", "demo:vit", "--list-layers"]]
+)
+def test_a_consoles_encoding_ends_no_command(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "lsd", *arguments], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"}
+    )
+    assert done.returncode == 0 and len(done.stdout.decode("cp1252").splitlines()) > 5, done.stderr.decode("cp1252")

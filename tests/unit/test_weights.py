@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from lsd import weights
 from lsd.errors import ModelError
 from lsd.models import load_model
-from lsd.weights import HERE, HUB, NOWHERE, availability, local_models, locate, ready_models
+from lsd.weights import HERE, HUB, NOWHERE, availability, canonical, local_models, locate, ready_models
 
 
 @pytest.fixture(autouse=True)
@@ -406,3 +406,36 @@ def test_a_hub_that_is_switched_off_is_out_of_reach(monkeypatch):
 def test_what_nobody_publishes_is_nowhere(name):
     found = availability(name)
     assert found.place == NOWHERE and not found.can_load and found.reason
+
+
+@pytest.mark.parametrize("pasted, name", [
+    ("tv_resnet50", "resnet50.tv_in1k"), (" resnet50 ", "resnet50"), ("timm/resnet50.a1_in1k", "resnet50.a1_in1k"),
+    ("https://huggingface.co/timm/resnet50.a1_in1k", "resnet50.a1_in1k"),
+    ("https://huggingface.co/timm/resnet50.a1_in1k/tree/main", "resnet50.a1_in1k"),
+    ("huggingface.co/timm/resnet50.a1_in1k?library=timm", "resnet50.a1_in1k"),
+    ("https://huggingface.co/owner/net/tree/abc123", "hf-hub:owner/net@abc123"), ("https://hf.co/owner/net/", "hf-hub:owner/net"),
+    ("owner/net", "hf-hub:owner/net"), ("owner/net@v1", "hf-hub:owner/net@v1"),
+    ("hf_hub:timm/resnet50.a1_in1k", "resnet50.a1_in1k"),
+    ("hf-hub:timm/resnet50.a1_in1k@abc", "hf-hub:timm/resnet50.a1_in1k@abc"),
+    ("hf-hub:timm/no_such.net", "hf-hub:timm/no_such.net"),
+    ("local_dir:a/b", "local-dir:a/b"), ("local-dir:a/b", "local-dir:a/b"), ("demo:vit", "demo:vit"), ("./a/b", "./a/b"), ("", ""),
+    ("https://huggingface.co/datasets/a/b", "https://huggingface.co/datasets/a/b"), ("nothing", "nothing"), ("a/b/c", "a/b/c"),
+])  # fmt: skip
+def test_a_name_is_known_however_it_is_pasted(pasted, name):
+    assert canonical(pasted) == name == canonical(name)
+
+
+def test_every_name_that_timm_has_given_up_leads_to_its_successor():
+    """209 with timm 1.0.31."""
+    given_up = timm.models.get_deprecated_models()
+    assert len(given_up) > 100
+    assert all(
+        timm.is_model(canonical(name).partition(".")[0]) and canonical(name) not in given_up for name in given_up
+    )
+
+
+def test_a_folder_keeps_a_name_that_timm_has_given_up(model_folder, monkeypatch):
+    folder = model_folder()
+    folder.rename(folder.parent / "tv_resnet50")
+    monkeypatch.setenv("LSD_MODEL_PATH", str(folder.parent))
+    assert canonical("tv_resnet50") == "tv_resnet50" and locate("tv_resnet50").source == "local"
