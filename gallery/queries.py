@@ -40,7 +40,7 @@ _SPELLED_OUT = ("contrast", "expression")  # kinds whose units name several thin
 class Entry:
     """One row of the index: the columns of `schema.FEATURES` but for the heavy ones, and where the rest of it lies.
 
-    Numbers that were not measured are None, texts "".
+    Numbers that were not measured are None, texts "", lists ().
     """
 
     unit_id: str
@@ -84,6 +84,7 @@ class Entry:
     seconds: float | None
     created: str
     task: str
+    names_assumed: tuple[str, ...]
     shard: str
     row_group: int
     row: int
@@ -446,6 +447,8 @@ def _cleaned(field: pa.Field, column: pa.ChunkedArray) -> list:
     values = column.to_pylist()
     if pa.types.is_string(field.type):
         return [value or "" for value in values]
+    if pa.types.is_list(field.type):
+        return [tuple(value or ()) for value in values]
     if pa.types.is_floating(field.type):
         return [value if value is not None and math.isfinite(value) else None for value in values]
     if field.name in ("depth", "index", "seed"):

@@ -66,3 +66,6 @@ class Sayings:
         for model, _ in self.pairs:
             if model != ALL and not fnmatch.filter(names, model):
                 raise LSDError(f"Something is said of {model}, which is not asked; asked are {', '.join(names)}.")
+
+
+NOTHING_OF_ANY = Sayings()
