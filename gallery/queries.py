@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gallery import index, tables
 from gallery.filters import FACETS, SORTS, Filters
@@ -126,6 +127,7 @@ class Gallery:
     Attributes:
         rows: how many.
         origin: see above.
+        names_assumed: the models whose class names only their number speaks for, by name.
         is_local: whether the shards lie in the folder, so that looking into one is no download.
 
     Raises:
@@ -159,6 +161,9 @@ class Gallery:
         self._cells = {name: np.array([cell[i] for cell in cells], dtype=object) for i, name in enumerate(CELL)}
         self._sizes = np.array([cell[-1] for cell in cells], dtype=np.int64)
         self.rows = int(self._sizes.sum())
+        doubtful = loaded.rows.filter(pc.greater(pc.list_value_length(loaded.rows["names_assumed"]), 0))
+        pairs = zip(doubtful["model"].to_pylist(), doubtful["names_assumed"].to_pylist(), strict=True)
+        self.names_assumed = tuple(sorted({model for model, assumed in pairs if model in assumed}))
         self._class_models = self._rows("SELECT class_name, synset, models FROM classes ORDER BY class")
         self._vocabulary = Vocabulary(
             [(name, synset) for name, synset, _ in self._class_models],

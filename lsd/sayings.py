@@ -68,4 +68,17 @@ class Sayings:
                 raise LSDError(f"Something is said of {model}, which is not asked; asked are {', '.join(names)}.")
 
 
+def texts(said: Said, model: str = ALL) -> dict[str, list[str]]:
+    """What `Sayings.read` makes that of again, by the options' names: {"outputs": […], "layout": […]}.
+
+    Args:
+        model: of which it is said; `ALL` for all.
+    """
+    of = f"{model}=" if model else ""
+    return {
+        "outputs": [f"{of}{said.outputs}"] if said.outputs else [],
+        "layout": [f"{of}{name}={how}" for name, how in said.layouts],
+    }
+
+
 NOTHING_OF_ANY = Sayings()

@@ -161,6 +161,13 @@ def test_what_was_not_said_is_empty(tmp_path):
     assert [e.unit_id for e in gallery.page(Filters(), "score").entries][-1] == "a"
 
 
+def test_the_models_whose_names_are_assumed_are_known(small, tmp_path):
+    assert small.names_assumed == ()
+    assumed = {"model-b": ["model-b"], "model-a": ["a judge"], "model-c": ["a judge", "model-c"]}
+    rows = [make_row(model, names_assumed=names) for model, names in assumed.items()]
+    assert Gallery(make_gallery(tmp_path, rows)).names_assumed == ("model-b", "model-c")
+
+
 def test_details_are_the_whole_row(small, rows):
     for row in rows[::9]:
         details = small.details(small.entry(row["unit_id"]))
