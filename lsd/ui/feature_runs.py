@@ -25,7 +25,7 @@ from lsd.layers import as_said
 from lsd.models import ImageModel
 from lsd.provenance import slug
 from lsd.saliency.explain import to_input
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import of_class
 from lsd.sayings import texts
 
 MAX_LANES = 3
@@ -197,9 +197,7 @@ def _readings(lane: Lane, model: ImageModel) -> dict[str, float]:
         return {}
     with model.lock:
         logits = model(to_batch([lane.pictures[0].pixels], model)).double()
-    return {
-        kind: Target(index, kind, outputs=model.outputs)(logits).item() for kind in ("logit", "log_odds", "probability")
-    }
+    return {kind: of_class(model, index, kind)(logits).item() for kind in ("logit", "log_odds", "probability")}
 
 
 def mosaic(pixels: np.ndarray, side: int) -> Image.Image:
