@@ -33,7 +33,7 @@ from lsd.tracing import Trace, of_run, split_run
 RIGHT = 0.5  # of the agreement that the best order of the same answers would have
 LOCAL = 0.2  # mean of |a − b| / (a + b), a and b the answers to both halves: above that, a place knows where it is
 _CHANNELS = 16  # of a layer that are listened to, evenly spaced
-SURE = 0.6  # of the same: above that, it is told from an attention that happens to look to the far side
+SURE = 0.25  # of the places must be sharp, so that it is no attention that happens to look to the far side
 SHARP = 0.9  # of a lean: from there on, a place answers to one half alone; and of the places: from there on, all do
 CLEARLY = 0.1  # by how much another reading must fit better than the suggested one
 _NOTHING = 1e-6  # of an activation: what moves less does not depend on the picture
@@ -94,7 +94,7 @@ class _Attempt:
         """A hook for the module of that name."""
         done = 0
 
-        def hook(_module, inputs, output) -> None:
+        def hook(module, inputs, output) -> None:
             nonlocal done
             done += 1
             this = of_run(name, done) if name in self._last else name
@@ -106,11 +106,11 @@ class _Attempt:
             elif len(output) != len(self.pictures):
                 self._refused[this] = _SAME if len(output) == 1 else _ELSEWHERE
             else:
-                self._try(this, output, inputs)
+                self._try(this, output, inputs, isinstance(module, nn.Conv2d))
 
         return hook
 
-    def _try(self, name: str, output: Tensor, inputs: Sequence) -> None:
+    def _try(self, name: str, output: Tensor, inputs: Sequence, convolves: bool) -> None:
         """Accept the layout that fits, and exchange the halves of what is put out."""
         possible = [self._placed_tokens(layer, output) for layer in self._possible[name]]
         answers = [(layer, _answers(to_grid(layer, output))) for layer in possible]
@@ -120,13 +120,17 @@ class _Attempt:
         judged = [(layer, *_agreement(found)) for layer, found in answers if found is not None]
         chosen, right, _ = max(judged, key=lambda one: one[1])
         doubted = [chosen] if right >= RIGHT else [layer for layer, _, _ in judged]
-        if all(self._is_refuted(layer, output, () if right >= RIGHT else inputs) for layer in doubted):
+        refuted = [one for one in doubted if self._is_refuted(one, output, () if right >= RIGHT else inputs)]
+        self._possible[name] = [one for one in possible if one not in refuted]
+        if len(refuted) == len(doubted):
             self._refused[name] = _OTHERWISE
             self._lost.update(_grid(layer) for layer, _, _ in judged)
             return
         if right < RIGHT:
             strong = any(elsewhere for _, _, elsewhere in judged)
             chosen = None if strong else next((layer for layer, _, _ in judged if self._is_believed(layer)), None)
+            if not strong and chosen is None and convolves and self._lies_right(inputs[0]):
+                chosen = next((layer for layer, _, _ in judged if layer.layout == "nchw"), None)
         if chosen is None:
             self._refused[name] = _ELSEWHERE
             return
@@ -198,6 +202,12 @@ class _Attempt:
             for layer in suggestions("", (1, *tokens.shape[1:]), self._picture):
                 if layer.layout == "tokens":
                     yield to_grid(layer, tokens)
+
+    def _lies_right(self, given: Tensor) -> bool:
+        """Whether what a convolution was given is a grid that answers rightly: then what it puts out lies likewise."""
+        fits = any(one.layout == "nchw" for one in suggestions("", (1, *given.shape[1:]), self._picture))
+        answers = _answers(given) if fits else None
+        return answers is not None and _agreement(answers)[0] >= RIGHT
 
     def _is_believed(self, layer: Layer) -> bool:
         """Of a layer whose places answer to everything alike."""
@@ -282,9 +292,8 @@ def _agreement(answers: Tensor) -> tuple[float, bool]:
 
 
 def _is_local(answers: Tensor) -> bool:
-    """Whether places know well where they are (`SURE`): those that mix much of the picture may lean to the far side, all alike."""
-    leans = _leans(answers)
-    return bool((leans - leans.mean(1, keepdim=True)).abs().mean(1).min() >= SURE)
+    """Whether some places answer to one half alone, wherever it is; what mixes much may lean to the far side, but not wholly."""
+    return bool((_leans(answers).abs() > SHARP).double().mean(1).min() >= SURE)
 
 
 def _is_permuted(answers: Tensor) -> bool:

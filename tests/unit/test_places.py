@@ -262,6 +262,34 @@ def test_a_grid_that_is_mirrored_turned_or_moved_has_no_places(wrap, move):
     assert [find_layer(model, name).layout for name in ("stem", "moved", "after")] == ["nchw", "other", "other"]
 
 
+class Wide(nn.Module):
+    """Convolutions that see nearly all, and a rolled one inside a block."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 16, 4, 4), nn.Conv2d(16, 16, 31, padding=15)
+        self.act, self.block = nn.ReLU(), Rolled()
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.head(self.block(self.act(self.wide(self.stem(x)))).mean((2, 3)))
+
+
+class Rolled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(x.roll((8, 8), (2, 3))).roll((-8, -8), (2, 3))
+
+
+def test_a_wide_convolution_lies_as_what_it_is_given_and_a_rolled_one_does_not(wrap):
+    model = wrap(Wide(), 64)
+    found = {name: find_layer(model, name).layout for name in ("wide", "act", "block.conv", "block")}
+    assert found == {"wide": "nchw", "act": "nchw", "block.conv": "other", "block": "nchw"}
+
+
 def test_a_transposed_grid_of_a_picture_that_is_not_square_has_no_places(wrap):
     """Also where it comes as tokens, whose number does not tell."""
 
