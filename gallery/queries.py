@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gallery import index, tables
 from gallery.filters import FACETS, SORTS, Filters
@@ -40,7 +41,7 @@ _SPELLED_OUT = ("contrast", "expression")  # kinds whose units name several thin
 class Entry:
     """One row of the index: the columns of `schema.FEATURES` but for the heavy ones, and where the rest of it lies.
 
-    Numbers that were not measured are None, texts "".
+    Numbers that were not measured are None, texts "", lists ().
     """
 
     unit_id: str
@@ -84,6 +85,7 @@ class Entry:
     seconds: float | None
     created: str
     task: str
+    names_assumed: tuple[str, ...]
     shard: str
     row_group: int
     row: int
@@ -125,6 +127,7 @@ class Gallery:
     Attributes:
         rows: how many.
         origin: see above.
+        names_assumed: the models whose class names only their number speaks for, by name.
         is_local: whether the shards lie in the folder, so that looking into one is no download.
 
     Raises:
@@ -158,6 +161,9 @@ class Gallery:
         self._cells = {name: np.array([cell[i] for cell in cells], dtype=object) for i, name in enumerate(CELL)}
         self._sizes = np.array([cell[-1] for cell in cells], dtype=np.int64)
         self.rows = int(self._sizes.sum())
+        doubtful = loaded.rows.filter(pc.greater(pc.list_value_length(loaded.rows["names_assumed"]), 0))
+        pairs = zip(doubtful["model"].to_pylist(), doubtful["names_assumed"].to_pylist(), strict=True)
+        self.names_assumed = tuple(sorted({model for model, assumed in pairs if model in assumed}))
         self._class_models = self._rows("SELECT class_name, synset, models FROM classes ORDER BY class")
         self._vocabulary = Vocabulary(
             [(name, synset) for name, synset, _ in self._class_models],
@@ -446,6 +452,8 @@ def _cleaned(field: pa.Field, column: pa.ChunkedArray) -> list:
     values = column.to_pylist()
     if pa.types.is_string(field.type):
         return [value or "" for value in values]
+    if pa.types.is_list(field.type):
+        return [tuple(value or ()) for value in values]
     if pa.types.is_floating(field.type):
         return [value if value is not None and math.isfinite(value) else None for value in values]
     if field.name in ("depth", "index", "seed"):

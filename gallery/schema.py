@@ -70,6 +70,11 @@ FEATURES = Features(
         "seconds": Value("float32"),  # its share of its batch's time
         "created": Value("string"),  # ISO date, UTC
         "task": Value("string"),  # hash of the task that made it
+        # {model: {"outputs", "layouts"}}, JSON: what a person said of its model and of others that it was made or judged with
+        "said": Value("string"),
+        "names_assumed": List(
+            Value("string")
+        ),  # those of its model and verifiers whose class names only their number speaks for
     }
 )
 
@@ -79,10 +84,12 @@ LATER = (
     "contrast",
     "clipped",
     "notes",
+    "said",
+    "names_assumed",
 )  # columns that shards of an earlier format lack; they are read as null
 
 # What the index leaves out: the pictures, and what only a unit's own page shows.
-HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers", "notes")
+HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers", "notes", "said")
 # What may differ between two makings of the same row.
 INCIDENTAL = ("seconds", "created", "environment")
 

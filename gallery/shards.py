@@ -21,7 +21,7 @@ _PICTURE_LEAVES = tuple(f"{name}.{part}" for name in PICTURES for part in ("byte
 REPEATING = (
     *("model", "architecture", "family", "layer", "kind", "class_name", "synset", "recipe", "recipe_hash", "status"),
     *("error", "flat", "weights_source", "weights_repo", "weights_revision", "weights_sha256", "weights_digest"),
-    *("recipe_json", "environment", "created", "task"),
+    *("recipe_json", "environment", "created", "task", "said"),
 )
 
 

@@ -137,7 +137,9 @@ def _explain(options: argparse.Namespace) -> int:
     maps = replace(MapSettings(sign=method.sign), **{k: v for k, v in chosen.items() if v is not None})
     look = Look(options.style, options.opacity)
     path = picture_path(options.image)
-    said = [cli_said.said(options)] * len(options.model)
+    sayings = cli_said.sayings(options)
+    sayings.check(options.model)
+    said = [sayings.of(name) for name in options.model]
     run = _run(path, options.model, said, spec, method.name, settings, check=options.check)
     record = run.record(path, spec, settings, maps, look)
     _write(options.output or Path("lsd-saliency"), run, record)

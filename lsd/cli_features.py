@@ -81,7 +81,9 @@ def _list_layers(options: argparse.Namespace) -> int:
     from lsd.layers import as_said, attention_layers, curated_layers, list_layers, runs_of
     from lsd.models import get_model
 
-    model = as_said(get_model(options.model), cli_said.said(options))
+    sayings = cli_said.sayings(options)
+    sayings.check([options.model])
+    model = as_said(get_model(options.model), sayings.of(options.model))
     curated = curated_layers(model)
     names = {layer.name for layer in curated}
     print(f"{model.name}: stages and blocks")
@@ -136,9 +138,13 @@ def _make(options: argparse.Namespace) -> int:
     recipe = described(
         options.recipe or DEFAULT, options.set, size=options.size, steps=options.steps, effort=options.effort
     )
-    model = as_said(get_model(options.model), cli_said.said(options))
+    sayings = cli_said.sayings(options)
+    model = as_said(get_model(options.model), sayings.of(options.model))
     units = list(dict.fromkeys(u for pattern in options.unit + options.units for u in expand(pattern, model)))
     others = other_models(units, model.name)
+    judging = [*others, *options.verifier]
+    sayings.check([options.model, *judging])
+    said_of_others = {name: said for name in judging if (said := sayings.of(name, asked=name == options.model))}
     photo = None
     if options.photo:
         options.photo = picture_path(options.photo)
@@ -146,6 +152,7 @@ def _make(options: argparse.Namespace) -> int:
     request = Request(
         model.name, tuple(map(str, units)), tuple(seeds), recipe, options.batch_size, tuple(others),
         photo, options.start == "photo", model.said,
+        tuple(said_of_others.items()),
     )  # fmt: skip
     folder = options.output or Path("lsd-features")
     pictures = _run(request, options.photo, folder, options.verifier, options.photos)
@@ -175,9 +182,13 @@ def _run(
     from lsd.progress import bar
     from lsd.provenance import write_files
     from lsd.reference import open_reference
+    from lsd.said import NOTHING
 
     model = as_said(get_model(request.model), request.said)
-    judges = [get_model(name) for name in verifiers]
+    told = dict(request.said_of_others)
+    judges, others = (
+        [as_said(get_model(name), told.get(name, NOTHING)) for name in names] for names in (verifiers, request.others)
+    )
     reference = open_reference(photo_path) if photo_path else None
     units = [parse(unit) for unit in request.units]
     strongest = _strongest(units, model, photos, request.recipe.output) if photos else {}
@@ -186,7 +197,7 @@ def _run(
         with bar(request.model, "step"):
             for snapshot in ascend(
                 model, units, request.recipe, request.seeds,
-                others=[get_model(name) for name in request.others], **held_against(reference, model),
+                others=others, **held_against(reference, model),
                 start_from_photo=request.start_from_photo, batch_size=batches or request.batch_size,
             ):  # fmt: skip
                 film.add(snapshot)

@@ -3,30 +3,26 @@
 import argparse
 from collections.abc import Iterable
 
-from lsd.errors import LSDError
-from lsd.said import Said
+from lsd.sayings import Sayings
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add both to a command that takes `--model`."""
     parser.add_argument(
-        "--outputs", metavar="WHAT",
-        help="what the model's outputs are: softmax (one class of several), sigmoid (each a question of its own) or embedding "
-        "(a vector, no classes); default: what their number and its configuration say",
+        "--outputs", action="append", default=[], metavar="[MODEL=]WHAT",
+        help="what the models' outputs are, or those of one of them: softmax (one class of several), sigmoid (each a question of "
+        "its own) or embedding (a vector, no classes); default: what their number and its configuration say (several times)",
     )  # fmt: skip
     parser.add_argument(
-        "--layout", action="append", default=[], metavar="NAME=HOW",
+        "--layout", action="append", default=[], metavar="[MODEL=]NAME=HOW",
         help="how a layer's output is laid out, where no places or wrong ones are found: nchw, nhwc, tokens, tokens:1, "
         "tokens:1:14x14 (several times)",
     )  # fmt: skip
 
 
-def said(options: argparse.Namespace) -> Said:
+def sayings(options: argparse.Namespace) -> Sayings:
     """What the options say. Raises LSDError for a text that says nothing."""
-    for text in options.layout:
-        if not all(text.partition("=")):
-            raise LSDError(f"“{text}” is not a layout; write --layout NAME=HOW, such as blocks.3=tokens:1.")
-    return Said(options.outputs, dict(text.split("=", 1) for text in options.layout))
+    return Sayings.read(options.outputs, options.layout)
 
 
 def print_notes(models: Iterable) -> None:

@@ -73,6 +73,12 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--effort", help="draft, normal or fine: .3, 1 or 4 times the recipe's steps")
     command.add_argument("--verifiers", nargs="+", metavar="NAME", help="models that say what they see")
     command.add_argument(
+        "--outputs", nargs="+", metavar="[MODEL=]WHAT", help="what outputs are: softmax, sigmoid or embedding"
+    )
+    command.add_argument(
+        "--layout", nargs="+", metavar="[MODEL=]NAME=HOW", help="how layers' outputs are laid out: blocks.3=tokens:1, …"
+    )
+    command.add_argument(
         "--batch-size", type=int, metavar="N", help="pictures at once (default: what suits the device)"
     )
     command.add_argument("--quality", type=int, metavar="N", help="of the WebP pictures, 1 to 100 (default: 90)")

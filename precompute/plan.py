@@ -11,7 +11,9 @@ from lsd.features.objectives import needs_photo
 from lsd.features.pictures import picture_size
 from lsd.features.recipes import Recipe
 from lsd.features.units import Unit, check, expand, other_models, parse
+from lsd.layers import as_said
 from lsd.models import ImageModel, get_model, ready_models
+from lsd.said import NOTHING
 from precompute.settings import Settings
 from precompute.tasks import UNITS, Task
 
@@ -63,6 +65,9 @@ def make_plan(settings: Settings, told: Callable[[str], None] = lambda name: Non
 
     Args:
         told: is called with each model's name before it is looked at.
+
+    Raises:
+        LSDError: something is said of a model that is not asked, or that the model cannot be.
     """
     problems: list[str] = []
 
@@ -74,52 +79,70 @@ def make_plan(settings: Settings, told: Callable[[str], None] = lambda name: Non
             return default
 
     names = dict.fromkeys(name for pattern in settings.models for name in attempt(matching, pattern))
-    verifiers = {}
-    for name in settings.verifiers:
+
+    def read(name: str) -> ImageModel | None:
         told(name)
         model = attempt(get_model, name, default=None)
-        if model is not None:
-            verifiers[model.name] = model.identity.digest
+        # Not attempted: a run whose networks are misunderstood is not half done, but refused.
+        return model and as_said(model, settings.sayings.of(name, asked=name in names))
+
+    verifiers = [model for name in settings.verifiers if (model := read(name))]
     tasks: list[Task] = []
+    asked = [*names, *settings.verifiers]
     for name in names:
-        told(name)
-        model = attempt(get_model, name, default=None)
+        model = read(name)
         if model is None:
             continue
-        units = list(dict.fromkeys(u for p in settings.units for u in attempt(_units, p, model)))
-        judges = tuple((other, sha) for other, sha in verifiers.items() if other != model.name)
-        tasks += _tasks(model, units, settings, judges)
+        others: dict[str, ImageModel] = {}
+        units = list(dict.fromkeys(u for p in settings.units for u in attempt(_units, p, model, others, settings)))
+        asked += others
+        judges = [judge for judge in verifiers if judge.name != model.name]
+        tasks += _tasks(model, units, settings, judges, others)
+    settings.sayings.check(asked)
     return Plan(tuple(dict.fromkeys(tasks)), tuple(problems))  # a model may have two names
 
 
-def _units(pattern: str, model: ImageModel) -> list[str]:
+def _units(pattern: str, model: ImageModel, others: dict[str, ImageModel], settings: Settings) -> list[str]:
+    """The units that a pattern stands for; further models that they name are put into `others`, read as was said."""
     try:
         units = expand(pattern, model)
         if needs_photo(units):
             raise LSDError(f"{pattern} needs a photo, which rows cannot carry; use python -m lsd features --photo.")
         for leaf in (leaf for unit in units for leaf in unit.leaves() if leaf.model not in ("", model.name)):
-            check(leaf, get_model(leaf.model))
+            if leaf.model not in others:
+                said = settings.sayings.of(leaf.model, asked=leaf.model in settings.models)
+                others[leaf.model] = as_said(get_model(leaf.model), said)
+            check(leaf, others[leaf.model])
     except LSDError as error:
         raise LSDError(f"{model.name}: {error}") from error
     return [str(unit) for unit in units]
 
 
-def _tasks(model: ImageModel, units: Sequence[str], settings: Settings, judges) -> list[Task]:
+def _tasks(
+    model: ImageModel,
+    units: Sequence[str],
+    settings: Settings,
+    judges: Sequence[ImageModel],
+    others: dict[str, ImageModel],
+) -> list[Task]:
     seeds = tuple(range(settings.seeds))
-    parts = [tuple(units[start : start + UNITS]) for start in range(0, len(units), UNITS)]
-    return [
-        Task(
-            model.name, model.identity.digest, part, recipe, seeds, judges, settings.batch_size, settings.quality,
-            _others(part, model),
-        )
-        for recipe in settings.recipes for part in parts
-    ]  # fmt: skip
+    found = []
+    for recipe in settings.recipes:
+        for start in range(0, len(units), UNITS):
+            part = tuple(units[start : start + UNITS])
+            further = [others[name] for name in other_models(map(parse, part), model.name)]
+            said = {one.name: one.said for one in (model, *judges, *further) if one.said}
+            task = Task(
+                model.name, model.identity.digest, part, recipe, seeds, _digests(judges), settings.batch_size, settings.quality,
+                _digests(further), tuple(said.items()),
+            )  # fmt: skip
+            found.append(task)
+    return found
 
 
-def _others(units: Sequence[str], model: ImageModel) -> tuple[tuple[str, str | None], ...]:
-    """(name, digest of the weights) of the further models that the units name."""
-    names = other_models(map(parse, units), model.name)
-    return tuple((name, get_model(name).identity.digest) for name in names)
+def _digests(models: Sequence[ImageModel]) -> tuple[tuple[str, str | None], ...]:
+    """(name, digest of the weights) of each."""
+    return tuple((model.name, model.identity.digest) for model in models)
 
 
 def bytes_of(task: Task) -> int:
@@ -149,8 +172,11 @@ def _seconds_a_step(task: Task) -> float:
     units: list[Unit] = [parse(unit) for unit in task.units[: task.batch_size or 8]]
     seeds = task.seeds if len(units) * len(task.seeds) <= 8 else task.seeds[:1]
     recipe = replace(task.recipe, steps=4, stages=((1.0, 1.0),))
-    others = [get_model(name) for name, _ in task.others]
+    said = dict(task.said)
+    model, *others = (
+        as_said(get_model(name), said.get(name, NOTHING)) for name in (task.model, *(name for name, _ in task.others))
+    )
     times = []
-    for _ in ascend(get_model(task.model), units, recipe, seeds, others=others, every=1):
+    for _ in ascend(model, units, recipe, seeds, others=others, every=1):
         times.append(time.perf_counter())
     return (times[-2] - times[0]) / (len(times) - 2) / (len(units) * len(seeds)) if len(times) > 2 else 0.0

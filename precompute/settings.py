@@ -9,6 +9,7 @@ from typing import Any
 from gallery.pictures import QUALITY
 from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT, Recipe, described
+from lsd.sayings import NOTHING_OF_ANY, Sayings
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Settings:
         verifiers: models that say what they take the pictures for; none judges its own.
         batch_size: pictures at once; None for what suits the device.
         quality: of the WebP pictures, 1 to 100.
+        sayings: what the networks do not say of themselves: their outputs, layers' layouts.
     """
 
     models: tuple[str, ...]
@@ -32,9 +34,10 @@ class Settings:
     verifiers: tuple[str, ...] = ()
     batch_size: int | None = None
     quality: int = QUALITY
+    sayings: Sayings = NOTHING_OF_ANY
 
 
-_LISTS = ("models", "units", "recipe", "verifiers", "set")
+_LISTS = ("models", "units", "recipe", "verifiers", "set", "outputs", "layout")
 _NUMBERS = ("seeds", "size", "steps", "batch_size", "quality")
 _TEXTS = ("effort",)
 KEYS = (*_LISTS, *_NUMBERS, *_TEXTS)  # what the command line and a file may say
@@ -73,6 +76,7 @@ def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
     settings = Settings(
         tuple(given["models"]), tuple(given["units"]), recipes, given.get("seeds", 1),
         tuple(dict.fromkeys(given.get("verifiers", ()))), given.get("batch_size"), given.get("quality", QUALITY),
+        Sayings.read(given.get("outputs", ()), given.get("layout", ())),
     )  # fmt: skip
     for name, low, high in (("seeds", 1, 1000), ("quality", 1, 100), ("batch_size", 1, 4096)):
         value = getattr(settings, name)

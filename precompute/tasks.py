@@ -15,6 +15,7 @@ from gallery.schema import FORMAT
 from lsd.errors import LSDError
 from lsd.features.recipes import Recipe
 from lsd.provenance import slug
+from lsd.said import Said
 
 UNITS = 64
 
@@ -30,6 +31,7 @@ class Task:
         recipe, seeds, batch_size, quality: as in `precompute.settings`.
         verifiers: (name, digest of the weights) of the models that are asked.
         others: the same of further models whose units these are in part (`MODEL::UNIT`).
+        said: (name, what was said of it), of all these models of which something was.
     """
 
     model: str
@@ -41,6 +43,7 @@ class Task:
     batch_size: int | None = None
     quality: int = QUALITY
     others: tuple[tuple[str, str | None], ...] = ()
+    said: tuple[tuple[str, Said], ...] = ()
 
     @property
     def pictures(self) -> int:
@@ -70,11 +73,13 @@ class Task:
         return f"done/{self.hash}.json"
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return vars(self) | {
+        """As plain JSON values; "said" only where something was, so that other tasks keep their hash."""
+        values = vars(self) | {
             "recipe": self.recipe.to_dict(), "units": list(self.units), "seeds": list(self.seeds),
             "verifiers": [list(pair) for pair in self.verifiers], "others": [list(pair) for pair in self.others],
+            "said": {name: said.to_dict() for name, said in self.said},
         }  # fmt: skip
+        return {key: value for key, value in values.items() if key != "said" or value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
@@ -88,10 +93,15 @@ class Task:
                 **dict(values) | {
                     "recipe": Recipe.from_dict(values["recipe"]), "units": tuple(values["units"]),
                     "seeds": tuple(values["seeds"]), "verifiers": tuple((n, s) for n, s in values["verifiers"]),
-                    "others": tuple((n, s) for n, s in values["others"]),
+                    "others": tuple((n, s) for n, s in values["others"]), "said": all_said(values.get("said", {})),
                 }
             )  # fmt: skip
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             if isinstance(error, LSDError):
                 raise
             raise LSDError("That is not a task of this program; plan the run again.") from error
+
+
+def all_said(values: Mapping[str, Any]) -> tuple[tuple[str, Said], ...]:
+    """The inverse of what `Task.to_dict` makes of `Task.said`. Raises LSDError for a saying that is none."""
+    return tuple((name, Said.from_dict(said)) for name, said in values.items())

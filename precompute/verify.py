@@ -22,8 +22,11 @@ from lsd.features.bundle import pixels_sha256
 from lsd.features.pictures import Job
 from lsd.features.recipes import Recipe
 from lsd.features.units import other_models, parse
+from lsd.layers import as_said
 from lsd.models import get_model, holds
+from lsd.said import NOTHING
 from lsd.weights import availability
+from precompute.tasks import all_said
 from precompute.work import one_sentence
 
 SIMILAR = 0.9  # structural similarity from which two pictures count as one
@@ -176,11 +179,14 @@ def _make(rows: Sequence[dict]) -> dict[tuple[str, int], np.ndarray]:
     model = get_model(first["model"])
     if not model.identity.is_of(first["weights_digest"], first["weights_sha256"]):
         raise ModelError(f"The weights of {model.name} here are not the ones that the pictures were made from.")
+    said = dict(all_said(json.loads(first["said"] or "{}")))
+    model = as_said(model, said.get(model.name, NOTHING))
     recipe = Recipe.from_dict(json.loads(first["recipe_json"]))
     of_rows = {row["batch_place"]: Job(parse(row["unit"]), row["seed"]) for row in rows}
     stand_in = next(iter(of_rows.values()))
     jobs = [of_rows.get(place, stand_in) for place in range(first["batch_size"])]
-    others = [get_model(name) for name in other_models((job.unit for job in jobs), model.name)]
+    names = other_models((job.unit for job in jobs), model.name)
+    others = [as_said(get_model(name), said.get(name, NOTHING)) for name in names]
     made = {}
     for snapshot in ascend_jobs(
         model, jobs, recipe, others=others, batch_size=first["batch_size"], every=recipe.steps,

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,9 +23,10 @@ from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import clipped, contrast, fine_energy, flatness, probabilities, spreads, verdict
 from lsd.features.pictures import Job, Picture
 from lsd.features.units import Leaf, check, class_of, parse, title
-from lsd.layers import list_layers
+from lsd.layers import as_said, list_layers
 from lsd.models import ImageModel, get_model
 from lsd.provenance import environment
+from lsd.said import NOTHING, Said
 from lsd.tracing import split_run
 from precompute.storage import Storage, sha256
 from precompute.tasks import Task
@@ -132,15 +133,16 @@ def make_rows(task: Task) -> tuple[list[dict], float]:
     Raises:
         LSDError: the model or a verifier cannot be had, or its weights are not those that were planned for.
     """
-    model = _planned(task.model, task.weights_digest)
-    judges = [_planned(name, digest) for name, digest in task.verifiers]
+    said = dict(task.said)
+    model = _planned(task.model, task.weights_digest, said)
+    judges = [_planned(*pair, said) for pair in task.verifiers]
     jobs, errors = [], {}
     for unit in map(parse, task.units):
         try:
             jobs += [Job(check(unit, model), seed) for seed in task.seeds]
         except UndefinedError as error:
             errors |= {Job(unit, seed): str(error) for seed in task.seeds}
-    others = [_planned(name, digest) for name, digest in task.others]
+    others = [_planned(*pair, said) for pair in task.others]
     began = time.perf_counter()
     made: dict[Job, Made] = {}
     for result, error in _make(model, jobs, task, others, itertools.count()):
@@ -154,11 +156,11 @@ def make_rows(task: Task) -> tuple[list[dict], float]:
     return sorted(rows, key=_place), ascent
 
 
-def _planned(name: str, digest: str | None) -> ImageModel:
+def _planned(name: str, digest: str | None, said: Mapping[str, Said]) -> ImageModel:
     model = get_model(name)
     if model.identity.digest != digest:
         raise LSDError(f"The weights of {name} are not those of the plan: their digest differs; plan the run again.")
-    return model
+    return as_said(model, said.get(name, NOTHING))
 
 
 def _make(
@@ -213,6 +215,8 @@ class _RowMaker:
             **{f"weights_{key}": value for key, value in model.identity.to_dict().items()},
             "environment": json.dumps(environment(model.device), sort_keys=True),
             "created": datetime.now(UTC).isoformat(timespec="seconds"), "task": task.hash,
+            "said": json.dumps(task.to_dict().get("said", {}), sort_keys=True),
+            "names_assumed": [one.name for one in (model, *judges) if one.names_assumed],
         }  # fmt: skip
 
     def failed(self, job: Job, error: str) -> dict:

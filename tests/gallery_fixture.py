@@ -90,6 +90,8 @@ def make_row(
         "seconds": 1.5,
         "created": "2026-01-01T00:00:00Z",
         "task": "0" * 16,
+        "said": "{}",
+        "names_assumed": [],
     }
     return values | columns
 

@@ -12,15 +12,15 @@ from lsd.evaluation.variants import Source
 from lsd.models import ImageModel
 from lsd.saliency.gradients import noisy_statistics
 from lsd.saliency.methods import attribute
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import Target, of_class
 
 _SMOOTHED = ("smoothgrad", "smoothgrad_squared", "vargrad")
 
 
-def targets(index: int, runner_up: int) -> dict[str, Target]:
+def targets(model: ImageModel, index: int, runner_up: int) -> dict[str, Target]:
     """The outputs that are compared, by kind: of class `index`, the contrast against class `runner_up`."""
     return {
-        kind: Target(index, kind, runner_up if kind == "contrast" else None)
+        kind: of_class(model, index, kind, runner_up if kind == "contrast" else None)
         for kind in ("log_odds", "logit", "probability", "contrast")
     }
 
@@ -42,7 +42,7 @@ def attributions(
         For each class, source → (C, h, w). A source that is not defined for the model is left out.
     """
     image = image.detach().to(model.device, model.dtype)
-    asked = [targets(*pair) for pair in classes]
+    asked = [targets(model, *pair) for pair in classes]
     found: list[dict[Source, np.ndarray]] = [{} for _ in classes]
     groups: dict[tuple, list[Source]] = {}
     for source in wanted:

@@ -41,7 +41,8 @@ _SETTINGS = {
 _DIFFERENCES = 1e-2  # from a slope in fp64, in units of what it is in a random direction; a wrong one is off by about 1
 # Of the differences, the best counts: random weights may be steep, and some networks round to fp32 inside.
 _STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
-_CLIMB = replace(RECIPES["none"], steps=6, learning_rate=0.003)  # small steps, for the same reason
+# Of the ascents too: a step that is too long for a steep network leaps over what it climbs.
+_CLIMBS = [replace(RECIPES["none"], steps=6, learning_rate=rate) for rate in (3e-3, 3e-4, 3e-5)]
 
 
 def smallest(name: str) -> tuple[nn.Module, int, dict]:
@@ -206,13 +207,21 @@ def units(model: ImageModel, image: torch.Tensor) -> dict:
     found = {}
     for unit in asked:
         try:
-            (picture,) = [p for shot in ascend(model, [unit], _CLIMB) for p in shot.finished]
+            found[unit] = _climb(model, unit)
         except UndefinedError as error:
             found[unit] = f"{REFUSED}: {error}"
-            continue
-        rose = max(picture.trace[1:]) > picture.trace[0]
-        found[unit] = RIGHT if rose else f"{REFUSED}: dead" if picture.status == "dead" else f"{WRONG}: {picture.trace}"
     return _each(found)
+
+
+def _climb(model: ImageModel, unit: str) -> str:
+    """What comes of the ascents, the first that rises or the last."""
+    said = ""
+    for recipe in _CLIMBS:
+        (picture,) = [p for shot in ascend(model, [unit], recipe) for p in shot.finished]
+        if max(picture.trace[1:]) > picture.trace[0]:
+            return RIGHT
+        said = f"{REFUSED}: dead" if picture.status == "dead" else f"{WRONG}: {picture.trace}"
+    return said
 
 
 def early_exit(model: ImageModel, image: torch.Tensor) -> dict:

@@ -18,6 +18,7 @@ from lsd.evaluation import conform
 
 CHECKS = ("load", *(check.__name__ for check in conform.CHECKS))
 _GOOD = ("right", "refused")
+_TOOK_LONGER = "it took more than"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +70,7 @@ def _one(name: str, rows: Path, options: argparse.Namespace) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds)
         ended = f"its process ended with {done.returncode}: {' '.join(done.stderr.split())[-300:]}"
     except subprocess.TimeoutExpired:
-        ended = f"it took more than {options.seconds:.0f} seconds"
+        ended = f"{_TOOK_LONGER} {options.seconds:.0f} seconds"
     row = json.loads(working.read_text("utf-8")) if working.exists() else {"name": name, "family": "", "next": "load"}
     if row["next"]:
         row[row["next"]] = {"verdict": "broken", "why": ended}
@@ -82,10 +83,13 @@ def _one(name: str, rows: Path, options: argparse.Namespace) -> str:
 
 
 def verdict(row: dict) -> str:
-    """What is to be said of a whole row: "right", "refused" (some check, with a reason), "wrong", "broken" or "over memory"."""
+    """What is to be said of a whole row: "right", "refused" (some check, with a reason), "wrong", "broken", "over memory" or "over
+    time"."""
     found = [row[check]["verdict"] for check in CHECKS if check in row]
     if any(_is_memory(row[check]) for check in CHECKS if check in row):
         return "over memory"
+    if any(_TOOK_LONGER in row[check].get("why", "") for check in CHECKS if check in row):
+        return "over time"
     return next((kind for kind in ("broken", "wrong", "refused") if kind in found), "right")
 
 
@@ -102,7 +106,7 @@ def summary(rows: Iterable[dict]) -> list[str]:
     families = defaultdict(list)
     for row in rows:
         families[row["family"]].append(row)
-    kinds = ("right", "refused", "wrong", "broken", "over memory")
+    kinds = ("right", "refused", "wrong", "broken", "over memory", "over time")
     total = Counter(map(verdict, rows))
     lines = [f"{len(rows)} architectures: " + ", ".join(f"{total[kind]} {kind}" for kind in kinds), ""]
     table = []

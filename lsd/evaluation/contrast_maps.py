@@ -9,7 +9,7 @@ from lsd.saliency import defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.maps import MapSettings, to_map
 from lsd.saliency.methods import attribute, find_method
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import of_class
 
 
 def mistake_maps(
@@ -32,9 +32,9 @@ def mistake_maps(
     if true_index == predicted_index:
         raise UndefinedError("The prediction is right, so there is no mistake to explain; give two different classes.")
     targets = {
-        "predicted": Target(predicted_index),
-        "true": Target(true_index),
-        "contrast": Target(predicted_index, "contrast", true_index),
+        "predicted": of_class(model, predicted_index),
+        "true": of_class(model, true_index),
+        "contrast": of_class(model, predicted_index, "contrast", true_index),
     }
     attributions = attribute(method, model, image, list(targets.values()), **settings)
     return dict(zip(targets, attributions, strict=True))

@@ -18,7 +18,7 @@ from lsd.features.prepare import prepare as twin_of
 from lsd.images import resample
 from lsd.models import ImageModel
 from lsd.saliency.gradients import baseline
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import of_class
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.7)
 REGION_GRID, REGION_SHARE = 14, 0.2
@@ -69,7 +69,7 @@ def _cheap(chosen: Sequence[Variant]) -> list[Variant]:
 
 def region_fidelity(model: ImageModel, image: Tensor, index: int, maps: Maps, regions: np.ndarray) -> list[Row]:
     """μ-fidelity of maps: regions (S, n, n) are replaced by the mean colour, and the log-odds watched."""
-    log_odds = Target(index)
+    log_odds = of_class(model, index)
     covered = metrics.remove_regions(image, baseline(model, image, "mean"), regions)
     with model.lock, torch.no_grad():  # from the logits: a probability near 1 has no digits left
         answers = torch.cat([log_odds(model(part)) for part in torch.cat([image, covered]).split(16)]).cpu().numpy()

@@ -24,7 +24,7 @@ from lsd.evaluation.variants import SMOOTH_SIGMA, Drawing, Source, draw
 from lsd.models import ImageModel
 from lsd.saliency.gradients import integrated_gradients
 from lsd.saliency.methods import METHODS
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import of_class
 
 STEPS = (4, 8, 16, 32)
 CELLS = 2
@@ -140,7 +140,7 @@ def _completeness(model: ImageModel, batch: torch.Tensor, indices: Sequence[int]
     rows = []
     for i, (image, index) in enumerate(zip(batch, indices, strict=True)):
         for steps in STEPS:
-            result = integrated_gradients(model, image[None], Target(index), steps=steps)
+            result = integrated_gradients(model, image[None], of_class(model, index), steps=steps)
             gap = result.completeness_gap.item()
             change = result.values.sum().item() - gap
             rows.append(

@@ -42,7 +42,8 @@ class Request:
         others: names of further models that units belong to.
         photo: {"file", "path", "sha256"} of the photo, or None.
         start_from_photo: whether it was the start.
-        said: what was said of the model, not of the others.
+        said: what was said of the model.
+        said_of_others: (name, what was said of it), of the others and of models that only judge.
     """
 
     model: str
@@ -54,12 +55,17 @@ class Request:
     photo: dict | None = None
     start_from_photo: bool = False
     said: Said = NOTHING
+    said_of_others: tuple[tuple[str, Said], ...] = ()
 
     def to_dict(self) -> dict:
-        """As plain JSON values; "said" only where something was."""
+        """As plain JSON values; "said" and "said_of_others" only where something was."""
         values = vars(self) | {"recipe": self.recipe.to_dict(), "units": list(self.units), "seeds": list(self.seeds)}
-        del values["said"]
-        return values | ({"said": self.said.to_dict()} if self.said else {})
+        del values["said"], values["said_of_others"]
+        if self.said:
+            values["said"] = self.said.to_dict()
+        if self.said_of_others:
+            values["said_of_others"] = {name: said.to_dict() for name, said in self.said_of_others}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "Request":
@@ -70,6 +76,9 @@ class Request:
                     "recipe": Recipe.from_dict(values["recipe"]), "units": tuple(values["units"]),
                     "seeds": tuple(int(s) for s in values["seeds"]), "others": tuple(values.get("others", ())),
                     "said": Said.from_dict(values.get("said", {})),
+                    "said_of_others": tuple(
+                        (name, Said.from_dict(said)) for name, said in values.get("said_of_others", {}).items()
+                    ),
                 }
             )  # fmt: skip
         except (TypeError, KeyError, AttributeError) as error:

@@ -16,7 +16,7 @@ from lsd.reference import Reference
 from lsd.saliency import defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.methods import attribute
-from lsd.saliency.targets import KINDS, Similarity, Target, as_index, joined
+from lsd.saliency.targets import KINDS, Similarity, Target, as_index, joined, of_class
 
 RANKS = {"top1": 0, "top2": 1}
 
@@ -55,7 +55,7 @@ class TargetSpec:
         if not ranking:
             model.refuse_classes()
         against = None if self.against is None else _class(model, ranking, self.against)
-        return Target(_class(model, ranking, self.of), self.kind, against, model.outputs)
+        return of_class(model, _class(model, ranking, self.of), self.kind, against)
 
 
 @dataclass(frozen=True)

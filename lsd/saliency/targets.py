@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from lsd.errors import UndefinedError
+from lsd.models import ImageModel
 
 KINDS = ("log_odds", "logit", "probability", "contrast")
 
@@ -123,6 +124,17 @@ class Target:
         return {"kind": self.kind, "index": self.index} | {
             key: value for key, value in more.items() if value is not None
         }
+
+
+def of_class(model: ImageModel, index: int, kind: str = "log_odds", against: int | None = None) -> Target:
+    """The target of a class as the network's outputs have it, softmax or sigmoid; arguments as for `Target`.
+
+    Raises:
+        UndefinedError: a network without classes, or what `Target` raises.
+    """
+    if model.outputs == "embedding":
+        model.refuse_classes()
+    return Target(index, kind, against, model.outputs)
 
 
 @dataclass(frozen=True)

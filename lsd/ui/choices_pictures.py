@@ -98,7 +98,7 @@ def _overlay(case: Case, variant: Variant, found: Mapping[Source, np.ndarray]) -
 
 def _reason(case: Case, source: Source) -> str:
     """`attributions` leaves out what is not defined; asked alone, the method says why."""
-    target = targets(*case.classes)[source.kind]
+    target = targets(case.model, *case.classes)[source.kind]
     try:
         attribute(source.method, case.model, case.image, target, **dict(source.settings))
     except UndefinedError as error:

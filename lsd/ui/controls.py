@@ -2,9 +2,11 @@
 
 import functools
 import os
+import re
 from collections.abc import Sequence
 
 import gradio as gr
+from starlette.datastructures import QueryParams
 
 from lsd import catalogue, heads, labels
 from lsd.errors import LSDError
@@ -14,6 +16,7 @@ from lsd.saliency import defaults
 from lsd.saliency.maps import CHANNELS, SCALES, MapSettings
 from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.saliency.views import Look
+from lsd.sayings import Sayings
 from lsd.ui.choices_address import why
 from lsd.ui.examples import drawn, photos
 from lsd.weights import HERE, locate, read_config, ready_models, scheme
@@ -118,6 +121,26 @@ def outputs_picker() -> gr.Radio:
         info="A network does not say whether its classes exclude each other: several are taken for one class of several. If "
         "yours answers a question with each (several may be true at once), say so.",
     )  # fmt: skip
+
+
+def layouts_box() -> gr.Textbox:
+    """Layers whose layout a visitor says, as `sayings` reads it."""
+    return gr.Textbox(
+        "", label="Layers that are laid out otherwise", placeholder="blocks.3=tokens:1", max_length=1000,
+        info="If a layer is refused because no places are found in it, or drawn in the wrong places: NAME=HOW, where HOW is nchw, "
+        "nhwc, tokens, tokens:1 or tokens:1:14x14; of one of several models MODEL=NAME=HOW. Several with commas between.",
+    )  # fmt: skip
+
+
+def sayings(outputs: str | None, layouts: str | None) -> Sayings:
+    """What a visitor says with `outputs_picker` and `layouts_box`. Raises LSDError for a text that says nothing."""
+    return Sayings.read([outputs] if outputs else [], re.split(r"[\s,]+", layouts.strip(", \n")) if layouts else [])
+
+
+def said_in_address(query: QueryParams) -> tuple[str, str]:
+    """(value of `outputs_picker`, value of `layouts_box`) that an address says; "" where it says none that there can be."""
+    outputs = query.get("outputs") if query.get("outputs") in ("softmax", "sigmoid", "embedding") else ""
+    return outputs, ", ".join(query.getlist("layout"))[:1000]
 
 
 def class_picker(label: str, info: str, models: Sequence[str], *, visible: bool) -> gr.Dropdown:

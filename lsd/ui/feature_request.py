@@ -16,7 +16,8 @@ from lsd.features.units import Leaf, Unit, class_of, other_models, resolve, titl
 from lsd.images import file_sha256, open_image
 from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
-from lsd.said import NOTHING, Said
+from lsd.said import NOTHING
+from lsd.sayings import NOTHING_OF_ANY, Sayings, texts
 from lsd.ui import controls, feature_units
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences
@@ -44,7 +45,7 @@ class Wish:
         seeds: how many.
         photo: where the upload lies; `example` is its name if it is one of the page's.
         start: `NOISE` or `PHOTO`.
-        said: of every model.
+        sayings: of the models.
     """
 
     models: tuple[str, ...]
@@ -54,7 +55,7 @@ class Wish:
     photo: Path | None
     example: str
     start: str
-    said: Said = NOTHING
+    sayings: Sayings = NOTHING_OF_ANY
 
 
 def default_wish() -> Wish:
@@ -68,12 +69,12 @@ def read_wish(values: Sequence) -> Wish:
     """The wish that the values of the tab's inputs stand for; nothing is loaded.
 
     Args:
-        values: models, recipe, steps, seeds, size, start, photo, example, outputs, those of the unit, those of the knobs.
+        values: models, recipe, steps, seeds, size, start, photo, example, outputs, layouts, those of the unit, those of the knobs.
 
     Raises:
         LSDError: one sentence on what is missing or out of range.
     """
-    names, recipe, steps, seeds, size, start, photo, example, outputs, *rest = values
+    names, recipe, steps, seeds, size, start, photo, example, outputs, layouts, *rest = values
     unit, knobs = rest[: len(rest) - len(KNOBS)], rest[len(rest) - len(KNOBS) :]
     names = list(dict.fromkeys(name.strip() for name in names or [] if name.strip()))
     if not names:
@@ -94,7 +95,9 @@ def read_wish(values: Sequence) -> Wish:
     path = Path(photo) if photo else None
     if path is not None:
         open_image(path)  # a damaged photo is told before a model is loaded
-    return Wish(tuple(names), text, cooking, seeds, path, example or "", start, Said(outputs or None))
+    sayings = controls.sayings(outputs, layouts)
+    sayings.check(names)
+    return Wish(tuple(names), text, cooking, seeds, path, example or "", start, sayings)
 
 
 def _whole(value, what: str, low: int, high: int) -> int:
@@ -125,7 +128,7 @@ def prepare(kind: str, wish: Wish, models: dict[str, ImageModel]) -> Iterator[st
             yield f"Loading {name} …"
             model = get_model(name)
             models[model.name] = model
-            chosen.append(model)
+            chosen.append(as_said(model, wish.sayings.of(name)))
 
     chosen: list[ImageModel] = []
     for name in wish.models if kind == "models" else wish.models[:1]:
@@ -134,7 +137,7 @@ def prepare(kind: str, wish: Wish, models: dict[str, ImageModel]) -> Iterator[st
     notes = []
     for heading, model, cooking in _columns(kind, list(chosen), wish.cooking):
         try:
-            unit = resolve(wish.unit, as_said(model, wish.said))
+            unit = resolve(wish.unit, model)
         except LSDError as error:
             if not lanes:
                 raise
@@ -162,7 +165,7 @@ def _request(kind: str, wish: Wish, unit: Unit, model: ImageModel, cooking: Cook
     seeds = tuple(range(wish.seeds)) if kind == "models" else (0,)
     return Request(
         model.name, (str(unit),), seeds, cooking.recipe(), None, tuple(others), photo, wish.start == PHOTO,
-        wish.said,
+        model.said,
     )  # fmt: skip
 
 
@@ -243,8 +246,8 @@ def write_address(wish: Wish) -> str:
         query.append(("size", str(wish.cooking.size)))
     if wish.start == PHOTO:
         query.append(("start", PHOTO))
-    if wish.said.outputs:
-        query.append(("outputs", wish.said.outputs))
+    for model, said in wish.sayings.pairs:
+        query += [(key, value) for key, values in texts(said, model).items() for value in values]
     if wish.example:
         query.append(("example", wish.example))
     return urlencode(query, safe="/:")
@@ -269,7 +272,8 @@ class Address:
     size: int | None
     start: str | None
     example: str | None
-    outputs: str | None
+    outputs: str
+    layouts: str
 
 
 def read_address(query: Mapping) -> Address | None:
@@ -295,5 +299,5 @@ def read_address(query: Mapping) -> Address | None:
         base, recipe, number("steps", MAX_STEPS), number("seeds", MAX_SEEDS), number("size", MAX_SIDE),
         PHOTO if query.get("start") == PHOTO else None,
         query.get("example") if query.get("example") in examples() else None,
-        query.get("outputs") if query.get("outputs") in ("softmax", "sigmoid") else None,
+        *controls.said_in_address(query),
     )  # fmt: skip

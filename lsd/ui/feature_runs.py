@@ -25,7 +25,8 @@ from lsd.layers import as_said
 from lsd.models import ImageModel
 from lsd.provenance import slug
 from lsd.saliency.explain import to_input
-from lsd.saliency.targets import Target
+from lsd.saliency.targets import of_class
+from lsd.sayings import texts
 
 MAX_LANES = 3
 FRAMES = 40  # kept of each ascent, for looking back
@@ -196,9 +197,7 @@ def _readings(lane: Lane, model: ImageModel) -> dict[str, float]:
         return {}
     with model.lock:
         logits = model(to_batch([lane.pictures[0].pixels], model)).double()
-    return {
-        kind: Target(index, kind, outputs=model.outputs)(logits).item() for kind in ("logit", "log_odds", "probability")
-    }
+    return {kind: of_class(model, index, kind)(logits).item() for kind in ("logit", "log_odds", "probability")}
 
 
 def mosaic(pixels: np.ndarray, side: int) -> Image.Image:
@@ -235,7 +234,7 @@ def encoded(image: Image.Image) -> tuple[str, bytes]:
 def command(lane: Lane, photo: Path | None, judges: Sequence[str] = (), output: str = "features") -> str:
     """The command line that makes the lane's pictures again."""
     request = lane.request
-    words = {"model": request.model, "outputs": request.said.outputs, "unit": list(request.units)} | lane.cooking.words() | {
+    words = {"model": request.model, **texts(request.said), "unit": list(request.units)} | lane.cooking.words() | {
         "seeds": len(request.seeds) if len(request.seeds) > 1 else None,
         "photo": photo.name if photo else None,
         "start": "photo" if request.start_from_photo else None,

@@ -97,8 +97,9 @@ class FeaturesTab:
             self.example = gr.Dropdown(
                 [("none", ""), *((name, name) for name in examples())], value="", label="Or an example", filterable=False
             )  # fmt: skip
-        with gr.Accordion("What the outputs are", open=False):
+        with gr.Accordion("What the network does not say", open=False):
             self.said = controls.outputs_picker()
+            self.layouts = controls.layouts_box()
         with gr.Row():
             self.run = gr.Button("Visualize", variant="primary", elem_id="visualize")
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop-features")
@@ -153,7 +154,7 @@ class FeaturesTab:
 
         self.inputs = [
             self.models, self.recipe, self.steps, self.seeds, self.size, self.start, self.photo, self.example,
-            self.said, *self.unit.inputs, *self.knobs,
+            self.said, self.layouts, *self.unit.inputs, *self.knobs,
         ]  # fmt: skip
         parts = [c for column in self.columns for c in column.components]
         self.outputs = [
@@ -186,7 +187,7 @@ class FeaturesTab:
         quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
         shown = [
             tabs, self.models, self.unit.what, self.unit.of, self.unit.expression, self.recipe, self.about, self.steps,
-            self.seeds, self.size, self.start, self.photo, self.example, self.said, *self.knobs,
+            self.seeds, self.size, self.start, self.photo, self.example, self.said, self.layouts, *self.knobs,
         ]  # fmt: skip
         page.load(_read_address, None, shown, **quick).then(None, None, None, js=_RUN_IF_ASKED)
         page.load(self._open, self.session, self.outputs, **quick)
@@ -396,17 +397,17 @@ def _read_address(request: gr.Request) -> list:
     """Updates of the controls from the page's query string; what it does not name, or names wrongly, stays."""
     asked = requests.read_address(request.query_params)
     if asked is None:
-        return [gr.skip()] * (14 + len(KNOBS))
+        return [gr.skip()] * (15 + len(KNOBS))
     what = feature_units.CLASS if asked.of else feature_units.EXPRESSION if asked.expression else None
     steps = {"info": _steps_info(asked.base)} | ({"value": asked.steps} if asked.steps else {})
     photo = str(examples()[asked.example]) if asked.example else None
     of = feature_units.class_update(asked.of, asked.models) if asked.of and asked.models else asked.of
     values = [
         asked.models, what, of, asked.expression, asked.base, find_recipe(asked.base).about, gr.update(**steps),
-        asked.seeds, asked.size, asked.start, photo, asked.example, asked.outputs,
+        asked.seeds, asked.size, asked.start, photo, asked.example, asked.outputs, asked.layouts,
     ]  # fmt: skip
     return [
         gr.update(selected="features"),
-        *(gr.skip() if value in (None, []) else value for value in values),
+        *(gr.skip() if value in (None, [], "") else value for value in values),
         *knob_values(asked.recipe),
     ]

@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 from gallery.queries import Entry
 from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT, RECIPES, Recipe
+from lsd.said import NOTHING, Said
+from lsd.sayings import ALL, texts
 from lsd.ui.feature_request import MAX_SEEDS
 
 
@@ -54,8 +56,20 @@ def _text(value: Any) -> str:
     return json.dumps(value)
 
 
-def command(entry: Entry, recipe: Recipe) -> str:
-    """The command line that makes a row's picture again, for a POSIX shell."""
+def said_of(row: Mapping[str, Any]) -> dict[str, Said] | None:
+    """What was said of the networks of a whole row, by name; None if it cannot be read."""
+    try:
+        return {str(name): Said.from_dict(said) for name, said in json.loads(row.get("said") or "{}").items()}
+    except (LSDError, ValueError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def command(entry: Entry, recipe: Recipe, said: Mapping[str, Said]) -> str:
+    """The command line that makes a row's picture again, for a POSIX shell.
+
+    Args:
+        said: what was said of its network, and of others, of which only those count that its unit names.
+    """
     base, changes = settings(recipe)
     words = ["--model", entry.model, "--unit", entry.unit, "--recipe", base]
     for name in ("steps", "size"):
@@ -64,32 +78,46 @@ def command(entry: Entry, recipe: Recipe) -> str:
     for name, value in changes.items():
         words += ["--set", f"{name}={value}"]
     words += ["--seed", str(entry.seed)]
+    for name, of_it in said.items():
+        if name == entry.model or f"{name}::" in entry.unit:
+            found = texts(of_it, ALL if name == entry.model else name)
+            words += [word for option, values in found.items() for value in values for word in (f"--{option}", value)]
     return f"python -m lsd features {shlex.join(words)}"
 
 
-def live_address(entry: Entry, recipe: Recipe | None) -> str:
+def live_address(entry: Entry, recipe: Recipe | None, said: Said = NOTHING) -> str:
     """The address at which the Features tab makes this unit live, at its own number of steps and pixels.
 
     The tab makes the seeds 0, 1, …, so it is asked for as many as it takes to come to the row's, if it makes so many.
+
+    Args:
+        said: of the row's network.
     """
     base, changes = settings(recipe) if recipe else (DEFAULT, {})
     pairs = [("tab", "features"), ("model", entry.model), ("unit", entry.unit), ("recipe", base)]
     pairs += [("set", f"{name}={value}") for name, value in changes.items() if name not in ("steps", "size")]
     if 0 < entry.seed < MAX_SEEDS:
         pairs.append(("seeds", str(entry.seed + 1)))
+    pairs += _pairs(said)
     return f"?{urlencode(pairs, safe='/:')}"
 
 
-def saliency_address(entry: Entry, *, by_index: bool = False) -> str:
+def _pairs(said: Said) -> list[tuple[str, str]]:
+    return [(option, value) for option, values in texts(said).items() for value in values]
+
+
+def saliency_address(entry: Entry, said: Said = NOTHING, *, by_index: bool = False) -> str:
     """The address at which the Saliency tab explains this class to this model; "" for other units.
 
     Args:
+        said: of the row's network.
         by_index: call the class by its index, because another has the same name.
     """
     if not entry.class_name:
         return ""
     of = str(entry.index) if by_index else entry.class_name
-    return f"?{urlencode([('tab', 'saliency'), ('model', entry.model), ('of', of)], safe='/:')}"
+    pairs = [("tab", "saliency"), ("model", entry.model), ("of", of), *_pairs(said)]
+    return f"?{urlencode(pairs, safe='/:')}"
 
 
 def citation(entry: Entry) -> str:

@@ -28,7 +28,11 @@ def class_list(gallery: Gallery, view: View) -> str:
     items = "".join(f"<li>{_listed(key(hit.class_name, hit.synset), hit)}</li>" for hit in hits[:_LISTED])
     more = len(hits) - _LISTED
     rest = f'<p class="lsd-note">… and {more:,} more: search for one.</p>' if more > 0 else ""
-    note = '<p class="lsd-note">Choose one to see it in every model.</p>'
+    assumed = ", ".join(map(common_name, gallery.names_assumed))
+    doubt = (
+        f" Those of {text(assumed)} are assumed: only their number says that they are ImageNet's." if assumed else ""
+    )
+    note = f'<p class="lsd-note">Choose one to see it in every model.{doubt}</p>'
     return f'{_head(heading, note)}<ul class="lsd-g-classes">{items}</ul>{rest}'
 
 

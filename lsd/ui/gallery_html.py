@@ -10,6 +10,9 @@ from lsd.errors import LSDError
 from lsd.ui.gallery_address import UNIT, View, write
 
 STATUS = {"ok": "responds", "dead": "no gradient", "failed": "failed"}
+ASSUMED = (
+    "The class names are assumed: the network has as many classes as ImageNet, and nothing says that they are the same."
+)
 _WEBP = "data:image/webp;base64,"
 
 
@@ -33,6 +36,11 @@ def count(number: int, word: str = "picture") -> str:
     """ "1 picture", "12,345 pictures", "3 classes"."""
     ending = "" if number == 1 else "es" if word.endswith("s") else "s"
     return f"{number:,} {word}{ending}"
+
+
+def name_assumed(entry: Entry) -> bool:
+    """Whether nothing but the number of the network's classes says that this class is called so."""
+    return bool(entry.class_name) and entry.model in entry.names_assumed
 
 
 def layer_name(layer: str) -> str:
@@ -93,6 +101,7 @@ def card(entry: Entry, thumbnail: bytes, lines: Iterable[str], *, css: str = "")
         picture = f'<span class="lsd-g-missing" role="img" aria-label="{text(alt(entry))}">no picture</span>'
     first, *rest = lines
     badge = "" if entry.status == "ok" else f'<i class="lsd-g-state">{text(STATUS.get(entry.status, entry.status))}</i>'
+    rest += ["name assumed"] if name_assumed(entry) else []
     caption = f"<b>{text(first)}</b>" + "".join(f"<span>{text(line)}</span>" for line in rest if line)
     return link(
         View(UNIT, unit_id=entry.unit_id), f"{picture}{badge}{caption}", css=f"lsd-g-card {css}".strip(),

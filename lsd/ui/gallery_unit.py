@@ -15,11 +15,14 @@ from lsd.features.notes import DEAD
 from lsd.features.recipes import RECIPES
 from lsd.labels import short
 from lsd.provenance import slug
+from lsd.said import NOTHING
+from lsd.sayings import texts
 from lsd.ui import gallery_again as again
 from lsd.ui.feature_texts import OUTPUTS, says
 from lsd.ui.gallery_address import CLASS, COMPARE, MAX_MODELS, UNIT, View
 from lsd.ui.gallery_classes import classes_of
 from lsd.ui.gallery_html import (
+    ASSUMED,
     alt,
     called,
     called_model,
@@ -30,6 +33,7 @@ from lsd.ui.gallery_html import (
     link,
     made,
     message,
+    name_assumed,
     section,
     text,
 )
@@ -108,6 +112,7 @@ def _downloads(entry: Entry, row: Mapping[str, Any], picture: bytes) -> str:
 
 def _title(entry: Entry) -> str:
     names = f'<p class="lsd-g-synonyms">{text(entry.class_name)}</p>' if entry.class_name != entry.title else ""
+    names += f'<p class="lsd-note">{ASSUMED}</p>' if name_assumed(entry) else ""
     of_model = View(filters=Filters(model=entry.model))
     where = " · ".join(
         (
@@ -146,18 +151,20 @@ def _actions(gallery: Gallery, entry: Entry, row: Mapping[str, Any], found: Stan
             return said
         words, view = there
         return said + f'<div class="lsd-g-buttons">{link(view, text(words), css="lsd-g-button lsd-g-primary")}</div>'
-    live = again.live_address(entry, again.recipe_of(row) if row else None)
+    said_of_it = (again.said_of(row) or {}).get(entry.model, NOTHING)
+    live = again.live_address(entry, again.recipe_of(row) if row else None, said_of_it)
     primary = " lsd-g-primary" if found.can_run else ""
     actions = [f'<a class="lsd-g-button{primary}" href="{text(live)}">Open in the live tab</a>']
-    if saliency := again.saliency_address(entry, by_index=entry.class_name in classes_of(gallery).shared):
+    if saliency := again.saliency_address(entry, said_of_it, by_index=entry.class_name in classes_of(gallery).shared):
         actions.append(f'<a class="lsd-g-button" href="{text(saliency)}">See where your image shows this</a>')
     return f'{said}<div class="lsd-g-buttons">{"".join(actions)}</div>'
 
 
 def _judgement(entry: Entry, row: Mapping[str, Any]) -> str:
     """In words, then bar by bar, what the networks take the picture for; and the numbers beside."""
-    own = _verdict(entry.model, row.get("own_top"))
-    others = [_verdict(one.get("model", ""), one.get("top")) for one in row.get("verifiers") or []]
+    assumed = entry.names_assumed
+    own = _verdict(entry.model, row.get("own_top"), assumed)
+    others = [_verdict(one.get("model", ""), one.get("top"), assumed) for one in row.get("verifiers") or []]
     target = entry.title if entry.class_name else None
     said = "".join(
         says(verdict, role, target)
@@ -174,9 +181,9 @@ def _judgement(entry: Entry, row: Mapping[str, Any]) -> str:
     )
 
 
-def _verdict(model: str, top: Sequence[Mapping[str, Any]] | None) -> Verdict:
+def _verdict(model: str, top: Sequence[Mapping[str, Any]] | None, assumed: Sequence[str]) -> Verdict:
     rows = ((t["index"], str(t["name"]), t["probability"]) for t in top or [])
-    return Verdict(str(model), tuple(row for row in rows if row[2] is not None))
+    return Verdict(str(model), tuple(row for row in rows if row[2] is not None), ASSUMED if model in assumed else "")
 
 
 def _agreement(entry: Entry, own: Verdict, others: Sequence[Verdict]) -> str:
@@ -262,6 +269,9 @@ def _command(entry: Entry, row: Mapping[str, Any], found: Standing) -> str:
     if recipe is None:
         said = "This row's recipe cannot be read, or is not the one whose hash it gives, so no command is given."
         return f'<p class="lsd-note">{said}</p>'
+    told = again.said_of(row)
+    if told is None:
+        return '<p class="lsd-note">What was said of its network cannot be read, so no command is given.</p>'
     note = (
         "It makes the same picture; the last bits depend on the machine, on the number of threads, and on what is made in the "
         "same batch. <code>python -m precompute verify</code> makes whole batches again, bit for bit."
@@ -269,7 +279,7 @@ def _command(entry: Entry, row: Mapping[str, Any], found: Standing) -> str:
     if not found.can_run:
         folder = "" if ":" in entry.model else f", as a folder {text(entry.model)} under LSD_MODEL_PATH"
         note = f"For whoever has these weights{folder}. {note}"
-    return _code(again.command(entry, recipe)) + f'<p class="lsd-note">{note}</p>'
+    return _code(again.command(entry, recipe, told)) + f'<p class="lsd-note">{note}</p>'
 
 
 def _code(content: str) -> str:
@@ -288,6 +298,7 @@ def _provenance(entry: Entry, row: Mapping[str, Any]) -> str:
         ("Weights", f"{text(entry.weights_source)}: {repo}{revision}"),
         ("Weights' digest", f"<code>{text(entry.weights_digest)}</code>" if entry.weights_digest else ""),
         ("File's SHA-256", f"<code>{text(entry.weights_sha256)}</code>"),
+        ("Said of the networks", _told(row)),
         ("Recipe", _recipe(entry, row)),
         ("Steps and seed", text(f"{entry.steps} steps, seed {entry.seed}")),
         ("Batch", text(f"place {entry.batch_place} of {entry.batch_size} pictures made together")),
@@ -301,6 +312,15 @@ def _provenance(entry: Entry, row: Mapping[str, Any]) -> str:
         + "".join(f"<tr><th>{k}</th><td>{v}</td></tr>" for k, v in lines if v)
         + "</table>"
     )
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """What the networks do not say of themselves; "" where nothing was."""
+    lines = [
+        f"{text(name)}: {', '.join(text(value) for values in texts(said).values() for value in values)}"
+        for name, said in (again.said_of(row) or {}).items()
+    ]
+    return "<br>".join(lines)
 
 
 def _recipe(entry: Entry, row: Mapping[str, Any]) -> str:

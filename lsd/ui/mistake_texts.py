@@ -9,7 +9,7 @@ from lsd.evaluation.labelled import LabelledSet
 from lsd.evaluation.mistakes import Prediction, ScanResult, confusions
 from lsd.evaluation.probe import ProbeResult
 from lsd.saliency.methods import METHODS
-from lsd.ui.blocks import model_name
+from lsd.ui.blocks import model_name, names_note
 from lsd.ui.mistake_views import Case, Reading, shares
 
 TITLES = {"predicted": "the wrong class", "true": "the true class", "contrast": "wrong − true"}
@@ -124,7 +124,7 @@ def head(case: Case, reading: Reading) -> str:
     kind, word = ("lsd-bad", "✗ wrong") if reading.mistaken else ("lsd-good", "✓ right")
     return (
         f'{model_name(reading.model)}<span class="lsd-badge {kind}">{word}</span>'
-        f"{top_rows(reading.top, reading.names['true'])}"
+        f"{top_rows(reading.top, reading.names['true'])}{names_note(reading.doubt)}"
     )
 
 

@@ -60,6 +60,7 @@ class Reading:
         without: what it says when a known part of the picture is painted over: part → (name, probability).
         image: (3, H, W), what it saw; `box` is where that lies in the picture.
         values: (C, h, w) of each of `MAPS`; `strengths` (H, W), for the probe.
+        doubt: why its class names are to be doubted (`ImageModel.names_note`); "" where they are not.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Reading:
     box: tuple[float, float, float, float]
     values: dict[str, np.ndarray]
     strengths: dict[str, np.ndarray]
+    doubt: str
 
 
 @dataclass(eq=False)
@@ -202,6 +204,7 @@ def read(model: ImageModel, result: ScanResult, case: Case, original: Image.Imag
         box=crop_box(original.size, model.spec),
         values={name: a.values[0].detach().float().cpu().numpy() for name, a in maps.items()},
         strengths={name: strength(a, size) for name, a in maps.items()},
+        doubt=model.names_note,
     )
 
 

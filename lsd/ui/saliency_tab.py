@@ -44,7 +44,7 @@ class Session:
     path: Path
     reference: Path | None  # of a similarity
     spec: TargetSpec | SimilarTo
-    said: Said
+    said: list[Said]  # of each model
     settings: dict
     shown: Image.Image
     explanations: list[Explanation]
@@ -129,6 +129,7 @@ class SaliencyTab:
                 f"the probability fades to nothing there. A logit alone can rise without the class gaining. {why('output')}",
             )  # fmt: skip
             self.said = controls.outputs_picker()
+            self.layouts = controls.layouts_box()
             self.check = gr.Checkbox(
                 True, label="Hold against Captum", info="Runs Captum's version too, and shows the largest difference."
             )
@@ -189,7 +190,7 @@ class SaliencyTab:
 
         self.inputs = [
             self.image, self.models, self.target, self.of, self.against, self.like, self.method, self.kind, self.said,
-            self.check,
+            self.layouts, self.check,
             *self.settings,
         ]  # fmt: skip
         self.pictures = [
@@ -207,7 +208,17 @@ class SaliencyTab:
         }  # fmt: skip
         shown = [self.status, *outputs]
         runs = [self.run.click(self._explain, self.inputs, shown, trigger_mode="once", **long)]
-        told = [self.models, self.method, self.example, self.target, self.of, self.against, self.like_example]
+        told = [
+            self.models,
+            self.method,
+            self.example,
+            self.target,
+            self.of,
+            self.against,
+            self.like_example,
+            self.said,
+            self.layouts,
+        ]
         self.like_example.input(
             lambda name: str(examples()[name]) if name else None, self.like_example, self.like, **quick
         )
@@ -247,7 +258,7 @@ class SaliencyTab:
         """
         controls_shown = [
             self.models, self.method, self.image, self.example, self.target, self.of, self.against, self.like_group, self.like,
-            self.like_example, self.what, self.map.sign, *self.settings, tabs,
+            self.like_example, self.said, self.layouts, self.what, self.map.sign, *self.settings, tabs,
         ]  # fmt: skip
         quick = {"api_visibility": "private", "queue": False}
         page.load(_read_address, None, controls_shown, **quick).then(None, None, None, js=_RUN_IF_ASKED)
@@ -264,9 +275,10 @@ class SaliencyTab:
         if opened or session is not None:
             return {self.opened: True, self.ask: ""}
         try:
-            path, names, spec, method, settings = _request(*values[:8], values[10:])
-            sha256, models, said = file_sha256(path), [loaded_model(name) for name in names], Said(values[8] or None)
-            if not all(m and is_answered(as_said(m, said), sha256, spec, method, settings, values[9]) for m in models):
+            path, names, spec, method, settings = _request(*values[:8], values[11:])
+            sha256, check, sayings = file_sha256(path), values[10], controls.sayings(*values[8:10])
+            models = [(model := loaded_model(name)) and as_said(model, sayings.of(name)) for name in names]
+            if not all(m and is_answered(m, sha256, spec, method, settings, check) for m in models):
                 return {self.opened: True, self.ask: "run"}
         except LSDError:  # said by the run itself
             return {self.opened: True, self.ask: "run"}
@@ -276,14 +288,16 @@ class SaliencyTab:
         return merged | {self.opened: True, self.ask: ""}
 
     def _explain(
-        self, path, names, target, of, against, like, method, kind, outputs, check, *settings
+        self, path, names, target, of, against, like, method, kind, outputs, layouts, check, *settings
     ) -> Iterator[dict]:
         """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
         try:
             path, names, spec, method, settings = _request(
                 path, names, target, of, against, like, method, kind, settings
             )
-            said = Said(outputs or None)
+            sayings = controls.sayings(outputs, layouts)
+            sayings.check(names)
+            said = [sayings.of(name) for name in names]
             picture, sha256 = open_image(path), file_sha256(path)
             display = fit_within(picture, DISPLAY_SIDE)
             session = Session(Path(path), Path(like) if like else None, spec, said, settings, display, [], [], [])
@@ -295,9 +309,11 @@ class SaliencyTab:
                 **{c: None for i, r in enumerate(self.results) for c in r.components[1:]},
             }
             everything = {}
-            for i, name in enumerate(names):
+            for i, (name, told) in enumerate(zip(names, said, strict=True)):
                 place = self.results[i]
-                for step in follow(lambda name=name: _explain_one(name, said, picture, sha256, spec, method, settings)):
+                for step in follow(
+                    lambda name=name, told=told: _explain_one(name, told, picture, sha256, spec, method, settings)
+                ):
                     if isinstance(step, Progress):
                         yield {self.status: _passes(common_name(name), step)}
                     elif isinstance(step, Done):
@@ -341,7 +357,7 @@ class SaliencyTab:
 
 
 _WRITE_ADDRESS = (
-    """(models, method, example, target, of, against, like) => {
+    """(models, method, example, target, of, against, like, outputs, layouts) => {
   const query = new URLSearchParams();
   for (const model of models || []) query.append("model", model);
   query.set("method", method);
@@ -349,6 +365,8 @@ _WRITE_ADDRESS = (
   if (target === "SIMILAR" && like) query.set("like", like);
   if ((target === "OWN_CLASS" || target === "CONTRAST") && of) query.set("of", of);
   if (target === "CONTRAST" && against) query.set("against", against);
+  if (outputs) query.set("outputs", outputs);
+  for (const layout of (layouts || "").split(/[\\s,]+/)) if (layout) query.append("layout", layout);
   history.replaceState(null, "", "?" + query);
 }""".replace("OWN_CLASS", OWN_CLASS)
     .replace("CONTRAST", CONTRAST)
@@ -391,6 +409,7 @@ def _read_address(request: gr.Request) -> list:
         gr.update(visible=True) if like else gr.skip(),
         str(examples()[like]) if like else gr.skip(),
         like or gr.skip(),
+        *(said or gr.skip() for said in controls.said_in_address(query)),
         *(_show_method(method) if method else [gr.skip()] * (2 + len(controls.SETTINGS))),
         gr.update(selected="saliency") if models or query.get("tab") else gr.skip(),
     ]
@@ -509,7 +528,7 @@ def _pack(session: Session | None, *values) -> list:
     try:
         maps, look = MapControls.read(values)
         image = {"file": session.path.name, "path": None, "sha256": file_sha256(session.path)}
-        models = [as_said(get_model(name), session.said) for name in session.models]
+        models = [as_said(get_model(n), said) for n, said in zip(session.models, session.said, strict=True)]
         record = bundle.manifest(
             image, models, session.explanations, session.spec, session.settings, maps, look, session.checks
         )

@@ -16,12 +16,13 @@ from lsd.features import batch
 from lsd.features.judge import Verdict
 from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
+from lsd.said import Said
 from lsd.tracing import run_to
 from lsd.ui import feature_units, features_tab
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences, knob_values
 from lsd.ui.feature_request import read_address, read_wish, write_address
-from lsd.ui.feature_runs import FRAMES, Session, files, mosaic
+from lsd.ui.feature_runs import FRAMES, Session, command, files, mosaic
 from lsd.ui.feature_units import CLASS, EXPRESSION, LAYER
 from lsd.ui.features_tab import FeaturesTab, _look_back, _pack, _read_address, _say, _show_recipe, _write_address
 
@@ -35,14 +36,15 @@ def tab():
 
 
 def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0, start="noise", photo=None, example="", outputs="",
-           what=CLASS, of="striped star", layer=None, kind="channel", numbers=(0, 0, 0, 0, 0), expression="", **knobs):  # fmt: skip
+           layouts="", what=CLASS, of="striped star", layer=None, kind="channel", numbers=(0, 0, 0, 0, 0), expression="",
+           **knobs):  # fmt: skip
     values = knob_values(find_recipe(recipe))
     for i, knob in enumerate(KNOBS):
         name = knob.name.replace(" ", "_").replace(",", "")
         values[i] = knobs.pop(name, values[i])
     assert not knobs, knobs
     unit = [what, of, layer, kind, *numbers, expression]
-    return [list(models), recipe, steps, seeds, size, start, photo, example, outputs, *unit, *values]
+    return [list(models), recipe, steps, seeds, size, start, photo, example, outputs, layouts, *unit, *values]
 
 
 def run(tab, columns="models", **changes):
@@ -91,6 +93,15 @@ def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_repeated(tab, t
     assert "identical, bit for bit" in capsys.readouterr().out
     plain = session_of(tab, run(tab, columns="outputs", steps=4)).lanes[1]
     assert plain.readings["logit"] > plain.readings["log_odds"] and sum(p for *_, p in plain.own[0].top) <= 1
+
+
+def test_what_a_visitor_says_of_one_networks_layer_is_followed_and_repeated(tab):
+    layer = {"what": LAYER, "layer": "layer2", "steps": 4, "models": ["demo:resnet", "demo:vit"]}
+    lane, *_ = session_of(
+        tab, run(tab, layouts="demo:resnet=layer2=nhwc, demo:resnet=layer1=nchw", **layer, numbers=(0, 1, 0, 0, 0))
+    ).lanes
+    assert lane.request.said == Said(layouts={"layer2": "nhwc", "layer1": "nchw"})
+    assert "--layout layer1=nchw --layout layer2=nhwc" in command(lane, None)
 
 
 def test_assumed_names_are_told_below_what_a_network_says():
@@ -150,6 +161,10 @@ def test_a_layer_that_only_one_model_has_is_made_for_that_one(tab):
         ({"recipe": "lucid", "stages": "[[1"}, "not valid JSON"),
         ({"recipe": "lucid", "zoom_least": 3}, "zoom is (least, most)"),
         ({"recipe": "lucid", "diversity": 1}, "diversity"),
+        ({"layouts": "layer2"}, "“layer2” is not a layout"),
+        ({"layouts": "layer9=nchw"}, "has no layer “layer9”"),
+        ({"layouts": "layer1=tokens"}, "cannot be laid out as tokens"),
+        ({"layouts": "demo:vit=blocks.1=tokens"}, "Something is said of demo:vit, which is not asked"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_in_the_page(tab, changes, sentence):
@@ -351,7 +366,7 @@ def test_the_layers_of_a_model_and_the_kinds_they_have():
 def test_the_address_shows_the_same_again():
     values = inputs(
         models=["demo:resnet", "demo:vit"], steps=64, seeds=3, size=128, shift=0.2, start="photo", photo=CHELSEA,
-        example="Chelsea the cat", outputs="sigmoid",
+        example="Chelsea the cat", outputs="sigmoid", layouts="demo:resnet=layer2=nhwc,demo:vit=blocks.1=tokens:1",
     )  # fmt: skip
     query = _write_address(*values)
     assert query.startswith("tab=features&model=demo:resnet&model=demo:vit&unit=class/13&recipe=lucid")
@@ -360,9 +375,10 @@ def test_the_address_shows_the_same_again():
     assert (asked.steps, asked.seeds, asked.size, asked.start) == (64, 3, 128, "photo")
     assert asked.recipe.transforms.shift == 0.2
     assert (asked.example, asked.outputs) == ("Chelsea the cat", "sigmoid")
+    assert asked.layouts == "demo:resnet=layer2=nhwc, demo:vit=blocks.1=tokens:1"
     again = inputs(
         models=asked.models, of=asked.of, steps=asked.steps, seeds=asked.seeds, size=asked.size, start=asked.start,
-        photo=CHELSEA, example=asked.example, outputs=asked.outputs, shift=asked.recipe.transforms.shift,
+        photo=CHELSEA, example=asked.example, outputs=asked.outputs, layouts=asked.layouts, shift=asked.recipe.transforms.shift,
     )  # fmt: skip
     assert write_address(read_wish(again)) == query
     assert _write_address(*inputs(models=[])) == ""
@@ -375,7 +391,7 @@ class Request:
 
 def test_an_address_of_another_tab_changes_nothing_here():
     updates = _read_address(Request("model=demo:vit&method=grad_cam"))
-    assert updates == [gr.skip()] * (14 + len(KNOBS))
+    assert updates == [gr.skip()] * (15 + len(KNOBS))
 
 
 def test_a_hostile_address_is_harmless():
@@ -387,8 +403,8 @@ def test_a_hostile_address_is_harmless():
     assert updates[0]["selected"] == "features"
     assert updates[4] == "<script>"  # an expression that will be refused, in a text box
     assert updates[5] == DEFAULT
-    assert updates[8:14] == [gr.skip()] * 6
-    assert updates[14:] == knob_values(find_recipe(DEFAULT))
+    assert updates[8:15] == [gr.skip()] * 7
+    assert updates[15:] == knob_values(find_recipe(DEFAULT))
 
 
 def test_an_address_of_this_tab_does_not_run_the_other():

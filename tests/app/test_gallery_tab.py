@@ -16,12 +16,15 @@ from gallery.filters import Filters
 from gallery.index import build
 from gallery.queries import Gallery
 from lsd.features.recipes import LUCID, MACO, RECIPES, VIT, changed, described
-from lsd.ui import gallery_again, gallery_tab
+from lsd.ui import gallery_again, gallery_tab, gallery_unit
 from lsd.ui.feature_request import read_address
 from lsd.ui.gallery_address import BROWSE, CLASS, CLASSES, COMPARE, UNIT, View, read, write
 from lsd.ui.gallery_browse import front
+from lsd.ui.gallery_compare import class_list
+from lsd.ui.gallery_html import ASSUMED, card
 from lsd.ui.gallery_plot import trace_plot
 from lsd.ui.gallery_tab import GalleryTab, origin, show
+from lsd.ui.gallery_weights import Standing
 from lsd.ui.page import build as build_page
 from lsd.ui.saliency_tab import _read_address as read_saliency_address
 
@@ -236,7 +239,7 @@ def test_the_command_makes_the_rows_recipe(recipe, gallery):
     found = gallery_again.recipe_of(row)
     assert found == recipe
     entry = gallery.entry(GOOD)
-    words = shlex.split(gallery_again.command(entry, found))
+    words = shlex.split(gallery_again.command(entry, found, {}))
     assert words[:4] == ["python", "-m", "lsd", "features"]
     options = dict.fromkeys(("--model", "--unit", "--recipe", "--steps", "--size", "--seed"))
     pairs = []
@@ -254,12 +257,12 @@ def test_the_command_makes_the_rows_recipe(recipe, gallery):
 
 def test_the_command_is_safe_in_a_shell(gallery):
     entry = gallery.entry("evil.model/class/1/lucid-1234abcd/3")
-    line = gallery_again.command(entry, LUCID)
+    line = gallery_again.command(entry, LUCID, {})
     assert shlex.split(line)[5] == "evil.model"
     import dataclasses
 
     unit = "class/1; rm -rf / $(x) `y` 'z'"
-    assert unit in shlex.split(gallery_again.command(dataclasses.replace(entry, unit=unit), LUCID))
+    assert unit in shlex.split(gallery_again.command(dataclasses.replace(entry, unit=unit), LUCID, {}))
 
 
 def test_a_recipe_of_another_hash_gets_no_command():
@@ -414,3 +417,47 @@ def test_the_plot_bears_gaps_and_flat_lines():
 
 def test_browsing_is_the_default():
     assert View().what == BROWSE and View().is_home and not View(sort="own").is_home
+
+
+SAID = {RESNET: {"outputs": "sigmoid", "layouts": {"layer2": "nhwc"}}, "other": {"outputs": "softmax"}}
+
+
+def test_what_was_said_of_the_networks_is_said_again(gallery):
+    """In the command, in the addresses of the live tabs, and in words; of others only what the unit names."""
+    entry, said = gallery.entry(GOOD), gallery_again.said_of({"said": json.dumps(SAID)})
+    assert gallery_again.command(entry, LUCID, said).endswith("--outputs sigmoid --layout layer2=nhwc")
+    sum_of_both = replace(entry, unit="class/207 + other::class/1")
+    assert gallery_again.command(sum_of_both, LUCID, said).endswith("layer2=nhwc --outputs other=softmax")
+    for address in (
+        gallery_again.live_address(entry, LUCID, said[RESNET]),
+        gallery_again.saliency_address(entry, said[RESNET]),
+    ):
+        query = QueryParams(address[1:])
+        assert (query["outputs"], query.getlist("layout")) == ("sigmoid", ["layer2=nhwc"])
+    row = with_recipe(LUCID) | {"said": json.dumps(SAID)}
+    assert "other: softmax" in gallery_unit._provenance(entry, row)
+    assert "--outputs sigmoid" in gallery_unit._command(entry, row, Standing("same"))
+
+
+@pytest.mark.parametrize("damaged", ["[", "[]", "3", '{"a": 3}', '{"a": {"outputs": 3}}', "[" * 100_000])
+def test_what_was_said_and_cannot_be_read_gets_no_command(gallery, damaged):
+    assert gallery_again.said_of({"said": damaged}) is None
+    told = gallery_unit._command(gallery.entry(GOOD), with_recipe(LUCID) | {"said": damaged}, Standing("same"))
+    assert "What was said of its network cannot be read" in told
+    assert gallery_again.said_of({"said": None}) == gallery_again.said_of({}) == {}  # rows of before
+
+
+def test_assumed_class_names_are_marked(gallery, monkeypatch):
+    """On a class's card and page, in the list of classes, and below what each network says; on no channel."""
+    entry, channel = gallery.entry(GOOD), gallery.entry(f"{RESNET}/layer3.5/channel/3/lucid/0")
+    for marked, shown in ((entry, True), (channel, False)):
+        assert ("name assumed" in card(replace(marked, names_assumed=(RESNET,)), b"", ["x"])) is shown
+        assert "name assumed" not in card(replace(marked, names_assumed=("a judge",)), b"", ["x"])
+        assert (ASSUMED in gallery_unit._title(replace(marked, names_assumed=(RESNET,)))) is shown
+    top = [{"index": 207, "name": "golden retriever", "probability": 0.5}]
+    row = {"own_top": top, "verifiers": [{"model": "a judge", "top": top}]}
+    assert [gallery_unit._judgement(replace(entry, names_assumed=names), row).count(ASSUMED)
+            for names in ((), (RESNET,), (RESNET, "a judge"))] == [0, 1, 2]  # fmt: skip
+    assert "assumed" not in class_list(gallery, View())
+    monkeypatch.setattr(gallery, "names_assumed", ("test_resnet",))
+    assert "Those of test_resnet are assumed" in class_list(gallery, View())

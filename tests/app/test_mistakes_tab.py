@@ -233,6 +233,15 @@ def test_for_a_model_that_is_right_the_contrast_is_against_the_others_mistake(ex
     assert resnet.names == shortcut.names
 
 
+def test_assumed_names_are_told_below_what_a_network_says(tab, explained, search, monkeypatch):
+    case = search.case
+    monkeypatch.setattr(mistakes_tab.get_model("demo:shortcut"), "names_note", "The class names are assumed.")
+    shown = joined(tab._explain(search, pick(tab, search, 0), "gradient", "model", "heatmap"))
+    search.case = case
+    assert ["assumed" in shown[row.head] for row in tab.rows[:2]] == [True, False]
+    assert not any("assumed" in explained[row.head] for row in tab.rows[:2])
+
+
 @pytest.mark.parametrize("scale", ["model", "all", "rank"])
 def test_one_unit_serves_the_maps_that_share_a_scale(explained, search, scale):
     finished = mistake_views._finished(search.case, scale)

@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import timm
+import torch
 from safetensors.torch import save_file
 
 from lsd.cli import main
@@ -29,10 +30,12 @@ def tab():
 
 
 def run(tab, *, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, like=None,
-        method="gradient", kind="log_odds", outputs="", check=False, **settings):  # fmt: skip
+        method="gradient", kind="log_odds", outputs="", layouts="", check=False, **settings):  # fmt: skip
     values = [settings.get(name, setting.default) for name, setting in SETTINGS.items()]
     path = str(examples()[DRAWN]) if path is None else path
-    return list(tab._explain(path, list(models), target, of, against, like, method, kind, outputs, check, *values))
+    return list(
+        tab._explain(path, list(models), target, of, against, like, method, kind, outputs, layouts, check, *values)
+    )
 
 
 def session_of(tab, updates):
@@ -88,6 +91,9 @@ def test_a_contrast_takes_names_and_indices(tab):
         ({"method": "smoothgrad", "samples": 3}, "even"),
         ({"method": "smoothgrad", "sigma": 7}, "lies between"),
         ({"method": "grad_cam", "layer": "nowhere"}, "has no layer"),
+        ({"layouts": "layer2"}, "“layer2” is not a layout"),
+        ({"layouts": "layer9=nchw"}, "has no layer “layer9”"),
+        ({"layouts": "demo:vit=blocks.1=tokens"}, "Something is said of demo:vit, which is not asked"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_in_the_page(tab, changes, sentence):
@@ -114,6 +120,7 @@ def test_progress_is_shown_and_closing_stops_the_work(tab):
         None,
         "smoothgrad",
         "log_odds",
+        "",
         "",
         False,
         *values,
@@ -199,6 +206,20 @@ def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_nobody_elses(ta
         assert result.get("said") == kept
 
 
+def test_what_a_visitor_says_of_one_networks_layer_is_followed_and_kept(tab):
+    models = ["demo:resnet", "demo:shortcut"]
+    said, plain = (
+        session_of(tab, run(tab, models=models, method="grad_cam", layer="layer2", layouts=layouts))
+        for layouts in ("demo:resnet=layer2=nhwc", "")
+    )
+    told, own = ([e.attribution.values for e in session.explanations] for session in (said, plain))
+    assert not torch.equal(told[0], own[0]) and torch.equal(told[1], own[1])
+    update, _ = _pack(said, *MAP_VALUES)
+    with zipfile.ZipFile(update["value"]) as archive:
+        first, second = json.loads(archive.read("manifest.json"))["results"]
+    assert first["said"] == {"layouts": {"layer2": "nhwc"}} and "said" not in second
+
+
 def test_assumed_names_are_told_below_the_predictions(tab, tmp_path):
     net = timm.create_model("test_resnet", num_classes=1000)
     about = {"architecture": "test_resnet", "num_classes": 1000, "pretrained_cfg": net.pretrained_cfg | {"tag": None}}
@@ -279,6 +300,12 @@ def test_the_address_restores_the_controls():
     assert updates[1] == "grad_cam"
     assert updates[3] == DRAWN
     assert updates[4] == CONTRAST
+
+
+def test_the_address_restores_what_was_said():
+    updates = _read_address(Request("model=demo:vit&outputs=sigmoid&layout=blocks.1%3Dtokens:1&layout=a%3Dnchw"))
+    assert updates[10:12] == ["sigmoid", "blocks.1=tokens:1, a=nchw"]
+    assert _read_address(Request("model=demo:vit&outputs=tanh"))[10:12] == [gr.skip()] * 2
 
 
 def test_the_address_restores_the_other_picture():

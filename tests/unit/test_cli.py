@@ -88,6 +88,17 @@ def test_what_is_said_of_a_network_is_recorded_and_made_again(picture, tmp_path,
     assert "What is said of a network is a text" in capsys.readouterr().err
 
 
+def test_something_can_be_said_of_one_of_several_networks(picture, tmp_path, capsys):
+    arguments = (picture, "--model", "demo:resnet", "--model", "demo:convnext", "--method", "gradient")
+    said = ("--outputs", "demo:convnext=sigmoid", "--layout", "demo:resnet=layer2=nhwc")
+    assert saliency(*arguments, *said, "--output", tmp_path) == 0
+    first, second = json.loads((tmp_path / "manifest.json").read_text())["results"]
+    assert first["said"] == {"layouts": {"layer2": "nhwc"}} and second["said"] == {"outputs": "sigmoid"}
+    assert "outputs" not in first["target"] and second["target"]["outputs"] == "sigmoid"
+    assert saliency("--from", tmp_path / "manifest.json") == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 2
+
+
 def test_where_nothing_is_said_nothing_is_recorded(picture, tmp_path, capsys):
     assert saliency(picture, "--model", "demo:resnet", "--method", "gradient", "--output", tmp_path) == 0
     (result,) = json.loads((tmp_path / "manifest.json").read_text())["results"]
@@ -131,6 +142,11 @@ def test_another_picture_is_refused(picture, tmp_path, capsys):
             ["{picture}", "--model", "demo:resnet", "--outputs", "tanh"],
             "are softmax, sigmoid or an embedding, not “tanh”",
         ),
+        (
+            ["{picture}", "--model", "demo:resnet", "--outputs", "demo:vit=sigmoid"],
+            "Something is said of demo:vit, which is not asked; asked are demo:resnet.",
+        ),
+        (["{picture}", "--model", "demo:resnet", "--outputs", "demo:resnet="], "does not say what outputs are"),
         (["{picture}", "--model", "demo:resnet", "--layout", "layer1"], "“layer1” is not a layout"),
         (["{picture}", "--model", "demo:resnet", "--layout", "=nchw"], "“=nchw” is not a layout"),
         (["{picture}", "--model", "demo:resnet", "--layout", "layer9=nchw"], "has no layer “layer9”"),

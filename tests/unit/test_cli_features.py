@@ -72,6 +72,28 @@ def test_what_is_said_of_a_network_is_recorded_and_made_again(folder, capsys):
         assert [line.split(",")[0] for line in lines if "identical" not in line] == [unit]
 
 
+def test_something_can_be_said_of_the_other_networks_of_a_run(folder, capsys):
+    """Of one that judges, and of one whose units are in the sum; what is said of all is of --model."""
+    made = (
+        *("--unit", "class/3 + demo:vit::class/3", "--recipe", "none", "--set", "output=log_odds"),
+        *("--verifier", "demo:convnext", "--outputs", "softmax"),
+    )
+    assert make(folder, *made, "--outputs", "demo:convnext=sigmoid", "--outputs", "demo:vit=sigmoid") == 0
+    record = json.loads((folder / "manifest.json").read_text())
+    assert record["request"]["said"] == {"outputs": "softmax"}
+    assert record["request"]["said_of_others"] == {
+        "demo:vit": {"outputs": "sigmoid"}, "demo:convnext": {"outputs": "sigmoid"},
+    }  # fmt: skip
+    (seen,) = record["results"][0]["verifiers"].values()
+    assert sum(one["probability"] for one in seen) > 1.01
+    capsys.readouterr()
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 0
+    assert "identical, bit for bit" in capsys.readouterr().out
+    del record["request"]["said_of_others"]["demo:vit"]
+    (folder / "manifest.json").write_text(json.dumps(record))
+    assert main(["features", "--from", str(folder / "manifest.json")]) == 1
+
+
 def test_where_nothing_is_said_nothing_is_recorded(folder, capsys):
     assert make(folder, "--unit", "class/3") == 0
     record = json.loads((folder / "manifest.json").read_text())
@@ -193,6 +215,8 @@ def test_a_recipe_from_a_file_and_changed_settings(folder, tmp_path):
     (["--unit", "class/1", "--layout", "layer9=nchw"], "has no layer “layer9”"),
     (["--unit", "class/1", "--layout", "layer1=tokens:1"], "cannot be laid out as tokens:1"),
     (["--unit", "class/1", "--layout", "layer1"], "is not a layout"),
+    (["--unit", "class/1", "--outputs", "demo:vit=sigmoid"], "Something is said of demo:vit, which is not asked"),
+    (["--list-layers", "--outputs", "demo:vit=sigmoid"], "Something is said of demo:vit, which is not asked"),
     ([], "Which unit?"),
 ])  # fmt: skip
 def test_what_is_wrong_is_one_sentence(folder, capsys, arguments, words):

@@ -158,9 +158,205 @@ def test_tokens_in_another_order_have_no_places(wrap, order):
     model = wrap(Ordered(ORDERS[order].flatten()), 64)
     for name in ("shuffle", "mix", "norm"):
         assert find_layer(model, name) == Layer(
-            name, "other", refused="its places do not answer to what the picture shows there"
+            name, "other", refused="what its shape suggests as places lies in another order, or is something else"
         )
     assert find_layer(model, "stem").height == 8
+
+
+class Mixer(nn.Module):
+    """A token-mixing MLP with as many channels as tokens, on a grid of height × width."""
+
+    def __init__(self, patch=8, channels=64, tokens=64, hidden=64):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, channels, patch, patch), nn.LayerNorm(channels)
+        self.first, self.act, self.second = nn.Linear(tokens, hidden), nn.GELU(), nn.Linear(hidden, tokens)
+        self.back, self.after = nn.Identity(), nn.LayerNorm(channels)
+        self.head = nn.Linear(channels, 10)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        y = self.second(self.act(self.first(self.norm(x).transpose(1, 2))))
+        return self.head(self.after(x + self.back(y.transpose(1, 2))).mean(1))
+
+
+@pytest.mark.parametrize("channels, hidden", [(64, 64), (64, 32), (65, 64), (72, 16), (63, 64)])
+def test_channels_as_many_as_tokens_are_not_taken_for_them(wrap, channels, hidden):
+    """Or as many as tokens with some before the grid."""
+    model = wrap(Mixer(channels=channels, hidden=hidden), 64)
+    for name in ("first", "act", "second"):
+        assert find_layer(model, name).layout == "other", name
+    for name in ("norm", "after"):
+        assert find_layer(model, name) == Layer(name, "tokens", channels, 8, 8)
+
+
+class Block(nn.Module):
+    """Reorders its tokens, works on them, globally or one by one, and puts them back: its own output lies row by row."""
+
+    def __init__(self, order, mixes):
+        super().__init__()
+        self.norm, self.linear, self.mix, self.act = (
+            nn.LayerNorm(24),
+            nn.Linear(24, 24),
+            nn.Conv1d(64, 64, 1),
+            nn.ReLU(),
+        )
+        self.order, self.mixes = order, mixes
+
+    def forward(self, x):
+        y = self.linear(self.norm(x)[:, self.order])
+        y = self.act(self.mix(y) if self.mixes else y)
+        return x + y[:, self.order.argsort()]
+
+
+class Inside(nn.Module):
+    def __init__(self, order, mixes):
+        super().__init__()
+        self.stem, self.block, self.head = nn.Conv2d(3, 24, 8, 8), Block(order, mixes), nn.Linear(24, 10)
+
+    def forward(self, x):
+        return self.head(self.block(self.stem(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+WINDOWS = {
+    "windows": torch.arange(64).view(2, 4, 2, 4).transpose(1, 2),
+    "dilated": torch.arange(64).view(4, 2, 4, 2).permute(1, 3, 0, 2),
+}
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+@pytest.mark.parametrize("order", ORDERS | WINDOWS)
+def test_another_order_inside_a_block_is_no_blocks_order(wrap, order, mixes):
+    """The block's own grid is no reason to believe them, not even once they have mixed and answer faintly."""
+    model = wrap(Inside((ORDERS | WINDOWS)[order].flatten(), mixes), 64)
+    assert [find_layer(model, f"block.{name}").layout for name in ("norm", "linear", "act")] == [
+        "tokens",
+        "other",
+        "other",
+    ]
+    assert find_layer(model, "block") == Layer("block", "tokens", 24, 8, 8)
+
+
+class Moved(nn.Module):
+    """A grid that is mirrored, turned or moved round."""
+
+    def __init__(self, move):
+        super().__init__()
+        self.stem, self.moved, self.after, self.head = (
+            nn.Conv2d(3, 16, 8, 8),
+            nn.Identity(),
+            nn.Conv2d(16, 16, 1),
+            nn.Linear(16, 10),
+        )
+        self.move = move
+
+    def forward(self, x):
+        return self.head(self.after(self.moved(self.move(self.stem(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("move", [
+    lambda x: x.transpose(2, 3), lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.rot90(1, (2, 3)), lambda x: x.roll(1, 3),
+    lambda x: x.roll((1, 1), (2, 3)), lambda x: x.roll(4, 2),
+], ids=["transposed", "mirrored", "upside down", "turned", "moved by one", "moved both ways", "moved by half"])  # fmt: skip
+def test_a_grid_that_is_mirrored_turned_or_moved_has_no_places(wrap, move):
+    model = wrap(Moved(move), 64)
+    assert [find_layer(model, name).layout for name in ("stem", "moved", "after")] == ["nchw", "other", "other"]
+
+
+class Wide(nn.Module):
+    """Convolutions that see nearly all, and a rolled one inside a block."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 16, 4, 4), nn.Conv2d(16, 16, 31, padding=15)
+        self.act, self.block = nn.ReLU(), Rolled()
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.head(self.block(self.act(self.wide(self.stem(x)))).mean((2, 3)))
+
+
+class Rolled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(x.roll((8, 8), (2, 3))).roll((-8, -8), (2, 3))
+
+
+def test_a_wide_convolution_lies_as_what_it_is_given_and_a_rolled_one_does_not(wrap):
+    model = wrap(Wide(), 64)
+    found = {name: find_layer(model, name).layout for name in ("wide", "act", "block.conv", "block")}
+    assert found == {"wide": "nchw", "act": "nchw", "block.conv": "other", "block": "nchw"}
+
+
+def test_a_transposed_grid_of_a_picture_that_is_not_square_has_no_places(wrap):
+    """Also where it comes as tokens, whose number does not tell."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.turned, self.tokens = nn.Conv2d(3, 16, 8, 8), nn.Identity(), nn.Identity()
+            self.head = nn.Linear(16, 10)
+
+        def forward(self, x):
+            x = self.turned(self.stem(x).transpose(2, 3))
+            return self.head(self.tokens(x.flatten(2).transpose(1, 2)).mean(1))
+
+    model = wrap(Net(), 64, input_size=(3, 64, 128))
+    assert (find_layer(model, "stem").height, find_layer(model, "stem").width) == (8, 16)
+    assert [find_layer(model, name).layout for name in ("turned", "tokens")] == ["other", "other"]
+
+
+class Extra(nn.Module):
+    """Tokens before the grid, and others behind it."""
+
+    def __init__(self, before, behind):
+        super().__init__()
+        self.stem, self.tokens, self.norm = nn.Conv2d(3, 24, 8, 8), nn.Identity(), nn.LayerNorm(24)
+        self.before, self.behind = nn.Parameter(torch.randn(1, before, 24)), nn.Parameter(torch.randn(1, behind, 24))
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.before.expand(len(x), -1, -1), x, self.behind.expand(len(x), -1, -1)], 1)
+        return self.head(self.norm(self.tokens(x)).mean(1))
+
+
+@pytest.mark.parametrize("before, behind", [(1, 0), (0, 1), (1, 4), (5, 0), (0, 8), (3, 2)])
+def test_the_grid_begins_where_it_begins(wrap, before, behind):
+    model = wrap(Extra(before, behind), 64)
+    tokens = torch.arange(64.0 + before + behind).view(1, -1, 1)
+    for name in ("tokens", "norm"):
+        layer = find_layer(model, name)
+        assert (layer.height, layer.width, layer.prefix) == (8, 8, before)
+        assert torch.equal(to_grid(layer, tokens).flatten(), torch.arange(64.0) + before)
+
+
+class Asked(nn.Module):
+    """As many questions as there are tokens, each of which looks at the whole picture: none has a place."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.asked = nn.Conv2d(3, 24, 8, 8), nn.Parameter(torch.randn(1, 64, 24))
+        self.answer, self.norm, self.head = nn.Linear(24, 24), nn.LayerNorm(24), nn.Linear(24, 10)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        seen = (self.asked @ x.transpose(1, 2) / 24**0.5).softmax(2) @ x
+        return self.head(self.norm(self.answer(seen)).mean(1))
+
+
+def test_questions_to_the_whole_picture_have_no_places(wrap):
+    model = wrap(Asked(), 64)
+    assert [find_layer(model, name).layout for name in ("stem", "answer", "norm")] == ["nchw", "other", "other"]
+
+
+def test_attention_between_channels_has_no_places():
+    """32 × 32 in each head of XCiT, as the stem's grid has it."""
+    model = Case("xcit_nano_12_p8_224", {"depth": 2}, 64).build()
+    assert find_layer(model, "blocks.1.attn.attn_drop").layout == "other"
+    assert find_layer(model, "blocks.1").layout == "tokens"
 
 
 def test_tokens_row_by_row_have_theirs(wrap):

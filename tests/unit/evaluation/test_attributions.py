@@ -8,6 +8,8 @@ from torch import nn
 from lsd.evaluation.attributions import attributions, runner_up, targets
 from lsd.evaluation.controls import CONTROLS
 from lsd.evaluation.variants import Source, variants
+from lsd.layers import as_said
+from lsd.said import Said
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import KINDS, Target
 
@@ -91,9 +93,10 @@ def test_a_picture_of_another_precision_is_the_models(network, pictures):
     same(found, model, image, PAIRS)
 
 
-def test_targets():
-    asked = targets(4, 2)
-    assert asked == {kind: Target(4, kind, 2 if kind == "contrast" else None) for kind in KINDS}
+@pytest.mark.parametrize("outputs", ["softmax", "sigmoid"])
+def test_targets(network, outputs):
+    asked = targets(as_said(network("relus"), Said(outputs)), 4, 2)
+    assert asked == {kind: Target(4, kind, 2 if kind == "contrast" else None, outputs) for kind in KINDS}
 
 
 def test_the_runner_up_is_the_best_of_the_others(linear):

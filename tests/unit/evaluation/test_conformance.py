@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def test_a_hang_is_a_row(tmp_path):
     conformance.run(options(tmp_path, "test_vit", seconds=0.2))
     row = json.loads((tmp_path / "rows" / "test_vit.json").read_text())
     assert row["load"] == {"verdict": "broken", "why": "it took more than 0 seconds"}
-    assert conformance.verdict(row) == "broken"
+    assert conformance.verdict(row) == "over time"
 
 
 def test_too_little_memory_is_a_row(tmp_path):
@@ -89,6 +90,17 @@ def test_where_captum_has_nothing_to_compare_a_slow_implementation_has_the_last_
     assert told.startswith("right: by a slow implementation; Captum changes the gradient of all that goes into a ReLU")
 
 
+def test_a_unit_of_a_steep_network_rises_in_smaller_steps(monkeypatch):
+    def leap(model, units, recipe):
+        rises = recipe.learning_rate < 1e-3
+        yield SimpleNamespace(finished=[SimpleNamespace(trace=(1.0, 2.0 if rises else 0.0), status="ok")])
+
+    monkeypatch.setattr(conform, "ascend", leap)
+    assert conform._climb(None, "class/3") == "right"
+    monkeypatch.setattr(conform, "_CLIMBS", conform._CLIMBS[:1])
+    assert conform._climb(None, "class/3") == "wrong: (1.0, 0.0)"
+
+
 def test_what_is_left_behind_is_found(wrap):
     model = wrap(Sick(), 32, 10)
     assert conform.nothing_left(model, torch.zeros(1))["verdict"] == "right"
@@ -107,9 +119,10 @@ def test_the_summary_names_what_is_wrong():
         good | {"name": "b", "family": "f", "methods": {"verdict": "wrong", "of": {"gradient": "wrong: 1e-1", "x": "right"}}},
         good | {"name": "c", "family": "g", "units": {"verdict": "broken", "why": "RuntimeError: can't allocate memory"}},
         good | {"name": "d", "family": "g", "layers": {"verdict": "refused", "why": "no places"}},
+        good | {"name": "e", "family": "g", "units": {"verdict": "broken", "why": "it took more than 9 seconds"}},
     ]  # fmt: skip
     text = conformance.summary(rows)
-    assert text[0] == "4 architectures: 1 right, 1 refused, 1 wrong, 0 broken, 1 over memory"
-    assert "| f | 1 |  | 1 |  |  | 3 | 1 | 0e+00 | 0e+00 |" in text
+    assert text[0] == "5 architectures: 1 right, 1 refused, 1 wrong, 0 broken, 1 over memory, 1 over time"
+    assert "| f | 1 |  | 1 |  |  |  | 3 | 1 | 0e+00 | 0e+00 |" in text
     assert "- b: methods wrong: gradient: wrong: 1e-1" in text
     assert not any(line.startswith(("- a", "- d")) for line in text)

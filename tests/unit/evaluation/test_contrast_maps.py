@@ -4,6 +4,8 @@ import torch
 
 from lsd.errors import UndefinedError
 from lsd.evaluation.contrast_maps import mistake_maps, share_inside, strength
+from lsd.layers import as_said
+from lsd.said import Said
 from lsd.saliency.targets import Target
 
 
@@ -26,6 +28,12 @@ def test_three_maps_of_three_targets(model, image):
     assert torch.allclose(maps["contrast"].values[0], expected, atol=1e-5)
     logits = model(image)[0]
     assert maps["contrast"].scores.item() == pytest.approx((logits[1] - logits[2]).item(), abs=1e-4)
+
+
+def test_where_each_output_is_a_question_of_its_own_the_log_odds_are_its_logit(model, image):
+    maps = mistake_maps(as_said(model, Said("sigmoid")), image, true_index=2, predicted_index=1, method="gradient")
+    for name, index in (("predicted", 1), ("true", 2)):
+        assert torch.allclose(maps[name].values[0], model.net.weight[index] / model.std[0], atol=1e-5)
 
 
 def test_the_forward_passes_are_shared(model, image):

@@ -22,6 +22,8 @@ from lsd.evaluation.saliency_scores import (
     score_picture,
 )
 from lsd.evaluation.variants import CONTROL_VARIANTS, FACTORS, Drawing, draw, grid, variants
+from lsd.layers import as_said
+from lsd.said import Said
 from lsd.saliency.gradients import baseline
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import attribute
@@ -190,11 +192,13 @@ def test_what_is_shown_is_told_of_clipping_and_of_noise_clipped_alike(two, pictu
         assert found[f"clip/{clip:g}@gradient", "shown"] == pytest.approx(expected)
 
 
-def test_mu_fidelity_holds_the_log_odds_against_the_sums(two, picture):
+@pytest.mark.parametrize("outputs", ["softmax", "sigmoid"])
+def test_mu_fidelity_holds_the_log_odds_against_the_sums(two, picture, outputs):
+    two = as_said(two, Said(outputs))
     found = table(score_picture(two, picture, 1, 4, Size(many=0, removed=0, full=0, regions=9)))
     image = torch.from_numpy(picture)[None]
     regions = metrics.random_regions(REGION_GRID, REGION_SHARE, 9, 4)
-    gradient = draw(attribute("gradient", two, image, Target(1)).values[0].numpy(), Drawing(), picture)
+    gradient = draw(attribute("gradient", two, image, Target(1, outputs=outputs)).values[0].numpy(), Drawing(), picture)
     noise = draw(CONTROLS["random"](picture, 4)[None], Drawing(), picture)
     for name, saliency in (("method/gradient", gradient), ("control/random", noise)):
         sums, drops = [], []

@@ -149,6 +149,7 @@ def test_an_entry_is_the_row(small, rows):
         entry = small.entry(row["unit_id"])
         for name in INDEX_SCHEMA.names[:-3]:
             value = getattr(entry, name)
+            value = list(value) if isinstance(value, tuple) else value
             assert value == (pytest.approx(row[name]) if isinstance(value, float) else row[name])
     assert small.entry("nobody/class/1/lucid/0") is None
 
@@ -158,6 +159,13 @@ def test_what_was_not_said_is_empty(tmp_path):
     entry = gallery.entry("a")
     assert (entry.title, entry.score, entry.width, entry.status) == ("", None, None, "")
     assert [e.unit_id for e in gallery.page(Filters(), "score").entries][-1] == "a"
+
+
+def test_the_models_whose_names_are_assumed_are_known(small, tmp_path):
+    assert small.names_assumed == ()
+    assumed = {"model-b": ["model-b"], "model-a": ["a judge"], "model-c": ["a judge", "model-c"]}
+    rows = [make_row(model, names_assumed=names) for model, names in assumed.items()]
+    assert Gallery(make_gallery(tmp_path, rows)).names_assumed == ("model-b", "model-c")
 
 
 def test_details_are_the_whole_row(small, rows):

@@ -9,6 +9,7 @@ from pyarrow import parquet
 from lsd.errors import LSDError
 from lsd.features.recipes import LSD
 from lsd.models import get_model, ready_models
+from lsd.said import Said
 from precompute import plan as planning
 from precompute.plan import bytes_of, make_plan, matching, seconds_of
 from precompute.settings import read
@@ -81,6 +82,32 @@ def test_what_cannot_be_done_is_told_and_the_rest_is_planned(plan_of, values, wo
     assert task.units == ("class/0",)
     (problem,) = plan.problems
     assert re.search(words, problem)
+
+
+def test_what_is_said_of_a_networks_is_part_of_its_tasks(plan_of):
+    """Of all that are asked, of one, of a verifier, and of another model of a unit."""
+    plan = plan_of(
+        "class/1 + demo:vit::class/1", models=["demo:resnet", "demo:convnext"], verifiers=["demo:shortcut"],
+        outputs=["sigmoid", "demo:convnext=softmax", "demo:vit=softmax", "demo:shortcut=sigmoid"],
+        layout=["demo:resnet=layer2=nhwc"],
+    )  # fmt: skip
+    resnet, convnext = (dict(task.said) for task in plan.tasks)
+    others = {"demo:vit": Said("softmax"), "demo:shortcut": Said("sigmoid")}
+    assert resnet == {"demo:resnet": Said("sigmoid", {"layer2": "nhwc"})} | others
+    assert convnext == {"demo:convnext": Said("softmax")} | others
+    assert [task.said for task in plan_of("class/1").tasks] == [()]
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"outputs": ["tanh"]}, "The outputs of demo:resnet are softmax, sigmoid or an embedding, not “tanh”"),
+    ({"layout": ["layer9=nchw"]}, "has no layer “layer9”"),
+    ({"layout": ["layer1=tokens"]}, "cannot be laid out as tokens"),
+    ({"outputs": ["demo:vit=sigmoid"]}, "Something is said of demo:vit, which is not asked; asked are demo:resnet."),
+    ({"verifiers": ["demo:vit"], "layout": ["demo:vit=layer9=nchw"]}, "demo:vit has no layer “layer9”"),
+])  # fmt: skip
+def test_what_is_said_wrongly_refuses_the_whole_plan(plan_of, values, words):
+    with pytest.raises(LSDError, match=words):
+        plan_of("class/1", **values)
 
 
 def test_one_model_under_two_names_is_made_once(plan_of, monkeypatch):

@@ -7,11 +7,17 @@ import pytest
 
 from lsd.errors import LSDError
 from lsd.features.recipes import LUCID
+from lsd.said import Said
 from precompute.tasks import Task
 
 
 def test_a_task_survives_json(task):
-    task = replace(task, verifiers=(("demo:vit", "cd" * 32), ("mine", None)), others=(("demo:vit", "cd" * 32),))
+    task = replace(
+        task,
+        verifiers=(("demo:vit", "cd" * 32), ("mine", None)),
+        others=(("demo:vit", "cd" * 32),),
+        said=(("demo:vit", Said("sigmoid", {"a": "nchw"})),),
+    )
     again = Task.from_dict(json.loads(json.dumps(task.to_dict())))
     assert again == task and again.hash == task.hash and again.recipe.name == "lucid"
 
@@ -31,6 +37,7 @@ def test_the_hash_is_the_same_on_every_machine_and_in_every_version():
     {"seeds": (0,)},
     {"verifiers": (("demo:vit", "cd" * 32),)},
     {"others": (("demo:vit", "cd" * 32),)},
+    {"said": (("demo:resnet", Said("sigmoid")),)},
     {"batch_size": 4},
     {"quality": 50},
 ], ids=str)  # fmt: skip

@@ -32,6 +32,35 @@ def test_untouched_rows_are_made_again_bit_for_bit(finished_run):
     assert all(check.similarity == pytest.approx(1) for check in checks)
 
 
+def test_what_was_said_of_the_networks_is_said_again(plan_of, tmp_path):
+    """Rows keep it of the network, of another that a unit names, and of verifiers; without it other pictures come."""
+    units = ("class/1 + demo:vit::class/1", "layer2/channel/1")
+    said = {"outputs": ["sigmoid", "demo:vit=sigmoid", "demo:convnext=sigmoid"], "layout": ["layer2=nhwc"]}
+    recipe = {"recipe": ["none"], "set": ["output=log_odds"], "steps": 8}
+    run(plan_of(*units, verifiers=["demo:convnext"], **said, **recipe), str(tmp_path))
+    (first, _) = shards.read_rows(find_shards(tmp_path)[0])
+    sigmoid = {"outputs": "sigmoid"}
+    assert json.loads(first["said"]) == {
+        "demo:resnet": sigmoid | {"layouts": {"layer2": "nhwc"}}, "demo:vit": sigmoid, "demo:convnext": sigmoid,
+    }  # fmt: skip
+    assert sum(one["probability"] for one in first["verifiers"][0]["top"]) > 1.01
+    assert [check.verdict for check in verify(tmp_path, 1.0)] == ["identical"] * 2
+    for model, left, unit in (
+        ("demo:resnet", sigmoid, "layer2/channel/1"), ("demo:resnet", {"layouts": {"layer2": "nhwc"}}, units[0]),
+        ("demo:vit", None, units[0]),
+    ):  # fmt: skip
+        changed = json.dumps({name: was for name, was in (json.loads(first["said"]) | {model: left}).items() if was})
+        change(tmp_path, lambda row, changed=changed: row.update(said=changed))
+        others = [check.unit_id for check in verify(tmp_path, 1.0) if check.verdict != "identical"]
+        assert len(others) == 1 and others[0].startswith(f"demo:resnet/{unit}/")
+    change(tmp_path, lambda row: row.update(said='{"demo:resnet": 3}'))
+    assert {(check.verdict, check.reason[:32]) for check in verify(tmp_path, 1.0)} == {
+        ("impossible", "What is said of a network is a t")
+    }
+    change(tmp_path, lambda row: row.update(said=None))  # of an earlier format
+    assert "impossible" not in {check.verdict for check in verify(tmp_path, 1.0)}
+
+
 def test_a_sample_is_whole_batches_and_the_seed_chooses_them(plan_of, tmp_path):
     run(plan_of("class:0-7", batch_size=2), str(tmp_path))
     samples = [tuple(check.unit_id for check in verify(tmp_path, 3, seed)) for seed in range(6)]

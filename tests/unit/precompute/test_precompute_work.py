@@ -159,6 +159,14 @@ def test_agreement_is_the_share_of_verifiers_whose_first_answer_is_the_class(pla
     assert [verdict["top"][0]["index"] for verdict in rows[0]["verifiers"]] == [1, 0, 1]
 
 
+def test_rows_tell_whose_class_names_are_assumed(plan_of, small_model):
+    small_model("nameless", num_classes=1000)
+    (row,) = make_rows(plan_of("class/1", verifiers=["nameless"]).tasks[0])[0]
+    assert row["names_assumed"] == ["nameless"] and row["said"] == "{}"
+    (own,) = make_rows(plan_of("class/1", models=["nameless"]).tasks[0])[0]
+    assert own["names_assumed"] == ["nameless"]
+
+
 def test_verifiers_of_other_classes_say_what_they_see_but_do_not_agree(plan_of, small_model):
     name = small_model()  # ten classes of its own
     (task,) = plan_of("class:0", verifiers=[name]).tasks

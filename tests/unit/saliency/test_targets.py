@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from lsd.errors import UndefinedError
-from lsd.saliency.targets import KINDS, Target
+from lsd.layers import as_said
+from lsd.said import Said
+from lsd.saliency.targets import KINDS, Target, of_class
 
 LOGITS = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, -1.0]], dtype=torch.float64)
 
@@ -30,6 +32,14 @@ def closed_form(kind, z, t, b):
 def test_each_kind_is_its_closed_form(kind, t, b):
     values = Target(t, kind, b if kind == "contrast" else None)(LOGITS)
     assert values.tolist() == pytest.approx([closed_form(kind, z, t, b) for z in LOGITS.tolist()], rel=1e-12)
+
+
+def test_the_target_of_a_networks_class_is_as_its_outputs_are(image_model):
+    model = image_model("test_resnet")
+    assert of_class(model, 3, "probability") == Target(3, "probability")
+    assert of_class(as_said(model, Said("sigmoid")), 3) == Target(3, outputs="sigmoid")
+    with pytest.raises(UndefinedError, match="puts out an embedding and no classes"):
+        of_class(as_said(model, Said("embedding")), 3)
 
 
 def test_each_picture_may_have_its_own_class():
