@@ -10,7 +10,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add both to a command that takes `--model`."""
     parser.add_argument(
         "--outputs", action="append", default=[], metavar="[MODEL=]WHAT",
-        help="what the models' outputs are, or those of one of them: softmax (one class of several), sigmoid (each a question of "
+        help="what the models' outputs are, or those of one of them: classes (one of several), sigmoid (each a question of "
         "its own) or embedding (a vector, no classes); default: what their number and its configuration say (several times)",
     )  # fmt: skip
     parser.add_argument(

@@ -45,7 +45,7 @@ class ImageModel(nn.Module):
         class_names: one for each logit; empty if the network has no classifier.
         names_assumed: whether nothing but their number says that these are the names.
         names_note: one sentence on that, or on names of its configuration that are not used; "" where there is nothing to say.
-        outputs: what the logits are of: "softmax", one class of several; "sigmoid", each a question of its own, as a single
+        outputs: what the logits are of: "classes", one class of several; "sigmoid", each a question of its own, as a single
             output is; or "embedding", no classes at all.
         said: what a person has said of it; `lsd.layers.as_said` has the same network read otherwise.
         identity: which weights these are.
@@ -218,19 +218,19 @@ class ImageModel(nn.Module):
 
 def _outputs(name: str, width: int, config: dict, said: str | None) -> str:
     """What a head's outputs are (`ImageModel.outputs`): what a person says, or else its width and configuration."""
-    if said not in (None, "softmax", "sigmoid", "embedding"):
-        raise ModelError(f"The outputs of {name} are softmax, sigmoid or an embedding, not “{said}”.")
-    if said in ("softmax", "sigmoid") and not width:
+    if said not in (None, "classes", "sigmoid", "embedding"):
+        raise ModelError(f"The outputs of {name} are classes, sigmoid or an embedding, not “{said}”.")
+    if said in ("classes", "sigmoid") and not width:
         raise ModelError(
-            f"{name} puts out an embedding and no classes, so its outputs are neither softmax nor sigmoid."
+            f"{name} puts out an embedding and no classes, so its outputs are neither classes nor sigmoid."
         )
-    if said == "softmax" and width == 1:
+    if said == "classes" and width == 1:
         raise ModelError(
             f"{name} has a single output, and a softmax of one is 1 whatever the picture; it is a sigmoid."
         )
     if heads.is_embedding(width, config):
         return said or "embedding"
-    return said or ("sigmoid" if width == 1 else "softmax")
+    return said or ("sigmoid" if width == 1 else "classes")
 
 
 def _family(net: nn.Module, architecture: str) -> str:

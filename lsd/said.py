@@ -13,7 +13,7 @@ class Said:
     """What somebody says of a network; nothing, by default. `lsd.layers.as_said` has a network read so.
 
     Attributes:
-        outputs: what its outputs are: "softmax", one class of several, "sigmoid", each a question of its own, or "embedding",
+        outputs: what its outputs are: "classes", one class of several, "sigmoid", each a question of its own, or "embedding",
             the numbers of a vector; None for what their number and the configuration say.
         layouts: (layer, how its output is laid out), where `lsd.places` finds no places or the wrong ones: a text that
             `lsd.layout.said` knows, or a function from the output to (N, C, h, w). A mapping will do, too.

@@ -74,8 +74,7 @@ def _wrapped(plain: nn.Module, name, size, mean, std, class_names, outputs) -> I
     if class_names is not None:
         config |= {"label_names": _names(name, class_names, count, outputs), "label_descriptions": None}
     identity = WeightIdentity("memory", name, None, None, tensors_digest(own.state_dict()))
-    said = "softmax" if outputs == "classes" else outputs
-    model = ImageModel(own, name, identity, said, config=config, channels=channels)
+    model = ImageModel(own, name, identity, outputs, config=config, channels=channels)
     return model.to(parameter.device, parameter.dtype if parameter.dtype not in HALVES else None)
 
 

@@ -73,7 +73,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--effort", help="draft, normal or fine: .3, 1 or 4 times the recipe's steps")
     command.add_argument("--verifiers", nargs="+", metavar="NAME", help="models that say what they see")
     command.add_argument(
-        "--outputs", nargs="+", metavar="[MODEL=]WHAT", help="what outputs are: softmax, sigmoid or embedding"
+        "--outputs", nargs="+", metavar="[MODEL=]WHAT", help="what outputs are: classes, sigmoid or embedding"
     )
     command.add_argument(
         "--layout", nargs="+", metavar="[MODEL=]NAME=HOW", help="how layers' outputs are laid out: blocks.3=tokens:1, …"

@@ -39,7 +39,7 @@ class Tag:
 
     Attributes:
         name: timm's, with its tag.
-        head: "softmax", "sigmoid" or "embedding" (`ImageModel.outputs`); "refused" or "wrong", and `why`.
+        head: "classes", "sigmoid" or "embedding" (`ImageModel.outputs`); "refused" or "wrong", and `why`.
         width: the number of outputs that timm gives.
         names: where the classes' names come from: `TABLE`, `NUMBER` or `NOBODY`; "" where there are none.
         repo: the repository of its weights, where it is called otherwise than the network.

@@ -63,7 +63,7 @@ def contrast(logits: Tensor, index: Tensor, against: Tensor) -> Tensor:
 
 
 FUNCTIONS = {
-    "softmax": {"logit": logit, "probability": probability, "log_odds": log_odds},
+    "classes": {"logit": logit, "probability": probability, "log_odds": log_odds},
     "sigmoid": {"logit": logit, "probability": sigmoid, "log_odds": logit},
 }
 """By what the network's outputs are (`ImageModel.outputs`), then by the kind of target."""
@@ -77,7 +77,7 @@ class Target:
         index: the class t (for a contrast, a): one for all pictures, or one a picture; ints, or NumPy's or torch's.
         kind: one of `KINDS`.
         against: class b of a contrast, as `index`; None for the other kinds.
-        outputs: what the logits are of, "softmax" or "sigmoid".
+        outputs: what the logits are of, "classes" or "sigmoid".
 
     Raises:
         UndefinedError: an unknown kind, a class that is no whole number, or `against` missing or out of place.
@@ -86,7 +86,7 @@ class Target:
     index: int | tuple[int, ...]
     kind: str = "log_odds"
     against: int | tuple[int, ...] | None = None
-    outputs: str = "softmax"
+    outputs: str = "classes"
 
     def __post_init__(self):
         object.__setattr__(self, "index", as_index(self.index))
@@ -120,7 +120,7 @@ class Target:
 
     def to_dict(self) -> dict:
         """As plain JSON values."""
-        more = {"against": self.against, "outputs": None if self.outputs == "softmax" else self.outputs}
+        more = {"against": self.against, "outputs": None if self.outputs == "classes" else self.outputs}
         return {"kind": self.kind, "index": self.index} | {
             key: value for key, value in more.items() if value is not None
         }

@@ -46,7 +46,7 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
         model: any timm name, hf-hub:owner/repository or demo:NAME; by default the one that the page starts with,
             which is there without a download.
         top: how many classes.
-        outputs: what the network's outputs are, where it does not say so itself: "softmax", one class of several,
+        outputs: what the network's outputs are, where it does not say so itself: "classes", one class of several,
             "sigmoid", each a question of its own, or "embedding", a vector; "" for what their number says.
 
     Returns:

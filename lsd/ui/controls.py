@@ -114,7 +114,7 @@ def outputs_picker() -> gr.Radio:
     """What the models' outputs are, as `Said.outputs`: what their number says, unless a visitor knows better."""
     return gr.Radio(
         [
-            ("as the network says", AS_THE_NETWORK_SAYS), ("one class of several", "softmax"),
+            ("as the network says", AS_THE_NETWORK_SAYS), ("one class of several", "classes"),
             ("each a question of its own", "sigmoid"), ("a vector, and no classes", "embedding"),
         ],
         value=AS_THE_NETWORK_SAYS, label="The outputs are",
@@ -139,7 +139,7 @@ def sayings(outputs: str | None, layouts: str | None) -> Sayings:
 
 def said_in_address(query: QueryParams) -> tuple[str, str]:
     """(value of `outputs_picker`, value of `layouts_box`) that an address says; "" where it says none that there can be."""
-    outputs = query.get("outputs") if query.get("outputs") in ("softmax", "sigmoid", "embedding") else ""
+    outputs = query.get("outputs") if query.get("outputs") in ("classes", "sigmoid", "embedding") else ""
     return outputs, ", ".join(query.getlist("layout"))[:1000]
 
 

@@ -93,7 +93,7 @@ def test_saliency_returns_the_values_of_the_library(client, picture):
         ({"method": "magic"}, "no method"),
         ({"target": "99"}, "out of range"),
         ({"settings": {"samples": 3}}, "no setting"),
-        ({"outputs": "tanh"}, "are softmax, sigmoid or an embedding"),
+        ({"outputs": "tanh"}, "are classes, sigmoid or an embedding"),
         ({"layouts": {"layer9": "nchw"}}, "has no layer"),
         ({"layouts": {"layer1": "rows"}}, "no layout"),
         ({"layouts": {"layer1": 3}}, "a text for each layer"),

@@ -419,7 +419,7 @@ def test_browsing_is_the_default():
     assert View().what == BROWSE and View().is_home and not View(sort="own").is_home
 
 
-SAID = {RESNET: {"outputs": "sigmoid", "layouts": {"layer2": "nhwc"}}, "other": {"outputs": "softmax"}}
+SAID = {RESNET: {"outputs": "sigmoid", "layouts": {"layer2": "nhwc"}}, "other": {"outputs": "classes"}}
 
 
 def test_what_was_said_of_the_networks_is_said_again(gallery):
@@ -427,7 +427,7 @@ def test_what_was_said_of_the_networks_is_said_again(gallery):
     entry, said = gallery.entry(GOOD), gallery_again.said_of({"said": json.dumps(SAID)})
     assert gallery_again.command(entry, LUCID, said).endswith("--outputs sigmoid --layout layer2=nhwc")
     sum_of_both = replace(entry, unit="class/207 + other::class/1")
-    assert gallery_again.command(sum_of_both, LUCID, said).endswith("layer2=nhwc --outputs other=softmax")
+    assert gallery_again.command(sum_of_both, LUCID, said).endswith("layer2=nhwc --outputs other=classes")
     for address in (
         gallery_again.live_address(entry, LUCID, said[RESNET]),
         gallery_again.saliency_address(entry, said[RESNET]),
@@ -435,7 +435,7 @@ def test_what_was_said_of_the_networks_is_said_again(gallery):
         query = QueryParams(address[1:])
         assert (query["outputs"], query.getlist("layout")) == ("sigmoid", ["layer2=nhwc"])
     row = with_recipe(LUCID) | {"said": json.dumps(SAID)}
-    assert "other: softmax" in gallery_unit._provenance(entry, row)
+    assert "other: classes" in gallery_unit._provenance(entry, row)
     assert "--outputs sigmoid" in gallery_unit._command(entry, row, Standing("same"))
 
 

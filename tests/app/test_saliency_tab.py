@@ -197,7 +197,7 @@ def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_nobody_elses(ta
     plain = session_of(tab, run(tab, check=True))
     assert said.checks[0].agrees and plain.checks[0].agrees
     told, own = (session.explanations[0] for session in (said, plain))
-    assert (told.attribution.target.outputs, own.attribution.target.outputs) == ("sigmoid", "softmax")
+    assert (told.attribution.target.outputs, own.attribution.target.outputs) == ("sigmoid", "classes")
     assert sum(p for *_, p in told.top) > 1 > sum(p for *_, p in own.top) and told.top[0][0] == own.top[0][0]
     for session, kept in ((said, {"outputs": "sigmoid"}), (plain, None)):
         update, _ = _pack(session, *MAP_VALUES)

@@ -140,7 +140,7 @@ def test_another_picture_is_refused(picture, tmp_path, capsys):
         (["{picture}", "--model", "demo:resnet", "--output", "{picture}"], "choose another --output"),
         (
             ["{picture}", "--model", "demo:resnet", "--outputs", "tanh"],
-            "are softmax, sigmoid or an embedding, not “tanh”",
+            "are classes, sigmoid or an embedding, not “tanh”",
         ),
         (
             ["{picture}", "--model", "demo:resnet", "--outputs", "demo:vit=sigmoid"],

@@ -76,11 +76,11 @@ def test_something_can_be_said_of_the_other_networks_of_a_run(folder, capsys):
     """Of one that judges, and of one whose units are in the sum; what is said of all is of --model."""
     made = (
         *("--unit", "class/3 + demo:vit::class/3", "--recipe", "none", "--set", "output=log_odds"),
-        *("--verifier", "demo:convnext", "--outputs", "softmax"),
+        *("--verifier", "demo:convnext", "--outputs", "classes"),
     )
     assert make(folder, *made, "--outputs", "demo:convnext=sigmoid", "--outputs", "demo:vit=sigmoid") == 0
     record = json.loads((folder / "manifest.json").read_text())
-    assert record["request"]["said"] == {"outputs": "softmax"}
+    assert record["request"]["said"] == {"outputs": "classes"}
     assert record["request"]["said_of_others"] == {
         "demo:vit": {"outputs": "sigmoid"}, "demo:convnext": {"outputs": "sigmoid"},
     }  # fmt: skip
@@ -211,7 +211,7 @@ def test_a_recipe_from_a_file_and_changed_settings(folder, tmp_path):
     (["--unit", "class/1", "--batch-size", "0"], "at least 1"),
     (["--unit", "layer1/inversion"], "need a photo"),
     (["--unit", "class/1", "--photo", "missing.png"], "cannot be read"),
-    (["--unit", "class/1", "--outputs", "tanh"], "are softmax, sigmoid or an embedding, not “tanh”"),
+    (["--unit", "class/1", "--outputs", "tanh"], "are classes, sigmoid or an embedding, not “tanh”"),
     (["--unit", "class/1", "--layout", "layer9=nchw"], "has no layer “layer9”"),
     (["--unit", "class/1", "--layout", "layer1=tokens:1"], "cannot be laid out as tokens:1"),
     (["--unit", "class/1", "--layout", "layer1"], "is not a layout"),

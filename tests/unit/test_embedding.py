@@ -60,7 +60,7 @@ def test_who_embeds_is_the_same_network_and_leaves_it_as_it_is(image_model, pict
     assert [layer.name for layer in depth_layers(made)] == [layer.name for layer in depth_layers(model)]
     assert made.num_classes == 0 and made.outputs == "embedding" and made.class_names == ()
     torch.testing.assert_close(model(images), before, rtol=0, atol=0)
-    assert model.num_classes == 10 and model.outputs == "softmax"
+    assert model.num_classes == 10 and model.outputs == "classes"
 
 
 def test_nothing_keeps_a_model_that_was_embedded(pictures):

@@ -43,7 +43,7 @@ def given(logits, outputs=None):
 
 
 @pytest.mark.parametrize("classes, said, outputs", [
-    (3, None, "softmax"), (3, "sigmoid", "sigmoid"), (3, "embedding", "embedding"), (0, "embedding", "embedding"),
+    (3, None, "classes"), (3, "sigmoid", "sigmoid"), (3, "embedding", "embedding"), (0, "embedding", "embedding"),
     (1, None, "sigmoid"), (1, "sigmoid", "sigmoid"), (0, None, "embedding"),
 ])  # fmt: skip
 def test_what_the_outputs_are(classes, said, outputs):
@@ -53,10 +53,10 @@ def test_what_the_outputs_are(classes, said, outputs):
 
 
 @pytest.mark.parametrize("classes, said, why", [
-    (3, "tanh", "The outputs of given are softmax, sigmoid or an embedding, not “tanh”"),
-    (1, "softmax", "given has a single output, and a softmax of one is 1 whatever the picture"),
+    (3, "tanh", "The outputs of given are classes, sigmoid or an embedding, not “tanh”"),
+    (1, "classes", "given has a single output, and a softmax of one is 1 whatever the picture"),
     (0, "sigmoid", "given puts out an embedding and no classes, so its outputs are neither"),
-    (0, "softmax", "given puts out an embedding and no classes, so its outputs are neither"),
+    (0, "classes", "given puts out an embedding and no classes, so its outputs are neither"),
 ])  # fmt: skip
 def test_no_other_outputs_can_be_said(classes, said, why):
     with pytest.raises(ModelError, match=why):
@@ -149,11 +149,11 @@ def test_a_tower_has_no_classes_unless_somebody_says_so():
     net.num_classes, net.pretrained_cfg = 512, timm.get_pretrained_cfg("vit_base_patch16_clip_224.openai").to_dict()
     model = ImageModel(net, "vit_base_patch16_clip_224.openai")
     assert (model.outputs, model.num_classes, model.class_names) == ("embedding", 0, ())
-    model = ImageModel(net, "vit_base_patch16_clip_224.openai", outputs="softmax")
-    assert (model.outputs, model.num_classes, len(model.class_names)) == ("softmax", 512, 512)
+    model = ImageModel(net, "vit_base_patch16_clip_224.openai", outputs="classes")
+    assert (model.outputs, model.num_classes, len(model.class_names)) == ("classes", 512, 512)
     back = as_said(model, Said("embedding"))
     assert (back.outputs, back.num_classes, back.class_names) == ("embedding", 0, ())
-    assert (model.outputs, model.num_classes) == ("softmax", 512)  # of others
+    assert (model.outputs, model.num_classes) == ("classes", 512)  # of others
 
 
 def test_an_embedding_of_every_place_is_no_prediction_either():

@@ -393,7 +393,7 @@ def test_what_one_person_says_is_not_heard_by_another(wrap):
     assert told.net is plain.net and told.lock is plain.lock
     layouts = [find_layer(model, "norm").layout for model in (plain, told, other)]
     assert layouts == ["other", "custom", "tokens"]
-    assert [model.outputs for model in (plain, told, other)] == ["softmax", "sigmoid", "softmax"]
+    assert [model.outputs for model in (plain, told, other)] == ["classes", "sigmoid", "classes"]
     assert (list_layers(plain), depth_layers(plain)) == before and not plain.said
     assert as_said(plain, Said()) is plain and as_said(told, Said("sigmoid")) is told
 
@@ -440,7 +440,7 @@ def test_twins_hear_what_was_said(wrap):
 
     plain = wrap(Ordered(ORDERS["by columns"].flatten()), 64)
     told = as_said(plain, Said("sigmoid", {"norm": "tokens:0:8x8"}))
-    for model, layout, outputs in ((plain, "other", "softmax"), (told, "tokens", "sigmoid")):
+    for model, layout, outputs in ((plain, "other", "classes"), (told, "tokens", "sigmoid")):
         for twin in (prepare(model, ["norm"]), prepare(model, ["norm"], share=0.5)):
             assert (find_layer(twin, "norm").layout, twin.outputs) == (layout, outputs)
 

@@ -7,14 +7,14 @@ from lsd.said import Said
 
 
 def test_the_later_word_counts_and_order_does_not():
-    before, later = Said("softmax", {"b": "nchw", "a": "tokens"}), Said(layouts={"a": "nhwc"})
-    assert before | later == Said("softmax", {"a": "nhwc", "b": "nchw"}) == later | Said("softmax", {"b": "nchw"})
-    assert hash(before) == hash(Said("softmax", {"a": "tokens", "b": "nchw"}))
+    before, later = Said("classes", {"b": "nchw", "a": "tokens"}), Said(layouts={"a": "nhwc"})
+    assert before | later == Said("classes", {"a": "nhwc", "b": "nchw"}) == later | Said("classes", {"b": "nchw"})
+    assert hash(before) == hash(Said("classes", {"a": "tokens", "b": "nchw"}))
     assert before and not Said() and Said(layouts={"a": "nchw"})
 
 
 @pytest.mark.parametrize(
-    "said", [Said(), Said("sigmoid"), Said(layouts={"a": "nchw"}), Said("softmax", {"a.b": "tokens:1"})]
+    "said", [Said(), Said("sigmoid"), Said(layouts={"a": "nchw"}), Said("classes", {"a.b": "tokens:1"})]
 )
 def test_it_comes_back_from_plain_values(said):
     assert Said.from_dict(said.to_dict()) == said

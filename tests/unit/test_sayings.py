@@ -17,13 +17,13 @@ def test_what_is_said_of_one_goes_before_what_is_said_of_all():
 
 
 def test_what_is_said_of_all_is_not_said_of_those_who_only_judge():
-    sayings = Sayings.read(["sigmoid", "judge=softmax"], ["a=nchw"])
-    assert sayings.of("judge", asked=False) == Said("softmax") and not sayings.of("other", asked=False)
+    sayings = Sayings.read(["sigmoid", "judge=classes"], ["a=nchw"])
+    assert sayings.of("judge", asked=False) == Said("classes") and not sayings.of("other", asked=False)
     assert not Sayings().of("anything")
 
 
 def test_a_model_that_is_not_there_is_told():
-    sayings = Sayings.read(["sigmoid", "demo:*=softmax"])
+    sayings = Sayings.read(["sigmoid", "demo:*=classes"])
     sayings.check(["demo:vit"])
     with pytest.raises(LSDError, match=r"Something is said of demo:\*, which is not asked; asked are resnet18, vit\."):
         sayings.check(["resnet18", "vit"])

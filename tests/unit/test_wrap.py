@@ -289,7 +289,7 @@ REFUSED = {
     "no gradient": (lambda: Own(after=lambda x: x.detach()), "without a gradient"),
     "a number": (lambda: Own(after=lambda x: x.sum()), "one row each"),
     "a map": (lambda: Own(after=lambda x: x[:, :, None]), "one vector each"),
-    "softmax": (lambda: Own(after=lambda x: x.softmax(1)), "ends in a softmax"),
+    "classes": (lambda: Own(after=lambda x: x.softmax(1)), "ends in a softmax"),
     "a softmax under a view": (lambda: Own(after=lambda x: x.softmax(1).view(-1, 2).clone()), "ends in a softmax"),
     "sigmoid": (lambda: Own(after=torch.sigmoid), "ends in a sigmoid"),
     "dropout left on": (lambda: Own(after=lambda x: torch.dropout(x, 0.5, True)), "something else at every call"),
@@ -335,14 +335,14 @@ def test_what_the_arguments_say_is_so():
     assert (model.name, model.class_names, model.outputs, model.names_assumed) == (
         "pets",
         ("cat", "dog"),
-        "softmax",
+        "classes",
         False,
     )
     x = torch.rand(1, 3, 16, 16)
     assert lsd.explain(model, x, target="dog")[0].attribution.target.index == 1
     assert wrapped(Own(1)).outputs == "sigmoid" and wrapped(Own(4), outputs="sigmoid").outputs == "sigmoid"
     assert (
-        wrapped(Own(4), outputs="classes").outputs == "softmax"
+        wrapped(Own(4), outputs="classes").outputs == "classes"
         and wrapped(Own(4), outputs="embedding").num_classes == 0
     )
     with pytest.raises(ModelError, match="single output"):

@@ -93,7 +93,7 @@ def test_a_picture_of_another_precision_is_the_models(network, pictures):
     same(found, model, image, PAIRS)
 
 
-@pytest.mark.parametrize("outputs", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("outputs", ["classes", "sigmoid"])
 def test_targets(network, outputs):
     asked = targets(as_said(network("relus"), Said(outputs)), 4, 2)
     assert asked == {kind: Target(4, kind, 2 if kind == "contrast" else None, outputs) for kind in KINDS}

@@ -38,10 +38,10 @@ def test_the_page_says_what_the_code_says(tags):
 
 
 @pytest.mark.parametrize("name, expected", [
-    ("resnet50.a1_in1k", ("softmax", TABLE)), ("convnext_nano.in12k", ("softmax", TABLE)),
-    ("focalnet_large_fl3.ms_in22k", ("softmax", TABLE)), ("resmlp_12_224.fb_dino", ("softmax", NUMBER)),
-    ("vit_base_patch16_224.bamboo", ("softmax", NOBODY)), ("vit_base_patch16_224.mae", ("embedding", "")),
-    ("vit_base_patch16_clip_224.openai", ("embedding", "")), ("vit_base_patch16_clip_224.openai_ft_in1k", ("softmax", TABLE)),
+    ("resnet50.a1_in1k", ("classes", TABLE)), ("convnext_nano.in12k", ("classes", TABLE)),
+    ("focalnet_large_fl3.ms_in22k", ("classes", TABLE)), ("resmlp_12_224.fb_dino", ("classes", NUMBER)),
+    ("vit_base_patch16_224.bamboo", ("classes", NOBODY)), ("vit_base_patch16_224.mae", ("embedding", "")),
+    ("vit_base_patch16_clip_224.openai", ("embedding", "")), ("vit_base_patch16_clip_224.openai_ft_in1k", ("classes", TABLE)),
 ])  # fmt: skip
 def test_what_the_outputs_are_and_who_named_them(name, expected):
     tag = check(name)
@@ -72,7 +72,7 @@ def test_the_data_set_of_a_head_is_the_last_that_the_tag_names():
 def test_the_command_writes_what_it_says(tmp_path, capsys):
     assert main(["tags", "resnet18.*", "vit_base_patch16_clip_quickgelu_224.openai", "--output", str(tmp_path)]) == 0
     rows = json.loads((tmp_path / "tags.json").read_text("utf-8"))
-    assert Tag(**rows[-1]).repo == "timm/vit_base_patch16_clip_224.openai" and rows[0]["head"] == "softmax"
+    assert Tag(**rows[-1]).repo == "timm/vit_base_patch16_clip_224.openai" and rows[0]["head"] == "classes"
     text = (tmp_path / "summary.md").read_text("utf-8")
     assert text == capsys.readouterr().out and "- 1 whose weights lie in a repository of another name" in text
     assert main(["tags", "nowhere*", "--output", str(tmp_path)]) == 2

@@ -192,7 +192,7 @@ def test_what_is_shown_is_told_of_clipping_and_of_noise_clipped_alike(two, pictu
         assert found[f"clip/{clip:g}@gradient", "shown"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("outputs", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("outputs", ["classes", "sigmoid"])
 def test_mu_fidelity_holds_the_log_odds_against_the_sums(two, picture, outputs):
     two = as_said(two, Said(outputs))
     found = table(score_picture(two, picture, 1, 4, Size(many=0, removed=0, full=0, regions=9)))

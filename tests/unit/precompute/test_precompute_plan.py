@@ -88,18 +88,18 @@ def test_what_is_said_of_a_networks_is_part_of_its_tasks(plan_of):
     """Of all that are asked, of one, of a verifier, and of another model of a unit."""
     plan = plan_of(
         "class/1 + demo:vit::class/1", models=["demo:resnet", "demo:convnext"], verifiers=["demo:shortcut"],
-        outputs=["sigmoid", "demo:convnext=softmax", "demo:vit=softmax", "demo:shortcut=sigmoid"],
+        outputs=["sigmoid", "demo:convnext=classes", "demo:vit=classes", "demo:shortcut=sigmoid"],
         layout=["demo:resnet=layer2=nhwc"],
     )  # fmt: skip
     resnet, convnext = (dict(task.said) for task in plan.tasks)
-    others = {"demo:vit": Said("softmax"), "demo:shortcut": Said("sigmoid")}
+    others = {"demo:vit": Said("classes"), "demo:shortcut": Said("sigmoid")}
     assert resnet == {"demo:resnet": Said("sigmoid", {"layer2": "nhwc"})} | others
-    assert convnext == {"demo:convnext": Said("softmax")} | others
+    assert convnext == {"demo:convnext": Said("classes")} | others
     assert [task.said for task in plan_of("class/1").tasks] == [()]
 
 
 @pytest.mark.parametrize("values, words", [
-    ({"outputs": ["tanh"]}, "The outputs of demo:resnet are softmax, sigmoid or an embedding, not “tanh”"),
+    ({"outputs": ["tanh"]}, "The outputs of demo:resnet are classes, sigmoid or an embedding, not “tanh”"),
     ({"layout": ["layer9=nchw"]}, "has no layer “layer9”"),
     ({"layout": ["layer1=tokens"]}, "cannot be laid out as tokens"),
     ({"outputs": ["demo:vit=sigmoid"]}, "Something is said of demo:vit, which is not asked; asked are demo:resnet."),

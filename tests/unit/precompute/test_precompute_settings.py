@@ -22,16 +22,16 @@ def test_a_file_says_the_same_as_the_command_line(tmp_path):
     file.write_text(
         'models = ["demo:resnet", "vit_*"]\nunits = ["class:0-9"]\nrecipe = ["lucid", "maco"]\nset = ["tv=0.5"]\n'
         'seeds = 2\nsize = 64\nsteps = 8\nverifiers = ["demo:vit"]\nbatch_size = 4\nquality = 75\n'
-        'outputs = ["sigmoid", "vit_*=softmax"]\nlayout = ["demo:resnet=layer1=nhwc"]\n'
+        'outputs = ["sigmoid", "vit_*=classes"]\nlayout = ["demo:resnet=layer1=nhwc"]\n'
     )
     values = {
         "models": ["demo:resnet", "vit_*"], "units": ["class:0-9"], "recipe": ["lucid", "maco"], "set": ["tv=0.5"],
         "seeds": 2, "size": 64, "steps": 8, "verifiers": ["demo:vit"], "batch_size": 4, "quality": 75,
-        "outputs": ["sigmoid", "vit_*=softmax"], "layout": ["demo:resnet=layer1=nhwc"],
+        "outputs": ["sigmoid", "vit_*=classes"], "layout": ["demo:resnet=layer1=nhwc"],
     }  # fmt: skip
     assert read({}, file) == read(values)
     assert read({}, file).sayings.of("demo:resnet") == Said("sigmoid", {"layer1": "nhwc"})
-    assert read({}, file).sayings.of("vit_tiny") == Said("softmax")
+    assert read({}, file).sayings.of("vit_tiny") == Said("classes")
     assert [r.parameterization for r in read({}, file).recipes] == [LUCID.parameterization, MACO.parameterization]
     assert all(r.tv == 0.5 and r.steps == 8 and r.size == 64 for r in read({}, file).recipes)
 
