@@ -264,6 +264,11 @@ def load_model(name: str, *, device: str = "auto", allow_pickle: bool = False) -
         ModelError: one sentence: unknown, offline, too large, damaged, or weights that do not fit.
     """
     location = locate(name, allow_pickle=allow_pickle)
+    with torch.inference_mode(False):  # or its weights could have no gradient behind them, ever
+        return _loaded(location, device, allow_pickle)
+
+
+def _loaded(location: Location, device: str, allow_pickle: bool) -> ImageModel:
     try:
         net = _build(location)
     except ModelError as refused:

@@ -6,6 +6,7 @@ would go wrong later, or be wrong without a word, is said at once, in one senten
 
 import copy
 import inspect
+import numbers
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
 
 from lsd.errors import ModelError
 from lsd.identity import WeightIdentity, tensors_digest
@@ -111,6 +113,13 @@ def _copied(net: nn.Module) -> nn.Module:
     """
     from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+    tensors = [*net.parameters(), *net.buffers()]
+    if any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors):
+        raise ModelError(
+            f"{type(net).__name__} has lazy layers whose sizes are not known yet: run it once on a picture, and give it then."
+        )
+    if any(tensor.is_meta for tensor in tensors):
+        raise ModelError(f"{type(net).__name__} has no numbers in its weights (device meta): load them first.")
     # What a module keeps that has a history (the old weight_norm's weight) torch does not copy, and is made anew when it runs.
     kept = [value for module in net.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     memo = {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf}
@@ -190,7 +199,7 @@ def _advice(runs: _Runs, net: nn.Module, size: tuple[int, int]) -> str:
     for side in _USUAL_SIDES:
         if not all(runs.fails(2, channels, side, side) for channels in (3, 1)):
             return f"It takes {side} × {side}: give size={side}."
-    return "Give the size that it takes, as size=(height, width)."
+    return "If it is the size, give the one that it takes, as size=(height, width)."
 
 
 def _one_input(net: nn.Module, name: str) -> None:
@@ -206,6 +215,10 @@ def _one_input(net: nn.Module, name: str) -> None:
         raise ModelError(
             f"{name} takes several inputs ({', '.join(needed)}): wrap an nn.Module whose forward takes the pictures alone and "
             "fills in the rest."
+        )
+    if any(p.name in needed and p.kind == p.KEYWORD_ONLY for p in parameters):
+        raise ModelError(
+            f"{name} takes its pictures as {needed[0]}= alone: wrap an nn.Module whose forward takes them first."
         )
 
 
@@ -226,9 +239,10 @@ def _pair_or_none(size: object) -> tuple[int, int] | None:
 
 def _pair(size: object) -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size, size)
-    if len(sides) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 4096 for n in sides):
+    whole = all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in sides)
+    if len(sides) != 2 or not whole or not all(1 <= n <= 4096 for n in sides):
         raise ModelError(f"A size is a number of pixels, or (height, width), each from 1 to 4096, and not {size!r}.")
-    return sides
+    return int(sides[0]), int(sides[1])
 
 
 def _checked(runs: _Runs, pictures: Tensor, both: Any, outputs: str | None) -> int:
@@ -245,7 +259,7 @@ def _checked(runs: _Runs, pictures: Tensor, both: Any, outputs: str | None) -> i
     if not both.requires_grad or torch.autograd.grad(both.sum(), pictures, allow_unused=True)[0] is None:
         raise ModelError(
             f"{name} puts out numbers without a gradient to its picture, so nothing can be explained: leave no_grad, detach, "
-            "argmax and NumPy out of its forward pass."
+            "argmax and NumPy out of its forward pass (a quantised network has none either: give the one that it was made from)."
         )
     if not torch.isfinite(both).all():
         raise ModelError(
@@ -274,9 +288,11 @@ def _is_vectors(found: object, name: str, outputs: str | None) -> None:
         raise ModelError(f"{name} puts out a {type(found).__name__} and no tensor: {advice}.")
     shape = " × ".join(map(str, found.shape)) or "one number"
     if not found.is_floating_point():
-        raise ModelError(f"{name} puts out whole numbers ({_called(found.dtype)}), which have no gradient: {advice}.")
+        raise ModelError(f"{name} puts out numbers of type {_called(found.dtype)}, and floats are needed: {advice}.")
     if not found.ndim or found.shape[0] != 2:
         raise ModelError(f"{name} puts out {shape} for two pictures, and not one row each: {advice}.")
+    if not found.numel():
+        raise ModelError(f"{name} puts out no numbers ({shape} for two pictures), so there is nothing to explain.")
     if found.ndim < 2 or (found.ndim > 2 and outputs != "embedding"):
         raise ModelError(f"{name} puts out {shape} for two pictures, and not one vector each: {advice}.")
 

@@ -56,7 +56,7 @@ def matching(pattern: str) -> list[str]:
     ready = [name for name in ready_models() if fnmatch.fnmatchcase(name, pattern)]
     found = list(dict.fromkeys([*ready, *timm.list_models(pattern, pretrained=True)]))
     if not found:
-        raise LSDError(f"No model matches {pattern}; python -m lsd models --search lists timm's names.")
+        raise LSDError(f"No model matches {pattern}; python -m lsd models lists timm's names.")
     return found
 
 

@@ -43,6 +43,11 @@ class Two(Own):
         return super().forward(x + y)
 
 
+class ByKeyword(Own):
+    def forward(self, *, pixel_values):
+        return super().forward(pixel_values)
+
+
 def wrapped(net=None, **settings):
     given = {"size": 16, "mean": MEAN, "std": STD}
     return lsd.wrap(Own().double() if net is None else net, **(given | settings))
@@ -305,6 +310,12 @@ REFUSED = {
     "a fixed batch": (lambda: Own(after=lambda x: x.view(2, 2)), "two pictures at once and not one"),
     "another fixed batch": (lambda: Own(after=lambda x: x.view(4, 2)), "takes 4 at once"),
     "one picture at a time": (lambda: Own(after=lambda x: x.view(1, 2)), "takes 1 at once"),
+    "complex numbers": (lambda: Own(after=torch.fft.fft), "complex64"),
+    "no outputs": (lambda: Own(0), "no numbers"),
+    "pictures by keyword": (ByKeyword, "pixel_values="),
+    "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "lazy layers"),
+    "on the meta device": (lambda: Own().to("meta"), "no numbers in its weights"),
+    "quantised": (lambda: torch.ao.quantization.quantize_dynamic(Own()), "quantised network"),
     "not finite": (lambda: Own(after=lambda x: x / 0 * 0), "not finite"),
 }
 
