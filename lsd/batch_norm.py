@@ -34,8 +34,10 @@ def _batch_norm(
         return torch.batch_norm(
             input, weight, bias, running_mean, running_var, training, momentum, eps, torch.backends.cudnn.enabled
         )
-    scale = (running_var + eps).rsqrt()
+    # In single precision at least, as torch does it, and back: the statistics of a half-precision network often are not half.
+    wide = torch.promote_types(input.dtype, torch.float32)
+    scale = (running_var.to(wide) + eps).rsqrt()
     scale = scale if weight is None else scale * weight
     shift = -running_mean * scale if bias is None else bias - running_mean * scale
     shape = (-1, *[1] * (input.dim() - 2))
-    return torch.addcmul(shift.view(shape), input, scale.view(shape))
+    return torch.addcmul(shift.view(shape), input.to(wide), scale.view(shape)).to(input.dtype)

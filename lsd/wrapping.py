@@ -19,7 +19,7 @@ from torch.nn.parameter import UninitializedTensorMixin
 from lsd.errors import ModelError
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.models import ImageModel
-from lsd.precision import HALVES, undisturbed
+from lsd.precision import undisturbed
 from lsd.process import quiet
 
 _USUAL_SIDES = (28, 32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 299, 320, 336, 384, 448, 512)
@@ -77,7 +77,10 @@ def _wrapped(plain: nn.Module, name, size, mean, std, class_names, outputs) -> I
         config |= {"label_names": _names(name, class_names, count, outputs), "label_descriptions": None}
     identity = WeightIdentity("memory", name, None, None, tensors_digest(own.state_dict()))
     model = ImageModel(own, name, identity, outputs, config=config, channels=channels)
-    return model.to(parameter.device, parameter.dtype if parameter.dtype not in HALVES else None)
+    pictures = torch.promote_types(parameter.dtype, torch.float32)
+    for key in ("mean", "std"):  # these alone: the network may have several types
+        setattr(model, key, getattr(model, key).to(parameter.device, pictures))
+    return model
 
 
 def _unwrapped(net: object) -> nn.Module:

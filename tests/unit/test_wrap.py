@@ -188,6 +188,23 @@ def test_networks_of_half_the_precision(dtype, method, tmp_path):
     assert found.overlay().size == (64, 64) and (found.save(tmp_path) / "manifest.json").is_file()
 
 
+def test_batch_norms_may_stay_in_single_precision():
+    """As mixed-precision training leaves them; and a network of half the precision says what torch says."""
+    net = randomize(timm.create_model("test_resnet", num_classes=5)).bfloat16().eval()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.float()
+    model = lsd.wrap(net, size=64, mean=0, std=1)
+    assert (
+        {p.dtype for p in model.net.parameters()}
+        == {torch.bfloat16, torch.float32}
+        == {p.dtype for p in net.parameters()}
+    )
+    x = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(model(x), net(x.bfloat16()).float(), rtol=0.02, atol=0.02)
+    assert attribute("grad_cam", model, x, Target(1)).values.abs().sum() > 0
+
+
 def test_doubles_go_all_the_way(tmp_path):
     model = wrapped()
     found = lsd.explain(model, torch.rand(3, 16, 16, dtype=torch.float64), "smoothgrad", samples=4)
