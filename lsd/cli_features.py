@@ -150,21 +150,38 @@ def _make(options: argparse.Namespace) -> int:
         photo, options.start == "photo", model.said,
     )  # fmt: skip
     folder = options.output or Path("lsd-features")
-    pictures = _run(request, options.photo, folder, options.verifier, options.photos)
-    return 0 if all(picture.status == "ok" for picture in pictures) else 1
+    verifiers, failures = _verifiers(options.verifier)
+    pictures = _run(request, options.photo, folder, verifiers, options.photos)
+    for failure in failures:
+        print(f"lsd: {failure}", file=sys.stderr)
+    return 2 if failures else 0 if all(picture.status == "ok" for picture in pictures) else 1
+
+
+def _verifiers(names: Sequence[str]) -> tuple[list, list[LSDError]]:
+    """The verifiers that can be asked, and why the others cannot: the pictures are made all the same."""
+    from lsd.models import get_model
+
+    models, failures = [], []
+    for name in names:
+        try:
+            models.append(get_model(name))
+        except LSDError as error:
+            failures.append(error)
+    return models, failures
 
 
 def _run(
     request,
     photo_path: Path | None,
     folder: Path | None,
-    verifiers: Sequence[str] = (),
+    judges: Sequence = (),
     photos: Path | None = None,
     batches: Sequence[int] | None = None,
 ) -> list:
     """Make the pictures and write them as they come; the finished ones, whatever interrupts the rest.
 
     Args:
+        judges: models that are asked what they take the pictures for, besides their own.
         batches: the sizes of another run's batches, to do as it did.
     """
     from lsd.features import bundle
@@ -177,7 +194,6 @@ def _run(
     from lsd.reference import open_reference
 
     model = as_said(get_model(request.model), request.said)
-    judges = [get_model(name) for name in verifiers]
     reference = open_reference(photo_path) if photo_path else None
     units = [parse(unit) for unit in request.units]
     strongest = _strongest(units, model, photos, request.recipe.output) if photos else {}
