@@ -9,12 +9,20 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # needs one of two cores: a demo model's picture took 40 s instead of 4.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from lsd.memory import settle
 from lsd.ui.page import build, launch_settings
 from lsd.ui.saliency_tab import explain_first
 
 demo = build()
 
+
+def warm_up() -> None:
+    """What the first visitors would wait for, while they look at the gallery."""
+    explain_first()
+    settle()  # now that whatever is imported late is there
+
+
 if __name__ == "__main__":
     demo.launch(**launch_settings(), prevent_thread_lock=True)
-    threading.Thread(target=explain_first, daemon=True).start()  # while the first visitors look at the gallery
+    threading.Thread(target=warm_up, daemon=True).start()
     demo.block_thread()

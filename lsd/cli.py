@@ -1,7 +1,7 @@
 """The command line: `python -m lsd saliency …`, `python -m lsd features …` and `python -m lsd models`.
 
-Errors that are meant for the user are one line on standard error and exit status 2; a reproduction that differs from
-its manifest is exit status 1.
+Errors that are meant for the user are one line on standard error and exit status 2, also where they are of one of several
+models, whose others' results are written; a reproduction that differs from its manifest is exit status 1.
 """
 
 import argparse
@@ -140,12 +140,17 @@ def _explain(options: argparse.Namespace) -> int:
     sayings = cli_said.sayings(options)
     sayings.check(options.model)
     said = [sayings.of(name) for name in options.model]
-    run = _run(path, options.model, said, spec, method.name, settings, check=options.check)
+    failures: list[LSDError] = []
+    run = _run(path, options.model, said, spec, method.name, settings, check=options.check, failures=failures)
+    if not run.models:
+        raise LSDError("\nlsd: ".join(map(str, failures)))
     record = run.record(path, spec, settings, maps, look)
     _write(options.output or Path("lsd-saliency"), run, record)
     _print_results(record, run.explanations)
     cli_said.print_notes(run.models)
-    return 0
+    for failure in failures:
+        print(f"lsd: {failure}", file=sys.stderr)
+    return 2 if failures else 0
 
 
 def _target(options: argparse.Namespace):
@@ -181,9 +186,21 @@ class _Run:
 
 
 def _run(
-    path: Path, names: Sequence[str], said: Sequence, spec, method: str, settings: dict, *, check: bool = False
+    path: Path,
+    names: Sequence[str],
+    said: Sequence,
+    spec,
+    method: str,
+    settings: dict,
+    *,
+    check: bool = False,
+    failures: list[LSDError] | None = None,
 ) -> _Run:
-    """Args: said: what was said of each model."""
+    """
+    Args:
+        said: what was said of each model.
+        failures: where it goes if a model cannot explain the picture, and the others go on; None to raise it.
+    """
     from lsd.images import open_image
     from lsd.layers import as_said
     from lsd.models import get_model
@@ -194,13 +211,19 @@ def _run(
     picture = open_image(path)
     models, explanations, checks = [], [], []
     for name, told in zip(names, said, strict=True):
-        with bar(name, "pass"):
-            model = as_said(get_model(name), told)
-            explanation = explain(model, picture, spec, method, **settings)
-            if check:
-                checks.append(crosscheck_explanation(model, picture, explanation, settings))
+        try:
+            with bar(name, "pass"):
+                model = as_said(get_model(name), told)
+                explanation = explain(model, picture, spec, method, **settings)
+                compared = crosscheck_explanation(model, picture, explanation, settings) if check else None
+        except LSDError as error:
+            if failures is None:
+                raise
+            failures.append(error)
+            continue
         models.append(model)
         explanations.append(explanation)
+        checks += [compared] if check else []
     return _Run(picture, models, explanations, checks)
 
 

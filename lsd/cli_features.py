@@ -1,6 +1,7 @@
 """The command line of feature visualization: `python -m lsd features …`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,21 +156,40 @@ def _make(options: argparse.Namespace) -> int:
         tuple(said_of_others.items()),
     )  # fmt: skip
     folder = options.output or Path("lsd-features")
-    pictures = _run(request, options.photo, folder, options.verifier, options.photos)
-    return 0 if all(picture.status == "ok" for picture in pictures) else 1
+    verifiers, failures = _verifiers(options.verifier, said_of_others)
+    pictures = _run(request, options.photo, folder, verifiers, options.photos)
+    for failure in failures:
+        print(f"lsd: {failure}", file=sys.stderr)
+    return 2 if failures else 0 if all(picture.status == "ok" for picture in pictures) else 1
+
+
+def _verifiers(names: Sequence[str], told: dict) -> tuple[list, list[LSDError]]:
+    """The verifiers that can be asked, and why the others cannot: the pictures are made all the same."""
+    from lsd.layers import as_said
+    from lsd.models import get_model
+    from lsd.said import NOTHING
+
+    models, failures = [], []
+    for name in names:
+        try:
+            models.append(as_said(get_model(name), told.get(name, NOTHING)))
+        except LSDError as error:
+            failures.append(error)
+    return models, failures
 
 
 def _run(
     request,
     photo_path: Path | None,
     folder: Path | None,
-    verifiers: Sequence[str] = (),
+    judges: Sequence = (),
     photos: Path | None = None,
     batches: Sequence[int] | None = None,
 ) -> list:
     """Make the pictures and write them as they come; the finished ones, whatever interrupts the rest.
 
     Args:
+        judges: models that are asked what they take the pictures for, besides their own.
         batches: the sizes of another run's batches, to do as it did.
     """
     from lsd.features import bundle
@@ -186,9 +206,7 @@ def _run(
 
     model = as_said(get_model(request.model), request.said)
     told = dict(request.said_of_others)
-    judges, others = (
-        [as_said(get_model(name), told.get(name, NOTHING)) for name in names] for names in (verifiers, request.others)
-    )
+    others = [as_said(get_model(name), told.get(name, NOTHING)) for name in request.others]
     reference = open_reference(photo_path) if photo_path else None
     units = [parse(unit) for unit in request.units]
     strongest = _strongest(units, model, photos, request.recipe.output) if photos else {}

@@ -4,7 +4,7 @@ import io
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +21,16 @@ _PACKAGES = ("torch", "timm", "captum", "numpy", "pillow")
 def slug(name: str) -> str:
     """A model's name as part of a file name: letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "model"
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """A file name that is not taken, upper or lower case: `name` itself, or one made from it."""
+    used = {other.lower() for other in taken}
+    path, number = Path(name), 1
+    while name.lower() in used:
+        number += 1
+        name = f"{path.stem}-{number}{path.suffix}"
+    return name
 
 
 def environment(device: torch.device) -> dict:

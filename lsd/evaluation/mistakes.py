@@ -137,7 +137,7 @@ class ScanProgress:
     Attributes:
         done, total: numbers of pictures.
         unreadable: the pictures so far that could not be decoded.
-        result: None until all are done.
+        result: of the pictures so far; None before the first.
     """
 
     done: int
@@ -158,7 +158,7 @@ def scan(
         batch_size: pictures in one pass, at least 1: bounds the memory, and changes nothing else.
 
     Yields:
-        Progress with `done` 0 once the models are loaded, then after each batch; the last one holds the result.
+        Progress with `done` 0 once the models are loaded, then after each batch, with the result so far.
 
     Raises:
         UndefinedError: no models or an impossible batch size, a model whose classes are not the set's labels, or one
@@ -173,6 +173,22 @@ def scan(
     kept: list[int] = []
     unreadable: list[Unreadable] = []
     batches = [np.empty((3, len(loaded), 0))]
+
+    def so_far(done: int) -> ScanProgress:
+        predicted, probability, true_probability = np.concatenate(batches, axis=2)
+        result = ScanResult(
+            name=labelled_set.name,
+            models=tuple(model.name for model in loaded),
+            class_names=tuple(model.class_names for model in loaded),
+            items=tuple(labelled_set[i] for i in kept),
+            true=truth[:, kept],
+            predicted=predicted.astype(np.int64),
+            probability=probability.astype(np.float32),
+            true_probability=true_probability.astype(np.float32),
+            unreadable=tuple(unreadable),
+        )
+        return ScanProgress(done, total, tuple(unreadable), result)
+
     yield ScanProgress(0, total)
     for start in range(0, total, batch_size):
         positions = range(start, min(start + batch_size, total))
@@ -181,21 +197,9 @@ def scan(
         unreadable += failed
         if read:
             batches.append(np.stack([_classify(m, inputs[m.spec], truth[k, read]) for k, m in enumerate(loaded)], 1))
-        if positions.stop < total:
-            yield ScanProgress(positions.stop, total, tuple(unreadable))
-    predicted, probability, true_probability = np.concatenate(batches, axis=2)
-    result = ScanResult(
-        name=labelled_set.name,
-        models=tuple(model.name for model in loaded),
-        class_names=tuple(model.class_names for model in loaded),
-        items=tuple(labelled_set[i] for i in kept),
-        true=truth[:, kept],
-        predicted=predicted.astype(np.int64),
-        probability=probability.astype(np.float32),
-        true_probability=true_probability.astype(np.float32),
-        unreadable=tuple(unreadable),
-    )
-    yield ScanProgress(total, total, tuple(unreadable), result)
+        yield so_far(positions.stop)
+    if not total:
+        yield so_far(0)
 
 
 def _load(models: Sequence[str | ImageModel]) -> list[ImageModel]:

@@ -93,6 +93,11 @@ def file_name(job: Job) -> str:
     return f"{name}.{job.seed}.png"
 
 
+def names(jobs: Sequence[Job]) -> set[str]:
+    """What the files of a bundle are called."""
+    return {file_name(job) for job in jobs} | {"sheet.png", "ascent.gif", "manifest.json"}
+
+
 def pixels_sha256(pixels: np.ndarray) -> str:
     """SHA-256 of a picture's bytes, uint8 (H, W, 3), in hex."""
     return hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()

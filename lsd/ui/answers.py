@@ -8,6 +8,7 @@ from lsd.models import ImageModel
 from lsd.recent import Recent
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec, explain
+from lsd.ui.pace import Cost, measured
 
 MAX_BYTES = 256 * 2**20  # some four hundred maps of 224 × 224 pixels
 _OVERHEAD = 4096  # bytes of an answer besides its map
@@ -27,6 +28,12 @@ def _key(
     return what, model.name, model.identity, model.said, sha256, spec, method, tuple(sorted(settings.items()))
 
 
+def cost(model: str, method: str, settings: Mapping) -> Cost:
+    """Of an explanation that is not there yet, without its comparison."""
+    passes = settings.get("samples", settings.get("steps", 1))
+    return Cost(("saliency", model, method, settings.get("window"), settings.get("stride")), passes)
+
+
 def explained(
     model: ImageModel, picture: Image.Image, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping
 ) -> Explanation:
@@ -39,7 +46,12 @@ def explained(
         UndefinedError: what `explain` raises.
     """
     key = _key("explain", model, sha256, spec, method, settings)
-    return _answers.get(key, lambda: explain(model, picture, spec, method, **settings))
+
+    def compute() -> Explanation:
+        with measured(cost(model.name, method, settings)):
+            return explain(model, picture, spec, method, **settings)
+
+    return _answers.get(key, compute)
 
 
 def checked(

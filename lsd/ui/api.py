@@ -1,10 +1,16 @@
-"""What programs call, through `gradio_client`, HTTP or MCP: `predict`, `saliency` and `feature`, with types, without a page."""
+"""What programs call, through `gradio_client`, HTTP or MCP: `predict`, `saliency` and `feature`, with types, without a page.
+
+Each is a job like those of the page: it waits in the same line, and ends when its caller has gone. Until its answer is there,
+it yields how far it is, which `gradio_client`'s `predict` passes over.
+"""
 
 import base64
 import binascii
+import functools
 import hashlib
 import io
 import math
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 import gradio as gr
@@ -28,10 +34,11 @@ from lsd.saliency.explain import SimilarTo, TargetSpec, to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
-from lsd.ui.answers import explained
+from lsd.ui.answers import cost, explained
 from lsd.ui.controls import check_public, default_models
 from lsd.ui.examples import examples
-from lsd.ui.jobs import MODEL_QUEUE, sentence
+from lsd.ui.jobs import Progress, Waiting, aside, follow, sentence, turn
+from lsd.ui.pace import Cost, measured
 
 FIRST_MODEL = default_models()[0]  # what is explained and visualized unless another is asked for
 _MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
@@ -56,7 +63,8 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
     try:
         network = _network(model, outputs)
         picture, _ = _picture(image)
-        probabilities = network.probabilities(to_input(network, picture))[0]
+        with turn():
+            probabilities = network.probabilities(to_input(network, picture))[0]
         values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
         return {
             "model": network.name,
@@ -106,7 +114,9 @@ def saliency(
             spec = SimilarTo(Reference(digest, other, "reference"))
         picture, sha256 = _picture(image)
         network = _network(model, outputs, layouts)
-        explanation = explained(network, picture, sha256, spec, method, chosen.parse(settings or {}))
+        settings = chosen.parse(settings or {})
+        with turn(cost(network.name, method, settings)):
+            explanation = explained(network, picture, sha256, spec, method, settings)
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
         return {
@@ -160,9 +170,12 @@ def feature(
         wanted = resolve(unit, network)
         others = other_models([wanted], network.name)
         check_public(others)
-        for snapshot in ascend(network, [wanted], chosen, [int(seed)], others=[get_model(name) for name in others]):
-            pictures = snapshot.finished
-        top = classify([pictures[0].pixels], network)[0].top if network.num_classes else ()
+        loaded = [aside(get_model, name) for name in others]
+        work = Cost(("feature", network.name, chosen.name), chosen.steps)
+        with turn(work), measured(work):
+            for snapshot in ascend(network, [wanted], chosen, [int(seed)], others=loaded):
+                pictures = snapshot.finished
+            top = classify([pictures[0].pixels], network)[0].top if network.num_classes else ()
         return {
             "model": network.name,
             "names_assumed": network.names_assumed,
@@ -183,15 +196,37 @@ def feature(
 
 
 def register() -> None:
-    """Offer all three; called inside a `gr.Blocks`. They share the queue of everything that runs a model."""
+    """Offer all three; called inside a `gr.Blocks`. How many run at a time is `lsd.ui.jobs`' business, not Gradio's."""
     for function in (predict, saliency, feature):
-        gr.api(function, api_name=function.__name__, concurrency_id=MODEL_QUEUE)
+        gr.api(_endpoint(function), api_name=function.__name__, concurrency_limit=None)
+
+
+def _endpoint(function: Callable[..., dict]) -> Callable[..., AsyncIterator[dict]]:
+    """A function as a job, which yields {"waiting": …} or {"done": …, "total": …} until it has its answer."""
+
+    @functools.wraps(function)
+    async def endpoint(*values, **named):
+        def work() -> Iterator[dict]:
+            yield function(*values, **named)
+
+        async for news in follow(work):
+            match news:
+                case Waiting(before, seconds):
+                    yield {"waiting": before, "seconds": seconds}
+                case Progress(_, done, total, seconds):
+                    yield {"done": done, "total": total, "seconds": seconds}
+                case None:
+                    yield {}
+                case answer:
+                    yield answer
+
+    return endpoint
 
 
 def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
     check_public([name])
     said = Said.from_dict({"outputs": outputs, "layouts": layouts})
-    return as_said(get_model(name), said)
+    return as_said(aside(get_model, name), said)
 
 
 def _picture(text: str) -> tuple[Image.Image, str]:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import gradio as gr
@@ -11,10 +10,13 @@ from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.evaluation.choices import CHOICES, summary
 from lsd.evaluation.variants import FACTORS
+from lsd.models import get_model
 from lsd.ui import blocks, choices_extras, choices_html, choices_pictures, choices_texts, controls
 from lsd.ui.choices_address import FIRST, SCRIPT, TAB, known, read
 from lsd.ui.examples import examples
-from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, sentence
+from lsd.ui.jobs import aside, doing, sentence, turn
+from lsd.ui.long_event import LONG, long_event
+from lsd.ui.pace import Cost, measured
 from lsd.weights import ready_models
 
 _INVITATION = "Every level side by side, on the model’s first choice of class."
@@ -77,9 +79,8 @@ class ChoicesTab:
         page = [self.drawn, self.head, self.scores, self.extras, self.gallery, self.missing, self.status]
         self.shown = [self.factor, *page]
         started = self.run.click(
-            self._run, [self.factor, self.example, self.model], [self.gallery, self.missing, self.status],
-            concurrency_id=MODEL_QUEUE, concurrency_limit=1, trigger_mode="once", api_visibility="private",
-            show_progress="hidden",
+            long_event(self._run, self.status), [self.factor, self.example, self.model], [self.gallery, self.missing, self.status],
+            trigger_mode="once", **LONG,
         )  # fmt: skip
         self.running = [started]
         self.factor.input(None, self.factor, None, js=_WRITE_ADDRESS)
@@ -128,19 +129,14 @@ class ChoicesTab:
                 self.gallery: gr.update(value=None, visible=_HIDDEN),
                 self.missing: gr.update(visible=_HIDDEN),
             }
-            case = None
-            for step in follow(lambda: choices_pictures.open_case(model, path)):
-                if isinstance(step, Done):
-                    case = step.value
-            for levels in choices_pictures.groups(FACTORS[factor]):
-                names = ", ".join(choices_texts.name(factor, v.level) for v in levels)
-                yield {self.status: blocks.status(f"{names} …")}
-                with closing(follow(lambda levels=levels: choices_pictures.explain(case, levels))) as steps:
-                    for step in steps:
-                        if isinstance(step, Progress):
-                            words = f"{names}: {step.done} of {step.total} passes"
-                            yield {self.status: blocks.status(words, done=step.done, total=step.total)}
-                yield self._pictures(factor, case)
+            aside(get_model, model)
+            cost = Cost(("choices", model, factor), 1)
+            with turn(cost), measured(cost):
+                case = choices_pictures.open_case(model, path)
+                for levels in choices_pictures.groups(FACTORS[factor]):
+                    doing(", ".join(choices_texts.name(factor, v.level) for v in levels))
+                    choices_pictures.explain(case, levels)
+                    yield self._pictures(factor, case)
             said = f"{case.said}. The maps are of its log-odds unless a level says otherwise."
             # All pictures once more with the last word: the page may not have kept those that came while it was busy.
             yield {**self._pictures(factor, case), self.status: blocks.status(said)}

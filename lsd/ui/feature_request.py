@@ -9,13 +9,16 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from lsd.errors import LSDError, UndefinedError
+from lsd.features import bundle
 from lsd.features.bundle import Request
 from lsd.features.objectives import needs_photo
+from lsd.features.pictures import Job
 from lsd.features.recipes import DEFAULT, RECIPES, Recipe, at_effort, changed, find_recipe
 from lsd.features.units import Leaf, Unit, class_of, other_models, resolve, title
 from lsd.images import file_sha256, open_image
 from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
+from lsd.provenance import free_name
 from lsd.said import NOTHING
 from lsd.sayings import NOTHING_OF_ANY, Sayings, texts
 from lsd.ui import controls, feature_units
@@ -23,6 +26,8 @@ from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences
 from lsd.ui.feature_runs import MAX_LANES, Cooking, Lane, Session, judge
 from lsd.ui.feature_texts import OUTPUTS
+from lsd.ui.jobs import aside, sentence
+from lsd.ui.pace import Cost
 from lsd.weights import ready_models
 
 DEFAULT_STEPS = at_effort(find_recipe(DEFAULT), "draft").steps  # a second's work; the recipe's own take several
@@ -126,30 +131,38 @@ def prepare(kind: str, wish: Wish, models: dict[str, ImageModel]) -> Iterator[st
     def load(name: str) -> Iterator[str]:
         if name not in models:
             yield f"Loading {name} …"
-            model = get_model(name)
+            model = aside(get_model, name)
             models[model.name] = model
             chosen.append(as_said(model, wish.sayings.of(name)))
 
     chosen: list[ImageModel] = []
-    for name in wish.models if kind == "models" else wish.models[:1]:
-        yield from load(name)
     lanes: list[Lane] = []
-    notes = []
-    for heading, model, cooking in _columns(kind, list(chosen), wish.cooking):
+    failures: dict[str, str] = {}  # model → why nothing is made for it
+    wanted = wish.models if kind == "models" else wish.models[:1]
+    for name in wanted:
+        try:
+            yield from load(name)
+        except Exception as error:
+            failures[name] = sentence(error)
+    for heading, model, cooking in _columns(kind, list(chosen), wish.cooking) if chosen else ():
         try:
             unit = resolve(wish.unit, model)
         except LSDError as error:
-            if not lanes:
-                raise
-            notes.append(f"{model.name} is left out, and only says what it sees: {error}")
+            failures[model.name] = str(error)
             continue
         others = other_models([unit], model.name)
         controls.check_public(others)
         for name in others:
             yield from load(name)
         lanes.append(Lane(heading, _request(kind, wish, unit, model, cooking, others), cooking, title(unit, model)))
-    lanes[0].note = " ".join(notes)
+    if not lanes:
+        raise LSDError(" ".join(dict.fromkeys(failures.values())))
+    lanes[0].note = " ".join(_left_out(name, why, name in models) for name, why in failures.items())
     yield Session(kind, lanes, wish.photo)
+
+
+def _left_out(name: str, why: str, loaded: bool) -> str:
+    return f"{name} is left out{', and only says what it sees' if loaded else ''}: {why}"
 
 
 def _request(kind: str, wish: Wish, unit: Unit, model: ImageModel, cooking: Cooking, others: Sequence[str]) -> Request:
@@ -160,9 +173,10 @@ def _request(kind: str, wish: Wish, unit: Unit, model: ImageModel, cooking: Cook
             raise LSDError("Logit, log-odds and probability belong to a class; choose one under “What”.")
         unit = Leaf("class", unit.arguments)
     photo = None
-    if wish.photo:
-        photo = {"file": wish.photo.name, "path": wish.photo.name, "sha256": file_sha256(wish.photo)}
     seeds = tuple(range(wish.seeds)) if kind == "models" else (0,)
+    if wish.photo:
+        name = free_name(wish.photo.name, bundle.names([Job(unit, seed) for seed in seeds]))
+        photo = {"file": name, "path": name, "sha256": file_sha256(wish.photo)}
     return Request(
         model.name, (str(unit),), seeds, cooking.recipe(), None, tuple(others), photo, wish.start == PHOTO,
         model.said,
@@ -195,6 +209,15 @@ def _with_output(cooking: Cooking, output: str) -> Cooking:
     return replace(cooking, settings=settings)
 
 
+def cost(session: Session) -> Cost:
+    """Of the session's ascents."""
+    steps = [
+        lane.steps * len(lane.request.seeds) * lane.recipe.transforms.views * (lane.recipe.size or 224) ** 2
+        for lane in session.lanes
+    ]
+    return Cost(("features", *(lane.request.model for lane in session.lanes)), sum(steps))
+
+
 def judges(session: Session, loaded: Sequence[str]) -> list[str]:
     """Who is asked besides the makers: models that are loaded or ready here, and name the same things."""
     makers = list(dict.fromkeys(lane.request.model for lane in session.lanes))
@@ -213,17 +236,18 @@ def ask(session: Session, models: Mapping[str, ImageModel]) -> Iterator[str]:
     Args:
         models: the session's, by name.
     """
-    for lane in session.lanes:
+    made = [lane for lane in session.lanes if lane.done]
+    for lane in made:
         judge(lane, as_said(models[lane.request.model], lane.request.said), own=True)
     told = {lane.request.model: lane.request.said for lane in session.lanes}
     for name in judges(session, list(models)):
         yield name
         try:
-            model = as_said(models.get(name) or get_model(name), told.get(name, NOTHING))
+            model = as_said(models.get(name) or aside(get_model, name), told.get(name, NOTHING))
         except LSDError:
             continue  # one judge fewer: the pictures are there
         session.judges.append(model.name)
-        for lane in session.lanes:
+        for lane in made:
             if lane.request.model != model.name:
                 judge(lane, model, own=False)
 

@@ -27,6 +27,7 @@ from lsd.provenance import slug
 from lsd.saliency.explain import to_input
 from lsd.saliency.targets import of_class
 from lsd.sayings import texts
+from lsd.ui.jobs import sentence
 
 MAX_LANES = 3
 FRAMES = 40  # kept of each ascent, for looking back
@@ -67,6 +68,7 @@ class Lane:
     cooking: Cooking
     title: str
     note: str = ""
+    trouble: str = ""  # why there are no pictures, in one sentence
     step: int = 0
     spent: float = 0.0
     live: np.ndarray | None = None  # uint8 (N, H, W, 3), as they are now
@@ -94,7 +96,8 @@ class Lane:
 
     def seconds_left(self) -> float | None:
         """At the pace so far; None before the first step."""
-        return self.spent / self.step * (self.steps - self.step) if self.step and not self.done else None
+        waits = self.step and not (self.done or self.trouble)
+        return self.spent / self.step * (self.steps - self.step) if waits else None
 
     def take(self, snapshot: Snapshot, film: bundle.Film) -> None:
         """Take in a step."""
@@ -137,7 +140,7 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        return all(lane.done for lane in self.lanes)
+        return all(lane.done or lane.trouble for lane in self.lanes)
 
     @property
     def steps(self) -> int:
@@ -145,7 +148,7 @@ class Session:
 
 
 def advance(session: Session, models: Mapping[str, ImageModel]) -> Iterator[Lane]:
-    """All lanes, a step at a time, whichever has had the least time; yields the lane that moved.
+    """All lanes, a step at a time, whichever has had the least time; yields the lane that moved, or failed.
 
     Closing the iterator ends every ascent.
     """
@@ -166,7 +169,13 @@ def advance(session: Session, models: Mapping[str, ImageModel]) -> Iterator[Lane
         while running:
             lane, steps, film = chosen = min(running, key=lambda one: one[0].spent)
             started = time.perf_counter()
-            snapshot = next(steps, None)
+            try:
+                snapshot = next(steps, None)
+            except Exception as error:  # of one lane: the others go on
+                lane.trouble = sentence(error)
+                running.remove(chosen)
+                yield lane
+                continue
             lane.spent += time.perf_counter() - started
             if snapshot is None:
                 running.remove(chosen)
@@ -236,7 +245,7 @@ def command(lane: Lane, photo: Path | None, judges: Sequence[str] = (), output: 
     request = lane.request
     words = {"model": request.model, **texts(request.said), "unit": list(request.units)} | lane.cooking.words() | {
         "seeds": len(request.seeds) if len(request.seeds) > 1 else None,
-        "photo": photo.name if photo else None,
+        "photo": request.photo["file"] if photo else None,
         "start": "photo" if request.start_from_photo else None,
         "verifier": list(judges),
         "output": output,
@@ -279,5 +288,5 @@ def files(session: Session, models: Mapping[str, ImageModel]) -> dict[str, bytes
         }
         found |= {prefix + name: data for name, data in contents.items() if data}
     if session.photo is not None:
-        found[session.photo.name] = session.photo.read_bytes()
+        found[session.lanes[0].request.photo["file"]] = session.photo.read_bytes()
     return found

@@ -59,6 +59,8 @@ def progress(lane: Lane) -> str:
     if lane.done:
         scores = ", ".join("none" if p.status == "dead" else f"{p.score:.3g}" for p in lane.pictures)
         text = f"{lane.step} steps in {duration(lane.spent)} · score {scores}"
+    elif lane.trouble:
+        text = f"given up at step {lane.step} of {lane.steps}"
     elif lane.step:
         now = ", ".join(f"{trace[-1]:.3g}" for trace in lane.traces)
         left = duration(lane.seconds_left())
@@ -75,7 +77,7 @@ def progress(lane: Lane) -> str:
 def overall(session: Session) -> tuple[str, int, int]:
     """(the status line while it runs, done, total)."""
     steps, total = sum(lane.step for lane in session.lanes), sum(lane.steps for lane in session.lanes)
-    lefts = [lane.seconds_left() for lane in session.lanes if not lane.done]
+    lefts = [lane.seconds_left() for lane in session.lanes if not (lane.done or lane.trouble)]
     left = f", {duration(sum(lefts))} left" if lefts and None not in lefts else ""
     spent = sum(lane.spent for lane in session.lanes)
     return f"Step {steps} of {total}{', ' + pace(steps, spent) if spent else ''}{left}", steps, total
@@ -144,6 +146,8 @@ def says(verdict: Verdict, role: str, target: str | None) -> str:
 
 def verdicts(lane: Lane, seed: int) -> str:
     """What its own network and the others take one of the lane's pictures for."""
+    if lane.trouble:
+        return f'<div class="lsd-trouble" role="alert">{html.escape(lane.trouble)}</div>'
     if not lane.done:
         return ""
     place = min(seed, len(lane.pictures) - 1)
@@ -178,6 +182,9 @@ def summary(session: Session) -> str:
     """The status line at the end."""
     dead = [lane for lane in session.lanes if lane.done and all(p.status == "dead" for p in lane.pictures)]
     text = f"Done in {duration(session.seconds)}." if session.manifest is None else _made_beforehand(session)
+    failed = [lane for lane in session.lanes if lane.trouble]
+    if failed:
+        return f"{text} {' '.join(f'{lane.heading}: {lane.trouble}' for lane in failed)}"
     if dead:
         said = (f"{lane.heading}: {lane.pictures[0].notes[0]}" for lane in dead)
         return f"{text} {' '.join(said)}"
@@ -220,7 +227,7 @@ def reading(session: Session) -> str:
     note = session.lanes[0].note
     if note:
         return f'<div class="lsd-verdict">{html.escape(note)}</div>'
-    if not session.finished or session.kind == "models":
+    if not all(lane.done for lane in session.lanes) or session.kind == "models":
         return ""
     lanes = session.lanes
     dead = [p for lane in lanes for p in lane.pictures if p.status == "dead"]

@@ -1,5 +1,6 @@
 """What is visualized, chosen on the page: a class by name, a unit of a layer by its numbers, or an expression."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +11,8 @@ from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, REFERENCE_KINDS, SIMILA
 from lsd.layers import attention_layers, curated_layers, list_layers
 from lsd.models import ImageModel, get_model
 from lsd.ui import blocks, controls
-from lsd.ui.jobs import sentence
+from lsd.ui.jobs import aside, sentence
+from lsd.ui.long_event import LONG, long_event
 
 CLASS, LAYER, SIMILAR, EXPRESSION = "A class", "A unit of a layer", "Likeness to a photo", "An expression"
 
@@ -112,7 +114,7 @@ class UnitPicker:
         """In the order that `read` takes."""
         return [self.what, self.of, self.layer, self.kind, *self.numbers, self.expression]
 
-    def connect(self, models: gr.Dropdown, status: gr.HTML, slow: dict, quick: dict) -> None:
+    def connect(self, models: gr.Dropdown, status: gr.HTML, quick: dict) -> None:
         """Events: the choices follow the models, and a layer's unit its layer."""
         self.what.change(
             lambda what: [gr.update(visible=what == kind) for kind in (CLASS, LAYER, EXPRESSION)],
@@ -120,13 +122,38 @@ class UnitPicker:
         )  # fmt: skip
         models.input(_classes, [models, self.of], self.of, **quick)
         looked = gr.on(
-            [self.what.change, models.input], _layers, [self.what, models, self.layer],
-            [status, self.layers, self.layer], **slow,
+            [self.what.change, models.input], long_event(functools.partial(self._find_layers, status), status),
+            [self.what, models, self.layer], [status, self.layers, self.layer], **LONG,
         )  # fmt: skip
         show = (_show_kinds, [self.layers, self.layer, self.kind], [self.kind, *self.numbers])
         looked.then(*show, **quick)
         self.layer.change(*show, **quick)
         self.kind.change(*show, **quick)
+
+    def _find_layers(self, status: gr.HTML, what: str, models: list[str], layer: str | None) -> Iterator[dict]:
+        """Load the first model if its layers are asked for, and list them. That is quick, so it waits for nobody's turn."""
+        names = [name.strip() for name in models or [] if name.strip()]
+        if what != LAYER or not names:
+            return
+        try:
+            controls.check_public(names[:1])
+            yield {status: blocks.status(f"Loading {names[0]} to list its layers …")}
+            model = aside(get_model, names[0])
+            layers, first = describe_layers(model), curated_layers(model)
+            # Two thirds of the way through the network: beyond edges and textures, and not yet whole scenes.
+            chosen = (
+                layer if layer in layers else first[len(first) * 2 // 3].name if first else next(iter(layers), None)
+            )
+            text = f"{names[0]} has {len(layers)} layers to choose from."
+            yield {
+                status: blocks.status(text), self.layers: layers,
+                self.layer: gr.update(choices=layer_choices(layers), value=chosen),
+            }  # fmt: skip
+        except Exception as error:
+            yield {
+                status: blocks.status(sentence(error), error=True), self.layers: {},
+                self.layer: gr.update(choices=[], value=None),
+            }  # fmt: skip
 
 
 def read(what: str, of, layer, kind, *rest) -> str:
@@ -189,25 +216,6 @@ def _classes(models: list[str], value) -> dict:
     choices = controls.class_choices(models or [])
     kept = value in [v for _, v in choices] or str(value).isdecimal()
     return gr.update(choices=choices, value=value if kept else default_class(models or []))
-
-
-def _layers(what: str, models: list[str], layer: str | None) -> Iterator[list]:
-    """Load the first model if its layers are asked for, and list them."""
-    names = [name.strip() for name in models or [] if name.strip()]
-    if what != LAYER or not names:
-        yield [gr.skip()] * 3
-        return
-    try:
-        controls.check_public(names[:1])
-        yield [blocks.status(f"Loading {names[0]} to list its layers …"), gr.skip(), gr.skip()]
-        model = get_model(names[0])
-        layers, first = describe_layers(model), curated_layers(model)
-        # Two thirds of the way through the network: beyond edges and textures, and not yet whole scenes.
-        chosen = layer if layer in layers else first[len(first) * 2 // 3].name if first else next(iter(layers), None)
-        text = f"{names[0]} has {len(layers)} layers to choose from."
-        yield [blocks.status(text), layers, gr.update(choices=layer_choices(layers), value=chosen)]
-    except Exception as error:
-        yield [blocks.status(sentence(error), error=True), {}, gr.update(choices=[], value=None)]
 
 
 def _show_kinds(layers: dict, layer: str | None, kind: str | None) -> list:

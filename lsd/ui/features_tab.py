@@ -1,9 +1,7 @@
 """The Features tab: what a unit responds to most, forming before your eyes, and whether to believe it."""
 
 import functools
-import io
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -21,10 +19,12 @@ from lsd.ui.feature_knobs import KNOBS, knob_controls, knob_values
 from lsd.ui.feature_request import DEFAULT_SEEDS, DEFAULT_STEPS, MAX_SEEDS, MAX_SIDE, MAX_STEPS, NOISE, PHOTO
 from lsd.ui.feature_runs import MAX_LANES, Lane, Session, advance, command, files, live_picture
 from lsd.ui.feature_units import UnitPicker
-from lsd.ui.jobs import MODEL_QUEUE, sentence
+from lsd.ui.jobs import sentence, turn
+from lsd.ui.long_event import LONG, long_event
+from lsd.ui.pace import measured
 from lsd.ui.picture_input import PictureInput
 from lsd.ui.plots import score_plot
-from lsd.ui.scratch import new_folder
+from lsd.ui.scratch import zipped
 
 _SHOW_EVERY, _PLOT_EVERY = 0.4, 1.2  # seconds
 
@@ -134,10 +134,7 @@ class FeaturesTab:
 
     def _events(self) -> None:
         quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-        slow = {
-            "api_visibility": "private", "show_progress": "hidden", "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1
-        }  # fmt: skip
-        self.unit.connect(self.models, self.status, slow, quick)
+        self.unit.connect(self.models, self.status, quick)
         self.recipe.input(_show_recipe, self.recipe, [self.about, self.steps, *self.knobs], **quick)
         for effort, button in self.efforts.items():
             button.click(
@@ -167,11 +164,8 @@ class FeaturesTab:
         )
         running = []
         for button, kind in ((self.run, "models"), (self.against_none, "recipes"), (self.three_outputs, "outputs")):
-            made = button.click(
-                lambda *values, kind=kind: (yield from self._make(kind, values)), self.inputs, self.outputs,
-                trigger_mode="once", **slow,
-            )  # fmt: skip
-            running.append(made)
+            make = long_event(lambda *values, kind=kind: self._make(kind, values), self.status)
+            running.append(button.click(make, self.inputs, self.outputs, trigger_mode="once", **LONG))
         # Cancelled at once by the browser, before the handler that says so is asked.
         self.stop.click(None, None, None, cancels=running, api_visibility="private")
         self.stop.click(self._stopped, self.session, [self.status, self.after, self.scrub, self.which], **quick)
@@ -180,7 +174,7 @@ class FeaturesTab:
         self.which.input(
             _say, [self.session, self.which], [column.verdicts for column in self.columns], **quick
         )  # fmt: skip
-        self.pack.click(_pack, self.session, [self.file, self.status], **slow)
+        self.pack.click(_pack, self.session, [self.file, self.status], api_visibility="private")
 
     def restore(self, page: gr.Blocks, tabs: gr.Tabs) -> None:
         """When the page opens with an address of this tab, show again what it says; else what was made beforehand."""
@@ -214,9 +208,12 @@ class FeaturesTab:
                     yield {self.status: blocks.status(step), self.file: gr.update(visible=False)}
                 else:
                     session = step
-            yield self._begin(session)
-            yield from self._ascend(session, models)
-            yield from self._judge(session, models)
+            cost = requests.cost(session)
+            with turn(cost):
+                yield self._begin(session)
+                with measured(cost):
+                    yield from self._ascend(session, models)
+                yield from self._judge(session, models)
             yield self._end(session)
         except Exception as error:
             yield {self.status: blocks.status(sentence(error), error=True)}
@@ -248,17 +245,21 @@ class FeaturesTab:
         with closing(advance(session, models)) as steps:
             for lane in steps:
                 i, now = session.lanes.index(lane), time.perf_counter()
-                if not lane.done and now - shown[i] < _SHOW_EVERY:
+                if not (lane.done or lane.trouble) and now - shown[i] < _SHOW_EVERY:
                     continue
                 column, shown[i] = self.columns[i], now
                 text, done, total = texts.overall(session)
                 update = {self.status: blocks.status(text, done=done, total=total)} | self._shown(column, lane)
-                if lane.done or (lane.step > 1 and now - plotted[i] > max(_PLOT_EVERY, 20 * plotting)):
+                if lane.done or (
+                    not lane.trouble and lane.step > 1 and now - plotted[i] > max(_PLOT_EVERY, 20 * plotting)
+                ):
                     update[column.curve] = _curve(lane)
                     plotted[i] = time.perf_counter()
                     plotting = plotted[i] - now
                 if lane.done:
                     update[column.verdicts] = texts.troubles(lane.pictures)
+                if lane.trouble:
+                    update[column.verdicts] = texts.verdicts(lane, 0)
                 yield update
         session.seconds = time.perf_counter() - started
 
@@ -273,7 +274,8 @@ class FeaturesTab:
             for lane in session.lanes
         ]
         update = {
-            self.session: session, self.status: blocks.status(texts.summary(session)), self.reading: texts.reading(session),
+            self.session: session, self.reading: texts.reading(session),
+            self.status: blocks.status(texts.summary(session), error=any(lane.trouble for lane in session.lanes)),
             self.command: texts.commands(session, lines), **self._looking_back(session, session.steps),
         }  # fmt: skip
         # The whole columns once more: the address's run may have begun before the browser had them all.
@@ -350,21 +352,17 @@ def _look_back(session: Session | None, step: int) -> list:
     return shown + [gr.skip()] * (MAX_LANES - len(shown))
 
 
-def _pack(session: Session | None) -> list:
+def _pack(session: Session | None) -> Iterator[list]:
     """The bundle as one zip file."""
     if session is None or not any(lane.done for lane in session.lanes):
-        return [gr.skip(), blocks.status("There is nothing to download yet: press Visualize first.", error=True)]
+        yield [gr.skip(), blocks.status("There is nothing to download yet: press Visualize first.", error=True)]
+        return
     try:
         models = {lane.request.model: get_model(lane.request.model) for lane in session.lanes if lane.done}
-        data = io.BytesIO()
-        with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:  # PNG and GIF are compressed already
-            for name, content in files(session, models).items():
-                archive.writestr(name, content)
+        with zipped("lsd-features.zip", files(session, models)) as path:
+            yield [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
     except (LSDError, OSError) as error:
-        return [gr.skip(), blocks.status(sentence(error), error=True)]
-    path = new_folder() / "lsd-features.zip"
-    path.write_bytes(data.getvalue())
-    return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
+        yield [gr.skip(), blocks.status(sentence(error), error=True)]
 
 
 def _steps_of(recipe: str, effort: str = "draft") -> int:

@@ -2,18 +2,18 @@
 
 import html
 from collections.abc import Iterator
-from contextlib import closing
 
 import gradio as gr
 import torch
 
 from lsd.catalogue import common_name
 from lsd.evaluation.probe import FILLS, ProbeResult, probe
-from lsd.models import ImageModel, get_model
+from lsd.models import ImageModel, get_model, loaded_model
 from lsd.ui import blocks, mistake_views
 from lsd.ui import mistake_texts as texts
-from lsd.ui.jobs import Done, Progress, follow, sentence
+from lsd.ui.jobs import aside, doing, sentence, turn
 from lsd.ui.mistake_views import MAPS, Case, Reading, Search
+from lsd.ui.pace import Cost, measured
 from lsd.ui.plots import probe_plot
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5)  # of the pixels, for the curve
@@ -76,8 +76,8 @@ class ProbePart:
 
     @property
     def changes(self) -> list:
-        """The visitor's changes that `ask` answers."""
-        return [self.model.input, self.which.input, self.fill.input, self.share.change]
+        """The visitor's changes that may take another curve; the share is not among them."""
+        return [self.model.input, self.which.input, self.fill.input]
 
     def ask(self, search: Search | None, name: str | None, which: str, fill: str, share: float) -> Iterator[dict]:
         """Remove pixels: the curve, once for each setting, and what the model says at the slider's share."""
@@ -85,37 +85,53 @@ class ProbePart:
         reading = case and name and case.reading(name)
         if not reading:
             return
+        wanted = case.probed = (name, which, fill, share)
         try:
-            model = get_model(name)
+            model = aside(get_model, name)
             if (name, which, fill) not in case.curves:
                 yield {self.verdict: blocks.status(f"Asking {name} again with pixels removed …")}
-                with closing(follow(lambda: _curve(model, reading, which, fill))) as steps:
-                    for step in steps:
-                        if search.case is not case:
-                            return  # another mistake was chosen since
-                        if isinstance(step, Progress):
-                            text = f"{name}: {step.done} of {step.total} pictures with pixels removed"
-                            yield {self.verdict: blocks.status(text, done=step.done, total=step.total)}
-                        elif isinstance(step, Done):
-                            case.curves[name, which, fill] = step.value
-            yield self._show(case, reading, model, which, fill, share / 100)
+                with turn(cost := Cost(("probe", name), 1)), measured(cost):
+                    if search.case is not case:
+                        return  # another mistake was chosen since
+                    doing(name)
+                    case.curves[name, which, fill] = _curve(model, reading, which, fill)
+            batch = mistake_views.removals(model, reading, which, share / 100, fill)
+            tops = mistake_views.answers(model, batch)  # waits where somebody else runs the same model
+            if search.case is case and case.probed == wanted:  # else the visitor has moved on
+                yield self._show(case, reading, batch, tops, wanted)
         except Exception as error:
             yield {self.verdict: blocks.status(sentence(error), error=True)}
 
-    def _show(self, case: Case, reading: Reading, model: ImageModel, which: str, fill: str, share: float) -> dict:
-        curve = case.curves[reading.model, which, fill]
-        pictures, tops = mistake_views.removals(model, reading, which, share, fill)
-        verdict, flips = texts.probe_sentence(reading, share, tops), texts.flip_sentence(curve)
+    def look(self, search: Search | None, name: str | None, which: str, fill: str, share: float) -> dict:
+        """The pictures and the curve at the slider's share, where the curve is there; nobody has to be waited for."""
+        case = search and search.case
+        reading = case and name and case.reading(name)
+        model = reading and loaded_model(name)
+        if not model or (name, which, fill) not in case.curves:
+            return {self.verdict: gr.skip()}
+        wanted = case.probed = (name, which, fill, share)
+        batch = mistake_views.removals(model, reading, which, share / 100, fill)
+        return self._show(case, reading, batch, None, wanted)
+
+    def _show(self, case: Case, reading: Reading, batch: torch.Tensor, tops: list | None, wanted: tuple) -> dict:
+        """Args: tops: what the model says of the batch; None if it was not asked yet."""
+        name, which, fill, percent = wanted
+        share, curve = percent / 100, case.curves[name, which, fill]
+        flips = texts.flip_sentence(curve)
+        verdict = texts.probe_sentence(reading, share, tops) if tops else f"Asking {common_name(name)} …"
         wrong, true = reading.names["predicted"], reading.names["true"]
         plot = probe_plot(curve, (f"{wrong}, {common_name(reading.model)}'s answer", f"{true}, the truth"), share)
         updates = {
             self.verdict: f'<div class="lsd-verdict"><b>{html.escape(verdict)}</b><br>{html.escape(flips)}</div>',
             self.plot: gr.update(value=plot, alt_text=f"{verdict} {flips}"),
         }
-        for k, (words, picture, top) in enumerate(zip(_REMOVED, pictures, tops, strict=True)):
-            alt = f"The picture with {100 * share:g} % of its pixels removed, {words}; the answer is {top[0][0]}"
+        shown = zip(_REMOVED, mistake_views.pictures(batch), tops or [None] * len(_REMOVED), strict=True)
+        for k, (words, picture, top) in enumerate(shown):
+            said = f"; the answer is {top[0][0]}" if top else ""
+            alt = f"The picture with {100 * share:g} % of its pixels removed, {words}{said}"
             updates[self.images[k]] = gr.update(value=picture, alt_text=alt)
-            updates[self.answers[k]] = f"<div class='lsd-note'>{words}</div>{texts.top_rows(top, true)}"
+            rows = texts.top_rows(top, true) if top else ""
+            updates[self.answers[k]] = f"<div class='lsd-note'>{words}</div>{rows}"
         return updates
 
 

@@ -88,6 +88,7 @@ class Case:
         masks: known parts of the picture (H, W), by name.
         readings: what the models say, as far as they have been asked.
         curves: of the probe, by (model, map, fill).
+        probed: (model, map, fill, share) that the visitor asked for last.
     """
 
     choice: Choice
@@ -98,6 +99,7 @@ class Case:
     masks: dict[str, np.ndarray]
     readings: list[Reading] = field(default_factory=list)
     curves: dict[tuple[str, str, str], ProbeResult] = field(default_factory=dict)
+    probed: tuple[str, str, str, float] | None = None
 
     def reading(self, model: str) -> Reading | None:
         """What `model` says; None if it was not asked, or could not answer."""
@@ -302,21 +304,27 @@ def shares(case: Case, reading: Reading, which: str) -> dict[str, tuple[float, f
     return {name: (share_inside(laid, mask), float(mask.mean())) for name, mask in case.masks.items()}
 
 
-def removals(
-    model: ImageModel, reading: Reading, which: str, fraction: float, fill: str
-) -> tuple[list[Image.Image], list[list[tuple[str, float]]]]:
-    """The picture with the most salient pixels gone, and with as many by each random control: pictures and top classes.
+def removals(model: ImageModel, reading: Reading, which: str, fraction: float, fill: str) -> torch.Tensor:
+    """What the model would see with the most salient pixels gone, and with as many by each random control: (3, 3, H, W).
 
-    One forward pass of three pictures. The random maps are the first of those that `probe` draws.
+    No model runs. The random maps are the first of those that `probe` draws.
     """
     inputs = torch.from_numpy(reading.image)[None].to(model.device, model.dtype)
     saliency = reading.strengths[which].astype(np.float64)
     maps = [saliency, *(draw(saliency, np.random.default_rng([0, k, 0])) for k, draw in enumerate(CONTROLS.values()))]
-    batch = torch.cat([removed(model, inputs, one, fraction, fill) for one in maps])
+    return torch.cat([removed(model, inputs, one, fraction, fill) for one in maps])
+
+
+def answers(model: ImageModel, batch: torch.Tensor) -> list[list[tuple[str, float]]]:
+    """The most probable classes of each picture of a batch, with their probabilities; one forward pass."""
     values, order = model.probabilities(batch).double().cpu().topk(min(3, model.num_classes))
-    tops = [
+    return [
         [(labels.short(model.class_names[i]), p) for i, p in zip(indices, row, strict=True)]
         for indices, row in zip(order.tolist(), values.tolist(), strict=True)
     ]
+
+
+def pictures(batch: torch.Tensor) -> list[Image.Image]:
+    """A batch's pictures, for the page."""
     pixels = (batch.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [enlarged(Image.fromarray(one), smooth=max(one.shape) > CELL_SIDE) for one in pixels], tops
+    return [enlarged(Image.fromarray(one), smooth=max(one.shape) > CELL_SIDE) for one in pixels]

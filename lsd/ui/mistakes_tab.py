@@ -5,27 +5,28 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
 from lsd import render
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
-from lsd.evaluation.labelled import DEMO_SETS, PHOTO_SET, LabelledSet, available_sets, open_set
-from lsd.evaluation.mistakes import SORTS, scan
+from lsd.evaluation.labelled import DEMO_SETS, PHOTO_SET, LabelledSet, available_sets, open_set, true_indices
+from lsd.evaluation.mistakes import SORTS, ScanResult, scan
 from lsd.images import fit_within
-from lsd.models import get_model
+from lsd.models import ImageModel, get_model
 from lsd.saliency import defaults
 from lsd.saliency.methods import METHODS
 from lsd.ui import blocks, controls, mistake_views
 from lsd.ui import mistake_texts as texts
 from lsd.ui.controls import MAX_MODELS
-from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, sentence
+from lsd.ui.jobs import aside, doing, sentence, turn
+from lsd.ui.long_event import LONG, long_event
 from lsd.ui.mistake_probe import ProbePart
 from lsd.ui.mistake_views import ALL, MAPS, PAGE, Case, Choice, Filters, Search
+from lsd.ui.pace import Cost, measured
 from lsd.weights import ready_models
 
 DRAWN_SET = "demo:misleading-tags"
@@ -77,6 +78,21 @@ def open_public(source: str | None, limit: int) -> LabelledSet:
     return open_set(source, limit=int(limit))
 
 
+@dataclass
+class Scan:
+    """A scan under way.
+
+    Attributes:
+        troubles: why some models take no part.
+        result: of the pictures so far; None before the first.
+    """
+
+    pictures: LabelledSet
+    source: str
+    troubles: list[str]
+    result: ScanResult | None = None
+
+
 class Row:
     """One model's place among the maps of a mistake."""
 
@@ -102,6 +118,7 @@ class MistakesTab:
 
     def __init__(self):
         self.search, self.choice, self.page = gr.State(None), gr.State(None), gr.State(0)
+        self.scanning = gr.State(None)  # what a scan under way has found so far
         self.asked = gr.State(None)  # another number every time that mistakes are asked for
         self.cases = worked_cases()
         gr.HTML(texts.INTRO)
@@ -197,34 +214,38 @@ class MistakesTab:
 
     def _events(self) -> None:
         quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-        slow = {
-            "api_visibility": "private", "show_progress": "hidden", "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1
-        }  # fmt: skip
         browser = [*self.filters, self.page, self.gallery, self.where]
         seen = [self.title, self.picture, self.about, self.legend, *(c for r in self.rows for c in r.components)]
 
         # Whoever asks changes the number, which starts the search: the same one by a button and by the tab's first opening.
+        shown = [
+            self.search, self.scanning, self.choice, self.status, self.accuracy, self.story, self.browser, self.details,
+            self.prober, *browser,
+        ]  # fmt: skip
         found = self.asked.change(
-            self._scan, [self.source, self.limit, self.models],
-            [self.search, self.choice, self.status, self.accuracy, self.story, self.browser, self.details, self.prober, *browser],
-            trigger_mode="multiple", **slow,
+            long_event(self._scan, self.status), [self.source, self.limit, self.models], shown, trigger_mode="multiple",
+            **LONG,
         )  # fmt: skip
-        explain = (
-            self._explain, [self.search, self.choice, self.method, self.scale, self.style],
-            [self.progress, self.details, self.prober, self.probe.model, *seen],
-        )  # fmt: skip
-        probe_first = (self._probe_first, [self.search, self.choice, *self.probe.inputs], self.probe.outputs)
-        probe_it = (self.probe.ask, [self.search, *self.probe.inputs], self.probe.outputs)
+        explain = {
+            "fn": long_event(self._explain, self.progress, unless=_is_past),
+            "inputs": [self.search, self.choice, self.method, self.scale, self.style],
+            "outputs": [self.progress, self.details, self.prober, self.probe.model, *seen],
+        }  # fmt: skip
+        probe_first = {
+            "fn": long_event(self._probe_first, self.probe.verdict, unless=_is_past),
+            "inputs": [self.search, self.choice, *self.probe.inputs], "outputs": self.probe.outputs,
+        }  # fmt: skip
+        probe = {"inputs": [self.search, *self.probe.inputs], "outputs": self.probe.outputs}
         picked = self.gallery.select(self._pick, [self.search, self.page, *self.filters], self.choice, **quick)
         again = self.method.input(_choose_again, [self.search, self.method], [self.choice, self.what], **quick)
         running = [found]
         for chosen in (found, picked, again):
-            explained = chosen.then(*explain, **slow)
+            explained = chosen.then(**explain, **LONG)
             if chosen is picked:
                 explained.then(None, None, None, js=_SHOW_WHY)
-            running.append(explained.then(*probe_first, **slow))
+            running.append(explained.then(**probe_first, **LONG))
         # Explaining is not cancelled but ends by itself, since Gradio goes on with what comes after a cancelled event.
-        self.stop.click(_stop, self.search, self.status, cancels=running, **quick)
+        self.stop.click(self._stop, [self.search, self.scanning], shown, cancels=running, **quick)
         # What a click sets off goes one after the other: what still runs is cancelled before the new search begins.
         buttons = [self.run, *self.starts.values()]
         gr.on([b.click for b in buttons], None, None, None, cancels=running, api_visibility="private")
@@ -246,7 +267,11 @@ class MistakesTab:
         gr.on(
             [self.scale.input, self.style.input], self._draw, [self.search, self.scale, self.style], seen, **quick,
         )  # fmt: skip
-        gr.on(self.probe.changes, *probe_it, trigger_mode="always_last", **slow)
+        ask = long_event(self.probe.ask, self.probe.verdict)
+        gr.on(self.probe.changes, ask, **probe, trigger_mode="always_last", **LONG)
+        # The slider waits for nobody: the pictures are there at once, and what the model says of them when it is free.
+        looked = self.probe.share.change(self.probe.look, **probe, **quick)
+        looked.then(ask, **probe, trigger_mode="multiple", **LONG)
 
     def restore(self, tab: gr.Tab) -> None:
         """Find mistakes when the tab is first opened.
@@ -257,30 +282,56 @@ class MistakesTab:
         tab.select(lambda asked: asked or _ask(None), self.asked, self.asked, **_ASKING)
 
     def _scan(self, source, limit, names) -> Iterator[dict]:
-        """The long event: every picture through every model, then the first page of mistakes."""
+        """The long event: every picture through every model, then the first page of mistakes. A model that cannot take part
+        leaves the others, and what was found before a failure is shown."""
+        so_far = None
         try:
             names = controls.checked_models(names)
-            yield {self.status: blocks.status(f"Opening {source} and loading {', '.join(names)} …")}
-            pictures = open_public(source, limit)
-            with closing(scan(names, pictures)) as steps:
-                for step in steps:
-                    text = f"{step.done} of {step.total} pictures, {len(names)} model{'s' * (len(names) > 1)} each …"
-                    yield {self.status: blocks.status(text, done=step.done, total=step.total)}
-            search = Search(step.result)
-            first = mistake_views.find(search.result, Filters())
             yield {
-                self.search: search,
-                self.choice: search.choose(first[0]) if first else None,
-                self.status: blocks.status(texts.summary(search.result, pictures)),
-                self.accuracy: texts.accuracies(search.result),
-                self.story: f'<div class="lsd-note">{texts.STORIES.get(source, "")}</div>',
-                self.browser: gr.update(visible=bool(first)),
-                self.details: gr.update(visible=False),
-                self.prober: gr.update(visible=False),
-                **self._browse(search, 0, *_values(Filters()), selected=0),
+                self.status: blocks.status(f"Opening {source} and loading {', '.join(names)} …"),
+                self.scanning: None,
             }
+            pictures = aside(open_public, source, limit)
+            models, troubles = _classifiers(names, pictures)
+            so_far = Scan(pictures, source, troubles)
+            cost = Cost(("scan", *names), len(pictures))
+            with turn(cost), measured(cost), closing(scan(models, pictures)) as steps:
+                for step in steps:
+                    so_far.result = step.result
+                    text = f"{step.done} of {step.total} pictures, {len(models)} model{'s' * (len(models) > 1)} each …"
+                    yield {self.status: blocks.status(text, done=step.done, total=step.total), self.scanning: so_far}
+            search, update = self._found(so_far)
+            first = mistake_views.find(search.result, Filters())
+            yield update | {self.choice: search.choose(first[0]) if first else None}
         except Exception as error:
-            yield {self.status: blocks.status(sentence(error), error=True)}
+            update = self._found(so_far)[1] | {self.choice: None} if so_far and so_far.result else {}
+            yield update | {self.status: blocks.status(sentence(error), error=True)}
+
+    def _found(self, so_far: Scan) -> tuple[Search, dict]:
+        """The search among what a scan has found so far, and its first page."""
+        search = Search(so_far.result)
+        words = [texts.summary(search.result, so_far.pictures), *so_far.troubles]
+        return search, {
+            self.search: search,
+            self.scanning: None,
+            self.status: blocks.status(" ".join(words), error=bool(so_far.troubles)),
+            self.accuracy: texts.accuracies(search.result),
+            self.story: f'<div class="lsd-note">{texts.STORIES.get(so_far.source, "")}</div>',
+            self.browser: gr.update(visible=bool(search.result.wrong.any())),
+            self.details: gr.update(visible=False),
+            self.prober: gr.update(visible=False),
+            **self._browse(search, 0, *_values(Filters()), selected=0),
+        }
+
+    def _stop(self, search: Search | None, so_far: Scan | None) -> dict:
+        """The work on a mistake ends; a scan leaves what it has found so far."""
+        if search:
+            search.wanted = None
+        if so_far is None or so_far.result is None:
+            return {self.status: blocks.status("Stopped.")}
+        search, update = self._found(so_far)
+        text = f"Stopped after {len(search.result.items)} pictures. {texts.summary(search.result, so_far.pictures)}"
+        return update | {self.choice: None, self.status: blocks.status(text)}
 
     def _browse(self, search: Search | None, page: int, *values, selected: int | None = None) -> dict:
         """One page of the mistakes that pass the filters; the filters' own choices with their counts."""
@@ -334,19 +385,21 @@ class MistakesTab:
             }
             # The models that are wrong first, and of them the one that was chosen.
             wrong = search.result.wrong[:, choice.column]
+            order = sorted(range(len(wrong)), key=lambda k: (k != choice.row, not wrong[k], k))
+            costs = {search.result.models[k]: Cost(("mistake", search.result.models[k], method), 1) for k in order}
             failures = []
-            for k in sorted(range(len(wrong)), key=lambda k: (k != choice.row, not wrong[k], k)):
-                name = search.result.models[k]
-                try:
-                    for text, done, total in _readings(name, search, case, picture):
-                        if search.wanted is not choice:
-                            return
-                        yield {self.progress: blocks.status(text, done=done, total=total)}
-                except LSDError as error:  # a method that is not defined for this model; the others may have it
-                    failures.append(f"{name}: {error}")
-                if search.wanted is not choice:
-                    return
-                yield self._draw(search, scale, style)
+            with turn(*costs.values()):
+                for name, cost in costs.items():
+                    doing(name)
+                    try:
+                        model = aside(get_model, name)
+                        with measured(cost):
+                            case.readings.append(mistake_views.read(model, search.result, case, picture))
+                    except Exception as error:  # a method that is not defined for this model; the others may have it
+                        failures.append(f"{name}: {sentence(error)}")
+                    if search.wanted is not choice:
+                        return
+                    yield self._draw(search, scale, style)
             mistaken = [r.model for r in case.readings if r.mistaken]
             text = " ".join([texts.wrong_count(said, len(search.result.models)), *failures])
             yield {
@@ -379,15 +432,23 @@ class MistakesTab:
         return updates
 
 
-def _readings(name: str, search: Search, case: Case, picture: Image.Image) -> Iterator[tuple[str, int, int]]:
-    """Explain with one model: (text, done, total) while it works; its reading is added to the case."""
-    work = follow(lambda: mistake_views.read(get_model(name), search.result, case, picture))
-    with closing(work) as steps:
-        for step in steps:
-            if isinstance(step, Progress):
-                yield f"{name}: {step.done} of {step.total} passes", step.done, step.total
-            elif isinstance(step, Done):
-                case.readings.append(step.value)
+def _classifiers(names: list[str], pictures: LabelledSet) -> tuple[list[ImageModel], list[str]]:
+    """The models that can be asked about the set, and why the others cannot.
+
+    Raises:
+        LSDError: none can.
+    """
+    models, troubles = [], []
+    for name in names:
+        try:
+            model = aside(get_model, name)
+            true_indices(pictures, model)
+            models.append(model)
+        except Exception as error:
+            troubles.append(sentence(error))
+    if not models:
+        raise LSDError(" ".join(troubles))
+    return models, troubles
 
 
 def _values(filters: Filters) -> list[str]:
@@ -402,11 +463,9 @@ def _ask(search: Search | None) -> int:
     return next(_NUMBERS)
 
 
-def _stop(search: Search | None) -> str:
-    """The work on a mistake ends."""
-    if search:
-        search.wanted = None
-    return blocks.status("Stopped.")
+def _is_past(search: Search | None, choice: Choice | None, *_) -> bool:
+    """Whether another mistake was chosen since, or none."""
+    return bool(search) and search.wanted is not choice
 
 
 def _choose_again(search: Search | None, method: str) -> list:

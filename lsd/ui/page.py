@@ -8,10 +8,12 @@ from lsd.ui import api, blocks, choices_style, feature_texts, gallery_style
 from lsd.ui.choices_tab import ChoicesTab
 from lsd.ui.features_tab import FeaturesTab
 from lsd.ui.gallery_tab import GalleryTab
+from lsd.ui.jobs import LONGEST
 from lsd.ui.mistakes_tab import MistakesTab
 from lsd.ui.saliency_tab import SaliencyTab
 
-MAX_WAITING = 32  # jobs in the queue; whoever comes later is told that it is full
+MAX_WAITING = 200  # quick events; jobs that run a model wait in a line of their own (`lsd.ui.jobs`)
+_THREADS = LONGEST + 40  # of Gradio's events: as many as it has by itself, beside the jobs that wait in that line
 MAX_UPLOAD = "24mb"
 
 _FONT = ("system-ui", "sans-serif")  # what the visitor has: nothing is fetched from a font server
@@ -53,6 +55,7 @@ def launch_settings() -> dict:
         "theme": gr.themes.Soft(primary_hue="orange", secondary_hue="slate", neutral_hue="slate", font=_FONT),
         "css": blocks.CSS + feature_texts.CSS + gallery_style.CSS + choices_style.CSS,
         "max_file_size": MAX_UPLOAD,
+        "max_threads": _THREADS,
         "footer_links": ["api", "settings"],
         "mcp_server": find_spec("mcp") is not None,  # pip install "gradio[mcp]" adds the tools for MCP clients
         "state_session_capacity": 200,

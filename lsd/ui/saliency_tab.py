@@ -1,10 +1,9 @@
 """The Saliency tab: a picture, one to four models, a target, a method; their maps side by side."""
 
 import html
-import io
-import zipfile
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -13,43 +12,26 @@ from PIL import Image
 from lsd import render
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
-from lsd.images import file_sha256, fit_within, open_image
-from lsd.layers import as_said
-from lsd.models import ImageModel, get_model, loaded_model
+from lsd.models import ImageModel
 from lsd.reference import open_reference
-from lsd.said import NOTHING, Said
-from lsd.saliency import bundle, defaults
+from lsd.saliency import defaults
 from lsd.saliency.bundle import in_words
-from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look, overlays
+from lsd.sayings import NOTHING_OF_ANY
 from lsd.ui import blocks, controls
-from lsd.ui.answers import checked, explained, is_answered
 from lsd.ui.choices_address import why
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, MAX_MODELS, OWN_CLASS, SIMILAR, MapControls
 from lsd.ui.examples import credit, examples
-from lsd.ui.jobs import MODEL_QUEUE, Done, Progress, follow, log, sentence
+from lsd.ui.jobs import log, sentence
+from lsd.ui.long_event import LONG, long_event
 from lsd.ui.picture_input import PictureInput
-from lsd.ui.scratch import new_folder
+from lsd.ui.saliency_run import Request, Session, explain_all, files
+from lsd.ui.scratch import zipped
 
-DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
-
-
-@dataclass
-class Session:
-    """What one visitor's last run left: everything that is needed to draw and to save, and no model."""
-
-    path: Path
-    reference: Path | None  # of a similarity
-    spec: TargetSpec | SimilarTo
-    said: list[Said]  # of each model
-    settings: dict
-    shown: Image.Image
-    explanations: list[Explanation]
-    checks: list[CrossCheck | None]
-    models: list[str]
+_NUMBERS = itertools.count(1)
 
 
 class Result:
@@ -78,6 +60,7 @@ class SaliencyTab:
         first = controls.default_example(models)
         self.session = gr.State(None)
         self.opened = gr.State(False)  # whether the tab was
+        self.asked = gr.State(None)  # another number every time that an explanation is asked for
         self.ask = gr.Textbox("", visible=False)  # not empty: the first view is still to be computed
         with gr.Row():
             with gr.Column(scale=4, min_width=340):
@@ -199,26 +182,26 @@ class SaliencyTab:
         ]  # fmt: skip
         outputs = [self.session, self.which, self.file, *(c for r in self.results for c in r.components)]
         quick = {"api_visibility": "private", "queue": False}
-        long = {
-            "concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "api_visibility": "private", "show_progress": "hidden",
-        }  # fmt: skip
         draw = {
             "fn": _draw, "inputs": [self.session, self.which, *self.map.components], "outputs": self.pictures,
             "api_visibility": "private", "show_progress": "hidden",
         }  # fmt: skip
         shown = [self.status, *outputs]
-        runs = [self.run.click(self._explain, self.inputs, shown, trigger_mode="once", **long)]
+        # Whoever asks, by a button or by choosing a picture, changes the number, and that begins the run: so the click that
+        # cancels a run under way does not cancel the one that it asks for.
+        explain = self.asked.change(
+            long_event(self._explain, self.status), self.inputs, shown, trigger_mode="multiple", **LONG
+        )
+        explain.then(**draw)
+        # In the queue, since outside it the page is not told that a state has changed.
+        ask = {
+            "fn": lambda: next(_NUMBERS), "inputs": None, "outputs": self.asked, "api_visibility": "private",
+            "show_progress": "hidden",
+        }  # fmt: skip
+        self.run.click(**ask, cancels=explain)
         told = [
-            self.models,
-            self.method,
-            self.example,
-            self.target,
-            self.of,
-            self.against,
-            self.like_example,
-            self.said,
-            self.layouts,
-        ]
+            self.models, self.method, self.example, self.target, self.of, self.against, self.like_example, self.said, self.layouts,
+        ]  # fmt: skip
         self.like_example.input(
             lambda name: str(examples()[name]) if name else None, self.like_example, self.like, **quick
         )
@@ -226,17 +209,13 @@ class SaliencyTab:
             event(lambda: "", None, self.like_example, **quick)
         # A picture that is chosen is explained at once.
         for chosen in (
-            self.gallery.select(_pick_example, None, [self.image, self.example], **quick),
-            self.image.upload(lambda: "", None, self.example, **quick),
+            self.gallery.select(_pick_example, None, [self.image, self.example], cancels=explain, **quick),
+            self.image.upload(lambda: "", None, self.example, cancels=explain, **quick),
         ):
             chosen.then(None, told, None, js=_WRITE_ADDRESS)
-            runs.append(chosen.then(self._explain, self.inputs, shown, trigger_mode="multiple", **long))
-        for run in runs:
-            run.then(**draw)
-        # What was being explained is given up, whichever of these began it.
-        gr.on([self.gallery.select, self.image.upload], None, None, None, cancels=runs, api_visibility="private")
+            chosen.then(**ask)
         self.image.clear(lambda: "", None, self.example, **quick)
-        self.stop.click(lambda: blocks.status("Stopped."), None, self.status, cancels=runs, **quick)
+        self.stop.click(_stopped, self.session, self.status, cancels=explain, **quick)
         gr.on(
             [c.change for c in (*self.map.components, self.which)], _draw,
             [self.session, self.which, *self.map.components], self.pictures, api_visibility="private",
@@ -245,10 +224,7 @@ class SaliencyTab:
         # The address always says what is shown, so that it can be sent to somebody; and opening it shows it again.
         self.run.click(None, told, None, js=_WRITE_ADDRESS)
         self.shown = shown
-        self.pack.click(
-            _pack, [self.session, *self.map.components], [self.file, self.status], concurrency_id=MODEL_QUEUE,
-            api_visibility="private",
-        )  # fmt: skip
+        self.pack.click(_pack, [self.session, *self.map.components], [self.file, self.status], api_visibility="private")
 
     def restore(self, page: gr.Blocks, tabs: gr.Tabs, place: gr.Tab) -> None:
         """Show what an address of this tab says when the page opens with one, and an explained photo when nobody asks.
@@ -275,10 +251,7 @@ class SaliencyTab:
         if opened or session is not None:
             return {self.opened: True, self.ask: ""}
         try:
-            path, names, spec, method, settings = _request(*values[:8], values[11:])
-            sha256, check, sayings = file_sha256(path), values[10], controls.sayings(*values[8:10])
-            models = [(model := loaded_model(name)) and as_said(model, sayings.of(name)) for name in names]
-            if not all(m and is_answered(m, sha256, spec, method, settings, check) for m in models):
+            if not _request(*values[:11], values[11:]).is_answered:
                 return {self.opened: True, self.ask: "run"}
         except LSDError:  # said by the run itself
             return {self.opened: True, self.ask: "run"}
@@ -290,69 +263,55 @@ class SaliencyTab:
     def _explain(
         self, path, names, target, of, against, like, method, kind, outputs, layouts, check, *settings
     ) -> Iterator[dict]:
-        """The long event: loads the models, explains with each, and shows every one as soon as it is there."""
+        """The long event: explains with each model, and shows every one as soon as it is there."""
         try:
-            path, names, spec, method, settings = _request(
-                path, names, target, of, against, like, method, kind, settings
-            )
-            sayings = controls.sayings(outputs, layouts)
-            sayings.check(names)
-            said = [sayings.of(name) for name in names]
-            picture, sha256 = open_image(path), file_sha256(path)
-            display = fit_within(picture, DISPLAY_SIDE)
-            session = Session(Path(path), Path(like) if like else None, spec, said, settings, display, [], [], [])
+            request = _request(path, names, target, of, against, like, method, kind, outputs, layouts, check, settings)
+            names = request.models
+            columns = {r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)}
             yield {
                 self.status: blocks.status(f"Loading {common_name(names[0])} …"),
                 self.session: None,
                 self.file: gr.update(visible=False),
-                **{r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)},
-                **{c: None for i, r in enumerate(self.results) for c in r.components[1:]},
+                **columns,
+                **{c: None for r in self.results for c in r.components[1:]},
             }
             everything = {}
-            for i, (name, told) in enumerate(zip(names, said, strict=True)):
-                place = self.results[i]
-                for step in follow(
-                    lambda name=name, told=told: _explain_one(name, told, picture, sha256, spec, method, settings)
-                ):
-                    if isinstance(step, Progress):
-                        yield {self.status: _passes(common_name(name), step)}
-                    elif isinstance(step, Done):
-                        model, explanation = step.value
-                session.models.append(model.name)
-                session.explanations.append(explanation)
-                session.checks.append(None)
-                shown = self._show(place, display, model, explanation)
+            for place, model, session in explain_all(request):
+                shown = self._show(place, model, session)
                 everything |= shown
-                yield shown | {self.status: blocks.status(f"{i + 1} of {len(names)} models done …")}
-                if check:
-                    for step in follow(lambda m=model, e=explanation: checked(m, picture, sha256, spec, e, settings)):
-                        if isinstance(step, Progress):
-                            yield {self.status: _passes(f"{common_name(name)}: Captum", step)}
-                        elif isinstance(step, Done):
-                            session.checks[-1] = step.value
-                    everything[place.badge] = blocks.badge(session.checks[-1])
-                    yield {place.badge: everything[place.badge]}
+                status = blocks.status(f"{session.tried} of {len(names)} models done …")
+                yield shown | self._left(session) | {self.status: status}
             # All of it once more with the last word: a page that is still opening its tab may have lost what came before.
-            yield everything | {
-                **{r.column: gr.update(visible=i < len(names)) for i, r in enumerate(self.results)},
-                self.session: session,
-                self.which: gr.update(
-                    choices=[(common_name(n), i) for i, n in enumerate(session.models)], value=0, visible=len(names) > 1
-                ),
-                self.status: blocks.status(_summary(session)),
-            }
+            yield everything | columns | self._left(session) | {self.status: _last_word(session)}
         except Exception as error:
             yield {self.status: blocks.status(sentence(error), error=True)}
 
-    def _show(self, place: Result, display: Image.Image, model: ImageModel, explanation: Explanation) -> dict:
+    def _left(self, session: Session) -> dict:
+        """What a run has left so far, which stays if it is stopped: it can be drawn anew and downloaded."""
+        if not session.models:
+            return {}
+        choices = [(common_name(name), i) for i, name in enumerate(session.models)]
+        many = len(session.request.models) > 1
+        return {self.session: session, self.which: gr.update(choices=choices, value=0, visible=many)}
+
+    def _show(self, place: int, model: ImageModel | None, session: Session) -> dict:
+        """One model's place: its map and what it says, or why there is none."""
+        result, trouble = self.results[place], session.troubles.get(place)
+        trouble = blocks.status(trouble, error=True) if trouble else ""
+        if place not in session.places:
+            name = session.request.models[place]
+            return {result.head: f'<div class="lsd-head">{blocks.model_name(name)}</div>', result.note: trouble}
+        index = session.places.index(place)
+        explanation = session.explanations[index]
         maps = MapSettings(sign=METHODS[explanation.attribution.method].sign)
-        (image,) = overlays(display, [explanation], maps, Look())
+        (image,) = overlays(session.shown, [explanation], maps, Look())
         facts = blocks.facts(explanation, model.class_names)
         return {
-            place.head: f'<div class="lsd-head">{blocks.model_name(model.name)}{facts}</div>',
-            place.image: gr.update(value=image, alt_text=_alt(explanation)),
-            place.note: blocks.empty_map(explanation, maps),
-            place.table: blocks.top_table(explanation) + blocks.names_note(model.names_note),
+            result.head: f'<div class="lsd-head">{blocks.model_name(model.name)}{facts}</div>',
+            result.image: gr.update(value=image, alt_text=_alt(explanation)),
+            result.note: blocks.empty_map(explanation, maps),
+            result.table: blocks.top_table(explanation) + blocks.names_note(model.names_note),
+            result.badge: blocks.badge(session.checks[index]) + trouble,
         }
 
 
@@ -415,7 +374,7 @@ def _read_address(request: gr.Request) -> list:
     ]
 
 
-def _request(path, names, target, of, against, like, method, kind, settings):
+def _request(path, names, target, of, against, like, method, kind, outputs, layouts, check, settings) -> Request:
     """What the visitor asked for, checked before anything is loaded.
 
     Raises:
@@ -426,30 +385,30 @@ def _request(path, names, target, of, against, like, method, kind, settings):
     names = controls.checked_models(names)
     method = find_method(method)
     settings = controls.chosen_settings(method, settings)
+    reference = None
     if target == FIRST_CHOICE:
-        return path, names, TargetSpec("top1", kind), method.name, settings
-    if target == SIMILAR:
+        spec = TargetSpec("top1", kind)
+    elif target == SIMILAR:
         if not like:
             raise LSDError("There is no other picture yet: upload one, paste one, or choose an example.")
-        reference = open_reference(like)
+        reference = Path(like)
         # By the name that it has in the bundle; where it lies on the server is nobody's business.
-        return path, names, SimilarTo(replace(reference, file=_reference_name(like), path="")), method.name, settings
-    if not str(of or "").strip():
+        spec = SimilarTo(replace(open_reference(like), file=_reference_name(like), path=""))
+    elif not str(of or "").strip():
         raise LSDError("No class is chosen: type its name or its index under “This class”.")
-    if target == CONTRAST:
+    elif target == CONTRAST:
         if not str(against or "").strip():
             raise LSDError("A contrast needs a second class: type it under “Rather than”.")
-        return path, names, TargetSpec(of, "contrast", against), method.name, settings
-    return path, names, TargetSpec(of, kind), method.name, settings
+        spec = TargetSpec(of, "contrast", against)
+    else:
+        spec = TargetSpec(of, kind)
+    sayings = controls.sayings(outputs, layouts)
+    sayings.check(names)
+    return Request(Path(path), tuple(names), spec, method.name, settings, sayings, bool(check), reference)
 
 
 def _reference_name(path: str) -> str:
     return f"reference{Path(path).suffix}"
-
-
-def _explain_one(name: str, said: Said, picture, sha256: str, spec, method, settings) -> tuple[ImageModel, Explanation]:
-    model = as_said(get_model(name), said)
-    return model, explained(model, picture, sha256, spec, method, settings)
 
 
 def explain_first() -> None:
@@ -457,27 +416,36 @@ def explain_first() -> None:
     try:
         models = controls.default_models()
         path = examples()[controls.default_example(models)]
-        method = METHODS[defaults.METHOD]
-        settings = method.parse({})
-        picture, sha256, spec = open_image(path), file_sha256(path), TargetSpec("top1", defaults.KIND)
-        for name in models:
-            model, explanation = _explain_one(name, NOTHING, picture, sha256, spec, method.name, settings)
-            checked(model, picture, sha256, spec, explanation, settings)
+        method, spec = METHODS[defaults.METHOD], TargetSpec("top1", defaults.KIND)
+        for name in models:  # each in a turn of its own, so that a visitor who comes meanwhile gets his
+            request = Request(path, (name,), spec, method.name, method.parse({}), NOTHING_OF_ANY, True)
+            for *_, session in explain_all(request):
+                for trouble in session.troubles.values():
+                    raise LSDError(trouble)
     except Exception as error:  # whoever opens the tab is told; the page goes on
         log.warning("The first view is not explained beforehand: %s", sentence(error))
 
 
-def _passes(what: str, step: Progress) -> str:
-    """How far it is; of what somebody else is already waiting for nobody knows."""
-    if not step.total:
-        return blocks.status(f"{what}: it is being computed already …")
-    return blocks.status(f"{what}: {step.done} of {step.total} passes", done=step.done, total=step.total)
+def _last_word(session: Session) -> str:
+    """The status line: what the models say, which of them say nothing, and how many were asked if not all."""
+    names = session.request.models
+    words = [_summary(session)] if session.models else []
+    for place, trouble in sorted(session.troubles.items()):
+        words.append(trouble if len(names) == 1 else f"{common_name(names[place])}: {trouble}")
+    if session.tried < len(names):
+        words.append(f"{session.tried} of {len(names)} models were asked.")
+    return blocks.status(" ".join(words), error=bool(session.troubles))
+
+
+def _stopped(session: Session | None) -> str:
+    """The status line after Stop: what was finished stays."""
+    return _last_word(session) if session else blocks.status("Stopped.")
 
 
 def _summary(session: Session) -> str:
     firsts = [e.top[0][1] for e in session.explanations if e.top]
     seconds = sum(e.seconds for e in session.explanations)
-    if session.spec.kind == SimilarTo.kind:
+    if session.request.spec.kind == SimilarTo.kind:
         return f"Done in {seconds:.2f} s. " + "; ".join(
             f"{common_name(e.model)}: {in_words(e)}" for e in session.explanations
         )
@@ -504,13 +472,13 @@ def _draw(session: Session | None, which: int | None, *values) -> list:
     except LSDError as error:
         return [*unchanged, blocks.status(str(error), error=True)]
     index = min(which or 0, len(shown) - 1)
-    updates = [
-        gr.update(value=image, alt_text=_alt(e)) for image, e in zip(shown, session.explanations, strict=True)
-    ] + [gr.skip()] * (MAX_MODELS - len(shown))
-    notes = [blocks.empty_map(e, maps) for e in session.explanations] + [gr.skip()] * (MAX_MODELS - len(shown))
+    updates, notes = [gr.skip()] * MAX_MODELS, [gr.skip()] * MAX_MODELS
+    for place, image, explanation in zip(session.places, shown, session.explanations, strict=True):
+        updates[place] = gr.update(value=image, alt_text=_alt(explanation))
+        notes[place] = blocks.empty_map(explanation, maps)
     bar = gr.update(value=_color_bar(maps.sign, maps.scale))
     pair = (session.shown, shown[index])
-    return [*updates, *notes, bar, pair, session.shown, shown[index], blocks.status(_summary(session))]
+    return [*updates, *notes, bar, pair, session.shown, shown[index], _last_word(session)]
 
 
 def _color_bar(sign: str, scale: str) -> Image.Image:
@@ -521,30 +489,16 @@ def _color_bar(sign: str, scale: str) -> Image.Image:
     return render.color_bar(False, labels=("0", f"{unit}, {what}"))
 
 
-def _pack(session: Session | None, *values) -> list:
+def _pack(session: Session | None, *values) -> Iterator[list]:
     """The bundle as one zip file."""
     if session is None:
-        return [gr.skip(), blocks.status("There is nothing to download yet: press Explain first.", error=True)]
+        yield [gr.skip(), blocks.status("There is nothing to download yet: press Explain first.", error=True)]
+        return
     try:
-        maps, look = MapControls.read(values)
-        image = {"file": session.path.name, "path": None, "sha256": file_sha256(session.path)}
-        models = [as_said(get_model(n), said) for n, said in zip(session.models, session.said, strict=True)]
-        record = bundle.manifest(
-            image, models, session.explanations, session.spec, session.settings, maps, look, session.checks
-        )
-        files = bundle.files(open_image(session.path), session.explanations, record)
-        files[session.path.name] = session.path.read_bytes()
-        if isinstance(session.spec, SimilarTo):
-            files[session.spec.reference.file] = session.reference.read_bytes()
+        with zipped("lsd-saliency.zip", files(session, *MapControls.read(values))) as path:
+            yield [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
     except (LSDError, OSError) as error:
-        return [gr.skip(), blocks.status(sentence(error), error=True)]
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:  # PNG and npz are compressed already
-        for name, content in files.items():
-            archive.writestr(name, content)
-    path = new_folder() / "lsd-saliency.zip"
-    path.write_bytes(data.getvalue())
-    return [gr.update(value=str(path), visible=True), blocks.status("The download is ready.")]
+        yield [gr.skip(), blocks.status(sentence(error), error=True)]
 
 
 def _pick_example(event: gr.SelectData) -> list:

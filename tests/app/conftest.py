@@ -1,8 +1,23 @@
-"""One running page for all tests of the app, on a free port of this machine only."""
+"""One running page for all tests of the app, on a free port of this machine only; and its long events as Gradio runs them."""
+
+import asyncio
 
 import pytest
 
 from lsd.ui.page import build, launch_settings
+
+
+@pytest.fixture(scope="session")
+def followed():
+    """Calls a long event's function; all that it yields."""
+
+    def collect(event, *values) -> list:
+        async def every():
+            return [update async for update in event(*values)]
+
+        return asyncio.run(every())
+
+    return collect
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,8 @@ def test_its_ascent_can_be_looked_back_through_and_its_seeds_told_apart(first):
 
 
 def test_its_download_says_where_it_was_made(first):
-    update, status = _pack(first)
+    steps = _pack(first)
+    update, status = next(steps)
     assert "ready" in status
     with zipfile.ZipFile(update["value"]) as archive:
         assert {"class_207.0.png", "class_207.1.png", "sheet.png", "ascent.gif"} < set(archive.namelist())

@@ -1,8 +1,11 @@
 """The Features tab's handlers, called as Gradio calls them."""
 
+import contextlib
 import io
 import json
+import threading
 import zipfile
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -18,7 +21,7 @@ from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
 from lsd.said import Said
 from lsd.tracing import run_to
-from lsd.ui import feature_units, features_tab
+from lsd.ui import feature_runs, feature_units, features_tab, jobs
 from lsd.ui.examples import examples
 from lsd.ui.feature_knobs import KNOBS, differences, knob_values
 from lsd.ui.feature_request import read_address, read_wish, write_address
@@ -49,6 +52,15 @@ def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0,
 
 def run(tab, columns="models", **changes):
     return list(tab._make(columns, inputs(**changes)))
+
+
+@contextlib.contextmanager
+def packed(session):
+    """The download."""
+    with contextlib.closing(_pack(session)) as steps:
+        update, _ = next(steps)
+        with zipfile.ZipFile(update["value"]) as archive:
+            yield archive
 
 
 def session_of(tab, updates) -> Session:
@@ -280,7 +292,60 @@ def test_stop_leaves_what_there_is_to_look_back_through(tab):
     assert "Stopped at step" in left[tab.status]
     assert left[tab.after]["visible"]
     assert "img" in _look_back(session, 1)[0]
-    assert "nothing to download" in _pack(session)[1]
+    assert "nothing to download" in next(_pack(session))[1]
+
+
+def test_a_model_that_fails_leaves_the_others(tab, monkeypatch):
+    """In the middle of its ascent; what the others have made is judged and downloaded."""
+    ascend = feature_runs.ascend
+
+    def failing(model, *arguments, **options):
+        for snapshot in ascend(model, *arguments, **options):
+            yield snapshot
+            if model.name == "demo:resnet":
+                raise torch.OutOfMemoryError("not enough")
+
+    monkeypatch.setattr(feature_runs, "ascend", failing)
+    updates = run(tab, models=["demo:resnet", "demo:vit"], steps=3)
+    session = session_of(tab, updates)
+    assert [lane.done for lane in session.lanes] == [False, True]
+    assert "OutOfMemoryError" in last(tab.columns[0].verdicts, updates)
+    assert "demo:resnet" in last(tab.columns[1].verdicts, updates)  # it still says what it sees
+    status = last(tab.status, updates)
+    assert "Done in" in status and "demo:resnet: Something went wrong" in status and 'role="alert"' in status
+    with packed(session) as archive:
+        assert {name.split("/")[0] for name in archive.namelist()} == {"demo_vit"}
+
+
+def test_a_model_that_cannot_be_had_leaves_the_others(tab):
+    updates = run(tab, models=["no_such_model", "demo:vit"], steps=2)
+    assert session_of(tab, updates).lanes[0].done
+    assert "no_such_model is left out: There is no model called" in last(tab.reading, updates)
+    updates = run(tab, models=["no_such_model", "nor_this_one"])
+    assert "no_such_model" in last(tab.status, updates) and "nor_this_one" in last(tab.status, updates)
+
+
+def test_the_layers_are_listed_while_somebody_else_has_the_place(tab):
+    seen = []
+    with jobs.turn():
+        look = threading.Thread(
+            target=lambda: seen.extend(tab.unit._find_layers(tab.status, LAYER, ["demo:vit"], None)), daemon=True
+        )
+        look.start()
+        look.join(60)
+    assert seen[-1][tab.unit.layers]
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "class_13.0.PNG", "manifest.json"])
+def test_an_upload_replaces_nothing_in_the_download(tab, tmp_path, name):
+    photo = tmp_path / name
+    photo.write_bytes(Path(CHELSEA).read_bytes())
+    updates = run(tab, steps=2, start="photo", photo=str(photo))
+    with packed(session_of(tab, updates)) as archive:
+        names = archive.namelist()
+        record = json.loads(archive.read("manifest.json"))
+        kept = archive.read(record["request"]["photo"]["file"])
+    assert len({one.lower() for one in names}) == len(names) and kept == photo.read_bytes()
 
 
 def test_looking_back(tab):
@@ -297,8 +362,7 @@ def test_looking_back(tab):
 def test_the_download_is_what_the_command_line_writes(tab, tmp_path, monkeypatch):
     updates = run(tab, steps=5, seeds=2, shift=0.2, size=64)
     line = last(tab.command, updates).split("<pre")[1].split(">")[1].split("<")[0]
-    update, _ = _pack(session_of(tab, updates))
-    with zipfile.ZipFile(update["value"]) as archive:
+    with packed(session_of(tab, updates)) as archive:
         ours = {name: archive.read(name) for name in archive.namelist()}
     monkeypatch.chdir(tmp_path)
     assert line.startswith("python -m lsd features ")
@@ -315,8 +379,7 @@ def test_the_download_is_what_the_command_line_writes(tab, tmp_path, monkeypatch
 
 def test_several_columns_go_into_folders_with_the_photo_beside(tab):
     updates = run(tab, "recipes", steps=2, start="photo", photo=CHELSEA)
-    update, _ = _pack(session_of(tab, updates))
-    with zipfile.ZipFile(update["value"]) as archive:
+    with packed(session_of(tab, updates)) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {
         "none_no_regularization", "jitter_only_a_shift", "lucid", "chelsea.png"
@@ -348,19 +411,21 @@ def test_every_knob_of_a_recipe_is_there():
     assert all(knob.info.endswith(".") for knob in KNOBS)
 
 
-def test_the_layers_of_a_model_and_the_kinds_they_have():
+def test_the_layers_of_a_model_and_the_kinds_they_have(tab):
     layers = feature_units.describe_layers(get_model("demo:vit"))
     assert feature_units.kinds_of(layers["blocks.0.attn"]) == [
         "channel", "neuron", "position", "layer", "head", "inversion", "caricature"
     ]  # fmt: skip
-    *_, (_, found, dropdown) = feature_units._layers(LAYER, ["demo:vit"], None)
-    assert dropdown["value"] in found
+    picker, status = tab.unit, tab.status
+    *_, last = picker._find_layers(status, LAYER, ["demo:vit"], None)
+    found = last[picker.layers]
+    assert last[picker.layer]["value"] in found
     kind, *numbers = feature_units._show_kinds(found, "blocks.0.attn", "head")
     assert kind["value"] == "head"
     assert [n["visible"] for n in numbers] == [False, False, False, False, True]
-    assert list(feature_units._layers(CLASS, ["demo:vit"], None)) == [[gr.skip()] * 3]
-    *_, (status, _, _) = feature_units._layers(LAYER, ["demo:nothing"], None)
-    assert "There is no model" in status
+    assert list(picker._find_layers(status, CLASS, ["demo:vit"], None)) == []
+    *_, last = picker._find_layers(status, LAYER, ["demo:nothing"], None)
+    assert "There is no model" in last[status]
 
 
 def test_the_address_shows_the_same_again():

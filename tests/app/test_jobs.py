@@ -1,5 +1,7 @@
-"""Work that is followed, and stops when nobody follows."""
+"""Work that waits for its turn, is followed, and ends by itself when nobody follows."""
 
+import asyncio
+import contextlib
 import threading
 import time
 
@@ -7,59 +9,330 @@ import pytest
 
 from lsd.errors import LSDError
 from lsd.progress import report
-from lsd.ui.jobs import Done, Progress, follow, sentence
+from lsd.ui import jobs, pace
+from lsd.ui.jobs import BusyError, Line, Progress, Waiting, aside, doing, follow, sentence, turn
+from lsd.ui.pace import Cost, Pace
+
+SOON = 5  # seconds that are more than enough
 
 
-def test_progress_then_the_result():
+@pytest.fixture(autouse=True)
+def line(monkeypatch):
+    """A line of its own, and nothing measured yet."""
+    monkeypatch.setattr(jobs, "LINE", Line(places=1, longest=2))
+    monkeypatch.setattr(jobs, "expected", Pace().expected)
+    return jobs.LINE
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+async def everything(work):
+    return [news async for news in follow(work)]
+
+
+async def until(steps, wanted):
+    """The first news that is wanted."""
+    async for news in steps:
+        if wanted(news):
+            return news
+    pytest.fail("the work has ended")
+
+
+def endless():
+    """Work that reports and never ends."""
+    with turn():
+        yield "begun"
+        while True:
+            report(1, 2)
+            time.sleep(0.01)
+
+
+def test_what_the_work_yields_comes_in_order_and_its_progress_between():
     def work():
+        yield "first"
+        doing("counting")
+        report(1, 4)
+        time.sleep(0.6)
+        yield "second"
+
+    news = run(everything(work))
+    assert [one for one in news if isinstance(one, str)] == ["first", "second"]
+    (told,) = {(p.what, p.done, p.total) for p in news if isinstance(p, Progress) and p.total}
+    assert told == ("counting", 1, 4)
+    assert news[-1] == "second"  # nothing older comes after it
+
+
+def test_closing_returns_at_once_and_the_place_is_free_when_the_work_has_ended(line):
+    """Whatever the work is at: here it is deaf, as a long pass of a network is."""
+    deaf, ended = threading.Event(), threading.Event()
+
+    def work():
+        with turn():
+            try:
+                yield "begun"
+                deaf.wait(10)
+                report(1, 2)
+                pytest.fail("it went on")
+            finally:
+                ended.set()
+
+    async def leave():
+        steps = follow(work)
+        await until(steps, lambda news: news == "begun")
+        await steps.aclose()
+        # The loop is free, though the work still has its place.
+        await asyncio.sleep(0)
+        assert not ended.is_set() and line._tickets
+        deaf.set()
+        while line._tickets:
+            await asyncio.sleep(0.01)
+        assert ended.is_set()
+
+    run(leave())
+
+
+def test_cancelling_whoever_waits_for_news_is_closing():
+    """Which is what Gradio does when Stop is pressed: the work may not say anything for a long time."""
+    deaf = threading.Event()
+
+    def work():
+        yield "begun"
+        deaf.wait(10)
         report(1, 2)
-        time.sleep(0.3)
-        report(2, 2)
-        return "result"
+        yield "too late"
 
-    steps = list(follow(work))
-    assert steps[0] == Progress(1, 2)
-    assert steps[-1] == Done("result")
+    async def leave():
+        steps = follow(work)
+        await until(steps, lambda news: news == "begun")
+        waiting = asyncio.ensure_future(until(steps, lambda news: news == "too late"))
+        await asyncio.sleep(0.3)
+        waiting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        deaf.set()
+        with pytest.raises(StopAsyncIteration):
+            await steps.__anext__()
+
+    run(leave())
 
 
-def test_closing_stops_the_work_and_waits_for_it():
-    ended = threading.Event()
-
+def test_an_error_reaches_the_follower_after_what_came_before_it():
     def work():
-        try:
-            for i in range(10_000):
-                report(i, 10_000)
-                time.sleep(0.01)
-        finally:
-            ended.set()
-
-    job = follow(work)
-    next(job)
-    job.close()
-    assert ended.is_set()
-
-
-def test_an_error_reaches_the_follower():
-    def work():
+        yield "made"
         raise LSDError("one sentence")
 
-    with pytest.raises(LSDError, match="one sentence"):
-        list(follow(work))
+    async def collect():
+        seen = []
+        with pytest.raises(LSDError, match="one sentence"):
+            async for news in follow(work):
+                seen.append(news)
+        return seen
+
+    assert "made" in run(collect())
 
 
 def test_two_jobs_do_not_hear_each_other():
     def work(total):
         report(1, total)
-        time.sleep(0.4)
-        return total
+        time.sleep(0.6)
+        yield total
 
-    first, second = follow(lambda: work(11)), follow(lambda: work(22))
-    heard = [next(first), next(second)]
-    assert heard == [Progress(1, 11), Progress(1, 22)]
-    assert [list(first)[-1], list(second)[-1]] == [Done(11), Done(22)]
+    async def both():
+        return await asyncio.gather(everything(lambda: work(11)), everything(lambda: work(22)))
+
+    for total, news in zip((11, 22), run(both()), strict=True):
+        assert {p.total for p in news if isinstance(p, Progress) and p.total} == {total}
+
+
+def test_one_at_a_time_and_the_first_come_are_the_first_served():
+    running, order, finish = [], [], threading.Event()
+
+    def work(name):
+        with turn():
+            running.append(name)
+            assert running == [name]
+            order.append(name)
+            yield "begun"
+            finish.wait(10)
+            running.remove(name)
+        yield "ended"
+
+    async def all_three():
+        first, second, third = (follow(lambda name=name: work(name)) for name in "abc")
+        await until(first, lambda news: news == "begun")
+        assert await until(second, lambda news: isinstance(news, Waiting)) == Waiting(1, None)
+        assert await until(third, lambda news: isinstance(news, Waiting)) == Waiting(2, None)
+        finish.set()
+        for steps in (first, second, third):
+            await until(steps, lambda news: news == "ended")
+
+    run(all_three())
+    assert order == ["a", "b", "c"]
+
+
+def test_who_waits_is_told_how_long_if_it_is_known(monkeypatch):
+    known = Pace()
+    known.note(Cost("work", 10), 100)
+    monkeypatch.setattr(jobs, "expected", known.expected)
+
+    def long():
+        with turn(Cost("work", 2)):
+            yield "begun"
+            while True:
+                report(0, 0)
+                time.sleep(0.01)
+
+    def short():
+        with turn():
+            yield "begun"
+
+    async def wait():
+        first = follow(long)
+        await until(first, lambda news: news == "begun")
+        told = await until(first, lambda news: isinstance(news, Progress))
+        assert 15 <= told.seconds <= 20
+        second = follow(short)
+        told = await until(second, lambda news: isinstance(news, Waiting))
+        assert told.before == 1 and 15 <= told.seconds <= 20
+        third = follow(short)
+        assert (await until(third, lambda news: isinstance(news, Waiting))).seconds is None  # the second's is not known
+        for steps in (third, second, first):
+            await steps.aclose()
+
+    run(wait())
+
+
+def test_who_leaves_the_line_makes_way(line):
+    async def leave():
+        first, second = follow(endless), follow(endless)
+        await until(first, lambda news: news == "begun")
+        await until(second, lambda news: isinstance(news, Waiting))
+        await second.aclose()
+        while len(line._tickets) > 1:
+            await asyncio.sleep(0.01)
+        third = follow(endless)
+        await until(third, lambda news: isinstance(news, Waiting))
+        await first.aclose()
+        await until(third, lambda news: news == "begun")
+        await third.aclose()
+
+    run(leave())
+
+
+def test_a_line_that_is_too_long_says_so():
+    async def crowd():
+        steps = [follow(endless) for _ in range(3)]
+        await until(steps[0], lambda news: news == "begun")
+        for waiting in steps[1:]:
+            await until(waiting, lambda news: isinstance(news, Waiting))
+        with pytest.raises(BusyError, match="2 jobs are waiting already"):
+            await everything(endless)
+        for one in steps:
+            await one.aclose()
+
+    run(crowd())
+
+
+def test_a_download_goes_on_without_a_place_when_its_visitor_has_left(line):
+    slow, arrived = threading.Event(), threading.Event()
+
+    def download():
+        slow.wait(10)
+        arrived.set()
+
+    def work():
+        with turn():
+            yield "begun"
+            aside(download)
+            pytest.fail("it went on")
+
+    async def leave():
+        steps = follow(work)
+        await until(steps, lambda news: news == "begun")
+        await steps.aclose()
+        while line._tickets:
+            await asyncio.sleep(0.01)
+        assert not arrived.is_set()
+        slow.set()
+        assert await asyncio.to_thread(arrived.wait, SOON)
+
+    run(leave())
+
+
+def test_a_place_is_given_away_while_a_download_lasts_and_got_back_before_those_who_came_later(monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE", 0)
+    slow, order = threading.Event(), []
+
+    def loading():
+        with turn():
+            yield "begun"
+            order.append(aside(lambda: slow.wait(10) and "loaded"))
+            yield "computed"
+
+    def computing():
+        with turn():
+            order.append("another's")
+            slow.set()
+            time.sleep(0.3)  # the first is back in the line
+            yield "computed"
+
+    def third():
+        with turn():
+            order.append("a third's")
+            yield "computed"
+
+    async def all_three():
+        jobs_ = []
+        for work in (loading, computing, third):
+            jobs_.append(asyncio.ensure_future(everything(work)))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*jobs_)
+
+    run(all_three())
+    assert order == ["another's", "loaded", "a third's"]
+
+
+def test_what_goes_wrong_aside_reaches_the_work():
+    def work():
+        with pytest.raises(LSDError, match="no such model"):
+            aside(lambda: (_ for _ in ()).throw(LSDError("no such model")))
+        yield "told"
+
+    assert "told" in run(everything(work))
+
+
+def test_who_has_a_place_keeps_it(line):
+    with turn():
+        with turn():
+            assert len(line._tickets) == 1
+        assert len(line._tickets) == 1
+    assert not line._tickets
 
 
 def test_only_sentences_for_users_are_shown(caplog):
     assert sentence(LSDError("Say this.")) == "Say this."
     assert "secret" not in sentence(RuntimeError("secret /path"))
     assert "secret" in caplog.text  # but the log has it
+
+
+def test_the_pace_is_that_of_this_machine_lately():
+    known = Pace()
+    assert known.expected([Cost("a", 1)]) is None and known.expected([]) is None
+    known.note(Cost("a", 10), 20)
+    assert known.expected([Cost("a", 3)]) == pytest.approx(6)
+    known.note(Cost("a", 10), 40)  # it has become slower
+    assert known.expected([Cost("a", 3)]) == pytest.approx(9)
+    assert known.expected([Cost("a", 3), Cost("b", 1)]) is None
+
+
+def test_work_that_is_given_up_is_not_measured(monkeypatch):
+    known = Pace()
+    monkeypatch.setattr(pace, "_pace", known)
+    with contextlib.suppress(KeyboardInterrupt), pace.measured(Cost("a", 1)):
+        raise KeyboardInterrupt
+    assert known.expected([Cost("a", 1)]) is None
+    with pace.measured(Cost("a", 1)):
+        pass
+    assert known.expected([Cost("a", 1)]) is not None

@@ -1,16 +1,18 @@
 """The Mistakes tab's handlers, called as Gradio calls them, on the model that reads the corner tag."""
 
 import re
+import threading
 
 import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
 
+from lsd.evaluation import mistakes
 from lsd.evaluation.mistakes import ScanProgress
+from lsd.models import get_model
 from lsd.packages import installed
-from lsd.ui import controls, mistake_texts, mistake_views, mistakes_tab
-from lsd.ui.jobs import MODEL_QUEUE
+from lsd.ui import controls, jobs, mistake_texts, mistake_views, mistakes_tab
 from lsd.ui.mistake_views import ALL, MAPS, PAGE, Filters
 from lsd.ui.mistakes_tab import MistakesTab, _choose_again, _suggest_models, _values, open_public
 
@@ -84,18 +86,17 @@ def text(markup):
 
 
 @pytest.mark.skipif(len(installed()) < 2, reason="no ImageNet networks are installed as packages")
-def test_opening_the_tab_shows_photos_that_networks_get_wrong_and_why(page):
+def test_opening_the_tab_shows_photos_that_networks_get_wrong_and_why(page, followed):
     tab, place, events = page
     search = on(events, tab.asked, "change")
     assert on(events, place, "select").outputs == [tab.asked]
-    assert search.concurrency_id == MODEL_QUEUE
     assert [tab.source.value, tab.models.value] == ["example-photos", installed()[:3]]
-    last = list(search.fn(*(c.value for c in search.inputs)))[-1]
+    last = followed(search.fn, *(c.value for c in search.inputs))[-1]
     assert "is wrong about" in last[tab.status] and "lsd-error" not in last[tab.status]
     assert last[tab.gallery]["value"] and "of them wrong" in last[tab.story]
     explain = after(events, search)
     values = {c: last.get(c, c.value) for c in explain.inputs}
-    shown = joined(explain.fn(*values.values()))
+    shown = joined(followed(explain.fn, *values.values()))
     assert shown[tab.title].endswith("It is tabby.</h3>")
     assert all(shown[image]["value"] for row in tab.rows[: len(tab.models.value)] for image in row.images)
     assert after(events, explain).outputs == tab.probe.outputs
@@ -114,7 +115,7 @@ def test_only_the_first_opening_asks_and_every_button_asks_anew(page):
 
 def test_asking_anew_and_stop_end_the_work_on_the_last_mistake(tab):
     search = list(tab._scan(SET, 32, ["demo:shortcut"]))[-1][tab.search]
-    for leave in (lambda: mistakes_tab._ask(search), lambda: mistakes_tab._stop(search)):
+    for leave in (lambda: mistakes_tab._ask(search), lambda: tab._stop(search, None)):
         choice = pick(tab, search, 0)
         steps = tab._explain(search, choice, "gradient", "model", "heatmap")
         next(steps)
@@ -368,6 +369,70 @@ def test_closing_the_generator_stops_the_scan(tab, monkeypatch):
     next(steps), next(steps)
     steps.close()
     assert seen == ["closed"]
+
+
+def test_a_model_that_cannot_take_part_leaves_the_others(tab):
+    last = list(tab._scan(SET, 32, ["no_such_model", "demo:shortcut"]))[-1]
+    assert last[tab.search].result.models == ("demo:shortcut",) and last[tab.choice] is not None
+    assert "There is no model called" in last[tab.status] and "wrong about" in last[tab.status]
+    assert 'role="alert"' in last[tab.status]
+
+
+def test_a_scan_that_is_stopped_or_fails_leaves_what_it_has_found(tab, monkeypatch):
+    steps = tab._scan(SET, 64, ["demo:shortcut"])
+    so_far = next(u[tab.scanning] for u in steps if u.get(tab.scanning) and u[tab.scanning].result)
+    steps.close()
+    left = tab._stop(None, so_far)
+    assert "Stopped after 16 pictures" in left[tab.status] and left[tab.gallery]["value"]
+    assert len(left[tab.search].result.items) == 16 and left[tab.scanning] is None
+
+    def failing(models, pictures):
+        for step in mistakes.scan(models, pictures):
+            yield step
+            if step.done == 32:
+                raise MemoryError
+
+    monkeypatch.setattr(mistakes_tab, "scan", failing)
+    last = list(tab._scan(SET, 64, ["demo:shortcut"]))[-1]
+    assert "MemoryError" in last[tab.status] and len(last[tab.search].result.items) == 32
+    assert last[tab.gallery]["value"]
+
+
+def test_the_slider_shows_its_pictures_while_the_model_is_at_work(tab, explained, search):
+    probed(tab, search)
+    model, looked = get_model("demo:shortcut"), []
+    held = threading.Event()
+
+    def work():
+        with jobs.turn(), model.lock:
+            held.set()
+            done.wait(60)
+
+    done = threading.Event()
+    threading.Thread(target=work, daemon=True).start()
+    held.wait(60)
+    look = threading.Thread(
+        target=lambda: looked.append(tab.probe.look(search, "demo:shortcut", "contrast", "mean", 5)), daemon=True
+    )
+    look.start()
+    look.join(30)
+    asked = tab.probe.ask(search, "demo:shortcut", "contrast", "mean", 5)
+    done.set()
+    assert "Asking Demo tag reader" in looked[0][tab.probe.verdict]
+    assert "5 % of its pixels removed" in looked[0][tab.probe.images[0]]["alt_text"]
+    assert "Removing the 5 % most" in text(joined(asked)[tab.probe.verdict])
+
+
+def test_what_the_visitor_does_not_ask_any_more_is_not_shown(tab, explained, search, monkeypatch):
+    answers = mistake_views.answers
+
+    def slow(*arguments):
+        search.case.probed = "something else since"
+        return answers(*arguments)
+
+    probed(tab, search)
+    monkeypatch.setattr(mistake_views, "answers", slow)
+    assert list(tab.probe.ask(search, "demo:shortcut", "contrast", "mean", 5)) == []
 
 
 def test_thumbnails_go_with_their_search(tab):

@@ -1,7 +1,11 @@
 """The Saliency tab's handlers, called as Gradio calls them."""
 
+import asyncio
+import contextlib
 import json
+import threading
 import zipfile
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -11,12 +15,14 @@ import torch
 from safetensors.torch import save_file
 
 from lsd.cli import main
+from lsd.models import get_model
 from lsd.packages import PACKAGES
 from lsd.recent import Recent
 from lsd.saliency.maps import MapSettings
-from lsd.ui import answers, controls, saliency_tab
+from lsd.ui import answers, blocks, controls, jobs, saliency_run, saliency_tab
 from lsd.ui.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS, SIMILAR
 from lsd.ui.examples import drawn, examples
+from lsd.ui.long_event import long_event
 from lsd.ui.saliency_tab import SaliencyTab, _draw, _pack, _read_address, explain_first
 
 DRAWN = drawn()[0]
@@ -29,13 +35,25 @@ def tab():
         return SaliencyTab()
 
 
-def run(tab, *, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, like=None,
-        method="gradient", kind="log_odds", outputs="", layouts="", check=False, **settings):  # fmt: skip
+def run(tab, **changes):
+    return list(tab._explain(*request_of(**changes)))
+
+
+def request_of(*, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, like=None,
+               method="gradient", kind="log_odds", outputs="", layouts="", check=False, **settings):  # fmt: skip
+    """The values of the tab's inputs."""
     values = [settings.get(name, setting.default) for name, setting in SETTINGS.items()]
     path = str(examples()[DRAWN]) if path is None else path
-    return list(
-        tab._explain(path, list(models), target, of, against, like, method, kind, outputs, layouts, check, *values)
-    )
+    return [path, list(models), target, of, against, like, method, kind, outputs, layouts, check, *values]
+
+
+@contextlib.contextmanager
+def packed(session):
+    """The download."""
+    with contextlib.closing(_pack(session, *MAP_VALUES)) as steps:
+        update, _ = next(steps)
+        with zipfile.ZipFile(update["value"]) as archive:
+            yield archive
 
 
 def session_of(tab, updates):
@@ -109,9 +127,9 @@ def test_a_file_that_is_no_picture_is_refused(tab, tmp_path):
     assert 'role="alert"' in last_status(tab, run(tab, path=str(path)))
 
 
-def test_progress_is_shown_and_closing_stops_the_work(tab):
+def test_progress_is_shown_and_leaving_stops_the_work(tab):
     values = [{"samples": 512, "batch_size": 2}.get(name, s.default) for name, s in SETTINGS.items()]
-    job = tab._explain(
+    request = [
         str(examples()[DRAWN]),
         ["demo:resnet"],
         FIRST_CHOICE,
@@ -123,20 +141,92 @@ def test_progress_is_shown_and_closing_stops_the_work(tab):
         "",
         "",
         False,
-        *values,
-    )
-    for update in job:
-        if "of 512 passes" in update.get(tab.status, ""):
-            break
-    job.close()  # what Gradio does when Stop is pressed
-    model = saliency_tab.get_model("demo:resnet")
+    ]
+
+    async def leave():
+        steps = tab_event(tab)(*request, *values)
+        async for update in steps:
+            if isinstance(update.get(tab.status), str) and "of 512 passes" in update[tab.status]:
+                break
+        await steps.aclose()  # what Gradio does when Stop is pressed, or the visitor has gone
+
+    asyncio.run(leave())
+    model = get_model("demo:resnet")
     assert model.lock.acquire(timeout=5), "the work goes on after it was closed"
     model.lock.release()
 
 
+def tab_event(tab):
+    return long_event(tab._explain, tab.status)
+
+
+def test_a_model_for_which_the_method_is_not_defined_leaves_the_others(tab):
+    """Its sentence is in the place of its map; what the others have found is drawn and downloaded."""
+    models = ["demo:resnet", "demo:vit", "demo:shortcut"]
+    last = run(tab, models=models, method="guided_backprop", check=True)[-1]
+    session = last[tab.session]
+    assert session.models == ["demo:resnet", "demo:shortcut"] and session.places == [0, 2]
+    assert "uses GELU" in last[tab.results[1].note] and "Demo XCiT" in last[tab.results[1].head]
+    assert all(last[tab.results[i].image]["value"] for i in (0, 2))
+    assert "Done in" in last[tab.status] and "Demo XCiT: " in last[tab.status] and 'role="alert"' in last[tab.status]
+    assert last[tab.which]["choices"] == [("Demo ResNet", 0), ("Demo tag reader", 1)]
+    drawn = dict(zip(tab.pictures, _draw(session, 1, *MAP_VALUES), strict=True))
+    assert drawn[tab.results[2].image]["alt_text"].startswith("Saliency map of demo:shortcut")
+    assert drawn[tab.results[1].image] == drawn[tab.results[1].note] == gr.skip()
+    with packed(session) as archive:
+        assert json.loads(archive.read("manifest.json"))["request"]["models"] == session.models
+
+
+def test_a_defect_in_one_model_leaves_the_others(tab, nothing_answered, monkeypatch):
+    explain = answers.explain
+
+    def defect(model, *arguments, **settings):
+        return 1 / 0 if model.name == "demo:resnet" else explain(model, *arguments, **settings)
+
+    monkeypatch.setattr(answers, "explain", defect)
+    last = run(tab, models=["demo:resnet", "demo:vit"])[-1]
+    assert last[tab.session].models == ["demo:vit"] and "ZeroDivisionError" in last[tab.results[0].note]
+
+
+def test_what_was_finished_before_stop_is_drawn_and_downloaded(tab):
+    steps = tab._explain(*request_of(models=["demo:resnet", "demo:vit"]))
+    session = next(update[tab.session] for update in steps if update.get(tab.session))
+    steps.close()
+    assert session.models == ["demo:resnet"]
+    assert "1 of 2 models were asked" in saliency_tab._stopped(session)
+    drawn = dict(zip(tab.pictures, _draw(session, 0, *MAP_VALUES), strict=True))
+    assert drawn[tab.results[0].image]["value"] and drawn[tab.results[1].image] == gr.skip()
+    with packed(session) as archive:
+        assert "demo_resnet.png" in archive.namelist()
+    assert saliency_tab._stopped(None) == blocks.status("Stopped.")
+
+
+def test_asking_anew_gives_up_what_is_under_way():
+    """By the button too, which the page presses itself for its first view: a visitor's click is not taken for it."""
+    with gr.Blocks() as page:
+        tab = SaliencyTab()
+    events = list(page.fns.values())
+    (explain,) = (e for e in events if (tab.asked._id, "change") in e.targets)
+    assert explain.trigger_mode == "multiple"
+    for component, name in ((tab.run, "click"), (tab.gallery, "select"), (tab.image, "upload"), (tab.stop, "click")):
+        assert any(explain._id in e.cancels for e in events if (component._id, name) in e.targets), name
+    asking = [e for e in events if e.outputs == [tab.asked]]
+    assert len(asking) == 3 and asking[0].fn() != asking[0].fn()
+
+
+def test_what_is_answered_already_waits_for_nobody(tab):
+    run(tab)
+    with jobs.turn():  # somebody else has the place
+        finished = threading.Thread(target=lambda: seen.append(run(tab)), daemon=True)
+        seen = []
+        finished.start()
+        finished.join(60)
+    assert "Done in" in last_status(tab, seen[0])
+
+
 def test_drawing_again_runs_no_model(tab, monkeypatch):
     session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"]))
-    monkeypatch.setattr(saliency_tab, "get_model", lambda name: pytest.fail("a model was asked for"))
+    monkeypatch.setattr(saliency_run, "get_model", lambda name: pytest.fail("a model was asked for"))
     first = _draw(session, 0, *MAP_VALUES)
     signed = _draw(session, 0, "signed", *MAP_VALUES[1:])
     assert np.any(np.asarray(first[0]["value"]) != np.asarray(signed[0]["value"]))
@@ -161,8 +251,7 @@ def test_a_map_that_is_not_defined_is_a_sentence(tab):
 
 def test_the_bundle_holds_pictures_values_and_manifest(tab):
     session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"]))
-    update, _ = _pack(session, *MAP_VALUES)
-    with zipfile.ZipFile(update["value"]) as archive:
+    with packed(session) as archive:
         names = set(archive.namelist())
         record = json.loads(archive.read("manifest.json"))
         with archive.open("attributions.npz") as file:
@@ -172,6 +261,30 @@ def test_the_bundle_holds_pictures_values_and_manifest(tab):
     np.testing.assert_array_equal(arrays["demo_vit"], session.explanations[1].attribution.values.numpy())
 
 
+@pytest.mark.parametrize("name", ["comparison.png", "Manifest.JSON", "demo_resnet.png"])
+def test_an_upload_replaces_nothing_in_the_bundle(tab, tmp_path, name, capsys):
+    upload = tmp_path / name
+    upload.write_bytes(examples()[DRAWN].read_bytes())
+    session = session_of(tab, run(tab, path=str(upload)))
+    with packed(session) as archive:
+        archive.extractall(tmp_path / "bundle")
+        names = archive.namelist()
+    assert len({one.lower() for one in names}) == len(names) == 5
+    record = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    assert (tmp_path / "bundle" / record["image"]["file"]).read_bytes() == upload.read_bytes()
+    assert (tmp_path / "bundle" / "comparison.png").read_bytes() != upload.read_bytes()
+    assert main(["saliency", "--from", str(tmp_path / "bundle" / "manifest.json")]) == 0
+    assert "identical" in capsys.readouterr().out
+
+
+def test_the_page_keeps_no_download(tab):
+    """Gradio makes a copy of what it is given, and forgets it after an hour."""
+    steps = _pack(session_of(tab, run(tab)), *MAP_VALUES)
+    path = Path(next(steps)[0]["value"])
+    assert path.exists()
+    assert list(steps) == [] and not path.parent.exists()
+
+
 def test_likeness_to_another_picture_needs_no_class_and_goes_into_the_bundle(tab, tmp_path, capsys):
     other = examples()[drawn()[1]]
     session = session_of(tab, updates := run(tab, target=SIMILAR, like=str(other), models=["demo:resnet", "demo:vit"]))
@@ -179,8 +292,7 @@ def test_likeness_to_another_picture_needs_no_class_and_goes_into_the_bundle(tab
     assert target == "similarity"
     assert "similarity to reference.png = " in updates[-1][tab.results[0].head]
     assert "Demo XCiT: similarity -0." in last_status(tab, updates)
-    update, _ = _pack(session, *MAP_VALUES)
-    with zipfile.ZipFile(update["value"]) as archive:
+    with packed(session) as archive:
         archive.extractall(tmp_path)
     # Where it lies on the server is nobody's business.
     assert str(other) not in (tmp_path / "manifest.json").read_text()
@@ -200,8 +312,7 @@ def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_nobody_elses(ta
     assert (told.attribution.target.outputs, own.attribution.target.outputs) == ("sigmoid", "classes")
     assert sum(p for *_, p in told.top) > 1 > sum(p for *_, p in own.top) and told.top[0][0] == own.top[0][0]
     for session, kept in ((said, {"outputs": "sigmoid"}), (plain, None)):
-        update, _ = _pack(session, *MAP_VALUES)
-        with zipfile.ZipFile(update["value"]) as archive:
+        with packed(session) as archive:
             (result,) = json.loads(archive.read("manifest.json"))["results"]
         assert result.get("said") == kept
 
@@ -214,8 +325,7 @@ def test_what_a_visitor_says_of_one_networks_layer_is_followed_and_kept(tab):
     )
     told, own = ([e.attribution.values for e in session.explanations] for session in (said, plain))
     assert not torch.equal(told[0], own[0]) and torch.equal(told[1], own[1])
-    update, _ = _pack(said, *MAP_VALUES)
-    with zipfile.ZipFile(update["value"]) as archive:
+    with packed(said) as archive:
         first, second = json.loads(archive.read("manifest.json"))["results"]
     assert first["said"] == {"layouts": {"layer2": "nhwc"}} and "said" not in second
 
@@ -255,7 +365,7 @@ def test_it_opens_on_a_photo_that_three_networks_have_explained(tab, nothing_ans
 
 
 def test_a_first_view_that_cannot_be_explained_leaves_the_page_running(nothing_answered, monkeypatch, caplog):
-    monkeypatch.setattr(saliency_tab, "get_model", lambda name: 1 / 0)
+    monkeypatch.setattr(saliency_run, "get_model", lambda name: 1 / 0)
     explain_first()
     assert "not explained beforehand" in caplog.text
 

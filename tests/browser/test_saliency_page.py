@@ -1,7 +1,10 @@
 """The Saliency tab as a visitor meets it."""
 
+import threading
+
 import pytest
 
+from lsd.ui import jobs, saliency_run
 from lsd.ui.examples import drawn, photos
 
 pytestmark = pytest.mark.browser
@@ -59,6 +62,30 @@ def test_of_two_quick_choices_the_last_is_explained(server, tab):
     wait_for_status(tab, "All say espresso")
     wait_for_maps(tab, 3)
     assert f"example={photos()[2].replace(' ', '+')}" in tab.url
+
+
+def test_a_click_while_the_first_view_is_computed_begins_anew(server, tab, monkeypatch):
+    begun, hear, explained = [], threading.Event(), saliency_run.explained
+
+    def deaf(model, *arguments):
+        begun.append(model.name)
+        if len(begun) == 1:
+            hear.wait(60)
+            jobs.check()
+            pytest.fail("the first run went on")
+        return explained(model, *arguments)
+
+    monkeypatch.setattr(saliency_run, "explained", deaf)
+    monkeypatch.setattr(saliency_run.Request, "is_answered", False)
+    open_tab(server, tab)
+    while not begun:
+        tab.wait_for_timeout(50)
+    tab.locator("#explain").click()
+    wait_for_status(tab, "1 job is before yours")
+    hear.set()
+    wait_for_status(tab, "Done in")
+    wait_for_maps(tab, 3)
+    assert len(begun) == 4
 
 
 def test_an_address_shows_what_it_says(server, tab):

@@ -45,6 +45,19 @@ def test_a_comparison_is_written_and_made_again_bit_for_bit(picture, tmp_path, c
     assert capsys.readouterr().out.count("identical, bit for bit") == 2
 
 
+def test_a_model_that_cannot_explain_leaves_the_others(picture, tmp_path, capsys):
+    output = tmp_path / "maps"
+    models = ("--model", "demo:vit", "--model", "no_such_model", "--model", "demo:resnet")
+    assert saliency(picture, *models, "--method", "guided_backprop", "--output", output) == 2
+    told = capsys.readouterr()
+    first, second = told.err.splitlines()
+    assert "uses GELU" in first and "There is no model called" in second
+    assert "1 overlays" in told.out and "demo:resnet: " in told.out
+    assert saliency("--from", output / "manifest.json") == 0
+    assert saliency(picture, "--model", "demo:vit", "--method", "guided_backprop", "--output", tmp_path / "none") == 2
+    assert "uses GELU" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
 def test_other_values_are_told_and_end_non_zero(picture, tmp_path, capsys):
     output = tmp_path / "maps"
     saliency(picture, "--model", "demo:resnet", "--output", output)

@@ -258,3 +258,12 @@ def test_interrupted_work_keeps_what_is_finished(folder, monkeypatch, capsys):
     assert make(folder, "--units", "class:0-3", "--batch-size", "2") == 130
     results = json.loads((folder / "manifest.json").read_text())["results"]
     assert [r["unit"] for r in results] == ["class/0", "class/1"] and (folder / "class_1.0.png").is_file()
+
+
+def test_a_verifier_that_cannot_be_had_leaves_the_pictures_and_the_others(folder, capsys):
+    assert make(folder, "--unit", "class/3", "--verifier", "no_such_model", "--verifier", "demo:vit") == 2
+    told = capsys.readouterr()
+    (line,) = told.err.splitlines()
+    assert line.startswith("lsd: There is no model called")
+    (result,) = json.loads((folder / "manifest.json").read_text())["results"]
+    assert list(result["verifiers"]) == ["demo:vit"] and (folder / "class_3.0.png").is_file()

@@ -33,3 +33,8 @@ def faults(how: str) -> int:
 def test_freed_memory_comes_back_without_page_faults():
     pages = (64 << 20) // 4096
     assert faults("plain") > 9 * pages and faults("keep") < 2 * pages
+
+
+def test_what_is_there_is_left_alone_by_the_garbage_collector():
+    code = "import gc; from lsd.memory import settle; settle(); print(gc.get_freeze_count() > 1000)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
