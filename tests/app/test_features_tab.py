@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.datastructures import QueryParams
 
 from lsd.cli import main
-from lsd.features import batch
+from lsd.features import batch, networks
 from lsd.features.judge import Verdict
 from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
@@ -222,7 +222,7 @@ def test_no_picture_is_lost_where_memory_gives_out(tab, monkeypatch):
         return run_to(network, images, taps)
 
     calls = []
-    monkeypatch.setattr(batch, "run_to", scarce)
+    monkeypatch.setattr(networks, "run_to", scarce)
     updates = run(tab, seeds=4, steps=5)
     session = session_of(tab, updates)
     (lane,) = session.lanes

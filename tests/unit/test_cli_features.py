@@ -9,7 +9,7 @@ from PIL import Image
 
 from lsd.cli import main
 from lsd.demo import render
-from lsd.features import batch
+from lsd.features import networks
 from lsd.features.notes import DEAD, NO_ACTIVATION, NO_BRANCH
 from lsd.features.recipes import LUCID
 from lsd.images import open_image
@@ -120,7 +120,7 @@ def test_a_manifest_says_how_the_pictures_were_made_together_when_memory_gave_ou
             raise torch.OutOfMemoryError("not enough")
         return run_to(network, images, taps)
 
-    monkeypatch.setattr(batch, "run_to", watched)
+    monkeypatch.setattr(networks, "run_to", watched)
     scarce = 3
     make(folder, "--units", "layer2:channels:8")
     record = json.loads((folder / "manifest.json").read_text())

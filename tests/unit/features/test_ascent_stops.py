@@ -9,7 +9,7 @@ import torch
 from ascent_fixture import QUICK, SMALL, likeness, pictures, run
 
 from lsd.errors import UndefinedError
-from lsd.features import batch
+from lsd.features import networks
 from lsd.features.ascent import ascend
 from lsd.features.pictures import to_pixels
 from lsd.features.prepare import prepare
@@ -133,7 +133,7 @@ def test_too_large_a_batch_is_halved(demo, monkeypatch):
         sizes.append(len(images))
         return run_to(network, images, taps)
 
-    monkeypatch.setattr(batch, "run_to", scarce)
+    monkeypatch.setattr(networks, "run_to", scarce)
     found = pictures(model, units, recipe)
     assert set(sizes) == {2}  # the fifth picture, left alone, is shown twice
     for a, b in zip(found, expected, strict=True):
@@ -158,7 +158,7 @@ def test_memory_that_gives_out_in_the_middle_costs_no_picture(demo, monkeypatch)
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes.")
         return run_to(network, images, taps)
 
-    monkeypatch.setattr(batch, "run_to", scarce)
+    monkeypatch.setattr(networks, "run_to", scarce)
     found = pictures(model, units, recipe)
     assert [p.job for p in found] == [p.job for p in expected]
     for a, b in zip(found, expected, strict=True):
@@ -170,6 +170,6 @@ def test_what_cannot_be_halved_is_raised(demo, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(batch, "run_to", fail)
+    monkeypatch.setattr(networks, "run_to", fail)
     with pytest.raises(type(error)):
         pictures(demo("resnet"), ["class/3"], replace(SMALL, steps=2))

@@ -8,7 +8,7 @@ import torch
 from ascent_fixture import SMALL, likeness, pictures
 from torch import nn
 
-from lsd.features import batch
+from lsd.features import slope
 from lsd.features.recipes import RECIPES
 from lsd.features.soften import Softening
 from lsd.features.transforms import Transforms
@@ -81,7 +81,7 @@ def test_a_unit_that_chance_opened_for_a_moment_is_not_alive(gate):
 
 @pytest.mark.parametrize("unit", ["act/channel/1", "act/neuron/1/8/8"])
 def test_a_leak_opens_what_starts_shut_by_itself(gate, unit, monkeypatch):
-    monkeypatch.setattr(batch, "ReluRedirect", None)
+    monkeypatch.setattr(slope, "ReluRedirect", None)
     recipe = replace(SMALL, steps=60, redirect_steps=16, sd=0.0, gradient=Softening(leak=0.05))
     (picture,) = pictures(gate, [unit], recipe)
     assert picture.trace[0] == 0 and picture.score > 0.05 and picture.status == "ok"

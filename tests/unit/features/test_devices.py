@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
 from lsd import layers, tracing
-from lsd.features import batch, chance
+from lsd.features import batch, chance, networks
 from lsd.features.pictures import Job, generator
 from lsd.features.recipes import RECIPES
 from lsd.features.transforms import FILLS, Transforms
@@ -71,9 +71,9 @@ def steps(model, units, recipe, mode, monkeypatch, half=False):
     here = batch.Batch(
         {"": model}, jobs, recipe, photo=None, vector=None, start_from_photo=False, half=half, compiled=False
     )
-    twins = {share: {name: moved(twin, mode) for name, twin in here._twins(share).items()}
+    twins = {share: {name: moved(twin, mode) for name, twin in here.networks.twins(share).items()}
              for share in {1.0, *(stage.input for stage in recipe.stages)}}  # fmt: skip
-    monkeypatch.setattr(batch.Batch, "_twins", lambda self, share: twins[1.0 if self.placed else share])
+    monkeypatch.setattr(networks.Networks, "twins", lambda self, share: twins[1.0 if self.placed else share])
     with mode:
         there = batch.Batch(
             {"": twins[1.0][""]},
@@ -93,7 +93,7 @@ def steps(model, units, recipe, mode, monkeypatch, half=False):
                 recipe.steps - 1,
             ):  # one in which pictures are looked for, and one of those that can be recorded
                 values = there._step(step, parameterization, state, 2)
-                there._note_values(state, values)
+                state.arrival.note(values)
                 yield values
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ascent_fixture import SMALL, pictures
 
-from lsd.features import batch
+from lsd.features import networks
 from lsd.features import prepare as preparing
 from lsd.features.prepare import prepare
 from lsd.features.regularizers import BatchNormStatistics
@@ -23,14 +23,14 @@ def test_two_ascents_that_listen_to_one_network_do_not_meet(demo, monkeypatch):
     model, both = demo("resnet"), threading.Barrier(2)
     seeds = [(0,), (1, 2, 3)]  # batches of different sizes, so that what is heard of the other's does not fit
     alone = [pictures(model, ["class/3"], RECIPE, some) for some in seeds]
-    run_to = batch.run_to
+    run_to = networks.run_to
 
     def meet(*args):
         with contextlib.suppress(threading.BrokenBarrierError):  # the other waits for the lock
             both.wait(1)
         return run_to(*args)
 
-    monkeypatch.setattr(batch, "run_to", meet)
+    monkeypatch.setattr(networks, "run_to", meet)
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda some: pictures(model, ["class/3"], RECIPE, some), seeds))
     for mine, expected in zip(chain(*found), chain(*alone), strict=True):
@@ -41,7 +41,7 @@ def test_two_ascents_that_listen_to_one_network_do_not_meet(demo, monkeypatch):
 def test_ascents_that_look_at_each_others_networks_do_not_wait_for_ever(demo, monkeypatch):
     """A network's lock is not held while another network runs."""
     first, second = demo("resnet"), demo("convnext")
-    held, run_to = [], batch.run_to
+    held, run_to = [], networks.run_to
 
     def watch(network, *args):
         others = [twin for twin in twins if twin is not network]
@@ -50,8 +50,10 @@ def test_ascents_that_look_at_each_others_networks_do_not_wait_for_ever(demo, mo
         return run_to(network, *args)
 
     twins = []
-    monkeypatch.setattr(batch, "prepare", lambda *args, **kwargs: twins.append(prepare(*args, **kwargs)) or twins[-1])
-    monkeypatch.setattr(batch, "run_to", watch)
+    monkeypatch.setattr(
+        networks, "prepare", lambda *args, **kwargs: twins.append(prepare(*args, **kwargs)) or twins[-1]
+    )
+    monkeypatch.setattr(networks, "run_to", watch)
     pictures(first, [f"class/3 + {second.name}::class/3"], RECIPE, others=[second])
     assert held and not any(held)
 

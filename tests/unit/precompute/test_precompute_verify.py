@@ -9,7 +9,7 @@ import torch
 from gallery import pictures, shards
 from gallery.index import find_shards
 from lsd.errors import LSDError, ModelError
-from lsd.features import batch
+from lsd.features import networks
 from lsd.features.ascent import ascend_jobs
 from lsd.tracing import run_to
 from lsd.weights import HUB, Availability
@@ -141,7 +141,7 @@ def test_batches_that_memory_halved_are_made_again_as_they_were(plan_of, tmp_pat
         sizes.append(len(images))
         return run_to(network, images, taps)
 
-    monkeypatch.setattr(batch, "run_to", scarce)
+    monkeypatch.setattr(networks, "run_to", scarce)
     sizes, most = [], 3
     run(plan_of("class:0-4"), str(tmp_path))
     rows = [row for path in find_shards(tmp_path) for row in shards.read_rows(path)]
