@@ -58,8 +58,8 @@ def module_of(model: ImageModel, name: str) -> nn.Module:
     modules = dict(model.net.named_modules())
     if not name or name not in modules:
         close = difflib.get_close_matches(name, [known for known in modules if known], n=3)
-        meant = f"did you mean {' or '.join(close)}?" if close else f"it has {some_names(model)}."
-        raise UndefinedError(f"{model.name} has no layer “{name}”; {meant}")
+        meant = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UndefinedError(f"{model.name} has no layer “{name}”; it has {some_names(model)}.{meant}")
     if run and (runs := trace(model).runs.get(name, 0)) < max(run, 2):
         if runs < 2:
             raise UndefinedError(f"{name} of {model.name} does not run several times in a pass: write {name} alone.")

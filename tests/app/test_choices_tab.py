@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 
 from lsd.evaluation.choices import CHOICES, summary
 from lsd.evaluation.variants import FACTORS
-from lsd.ui import choices_address, choices_extras, choices_html, choices_tab, choices_texts, controls
+from lsd.ui import choices_address, choices_extras, choices_html, choices_tab, choices_texts, controls, jobs
 from lsd.ui.choices_plot import NARROW, WIDE, Panel, forest, randomization
 from lsd.ui.choices_tab import ChoicesTab
 from lsd.ui.examples import drawn
@@ -266,7 +266,8 @@ def test_each_level_has_a_picture(tab, factor):
     assert f"Demo ResNet says {DRAWN}" in last[tab.status]
 
 
-def test_levels_that_are_not_defined_say_why_and_the_others_come_one_after_the_other(tab, followed):
+def test_levels_that_are_not_defined_say_why_and_the_others_come_one_after_the_other(tab, followed, monkeypatch):
+    monkeypatch.setattr(jobs, "_BEAT", 0.01)  # the network is quick, and how far it is must be told before it is done
     updates = followed(long_event(tab._run, tab.status), "method", DRAWN, "demo:vit")
     counts = [len(u[tab.gallery]["value"]) for u in updates if u.get(tab.gallery, {}).get("value")]
     assert len(counts) > 2 and counts == sorted(counts)

@@ -193,7 +193,7 @@ def test_what_is_shown_goes_to_the_viewer(model, batch, monkeypatch):
     (lambda m, x: lsd.explain(m, np.full((4, 4, 3), 7.0)), ImageError, "floats from 0 to 1"),
     (lambda m, x: lsd.explain(m, x[:, :, :5]), UndefinedError, "takes pictures of shape"),
     (lambda m, x: lsd.explain(m, x, "gradcam"), UndefinedError, "There is no method"),
-    (lambda m, x: lsd.explain(m, x, "grad_cam", layer="layer2-0"), UndefinedError, "did you mean layer2.0"),
+    (lambda m, x: lsd.explain(m, x, "grad_cam", layer="layer2-0"), UndefinedError, "Did you mean layer2.0"),
     (lambda m, x: lsd.explain(m, x, target="no such class"), UndefinedError, "No class"),
     (lambda m, x: lsd.explain(m, x, kind="odds"), UndefinedError, "no target"),
     (lambda m, x: lsd.visualize(m, []), LSDError, "Nothing is asked for"),
