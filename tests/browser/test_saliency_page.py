@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from playwright.sync_api import expect
 
 from lsd.ui import jobs, saliency_run
 from lsd.ui.examples import drawn, photos
@@ -34,7 +35,7 @@ def test_it_opens_on_an_explained_photo(server, tab):
     open_tab(server, tab)
     wait_for_status(tab, "Done in")
     wait_for_maps(tab, 3)
-    assert tab.get_by_text("Captum agrees").count() == 3
+    expect(tab.get_by_text("Captum agrees")).to_have_count(3, timeout=30_000)
     assert tab.get_by_text("EfficientNet-Lite0", exact=True).count() >= 1
 
 
