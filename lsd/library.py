@@ -24,7 +24,7 @@ from lsd.features.recipes import DEFAULT, Recipe, described
 from lsd.features.units import expand, other_models, title
 from lsd.models import ImageModel, get_model
 from lsd.progress import bar
-from lsd.provenance import png, write_files
+from lsd.provenance import jpeg, png, write_files
 from lsd.reference import open_reference, reference_of
 from lsd.saliency import bundle, defaults
 from lsd.saliency.attribution import Attribution
@@ -128,7 +128,7 @@ class Saliency:
         return replace(MapSettings(sign=find_method(self.attribution.method).sign), **settings)
 
     def _repr_jpeg_(self) -> bytes:
-        return _jpeg(self.sheet())
+        return jpeg(self.sheet())
 
     def __str__(self) -> str:
         return f"{find_method(self.attribution.method).title}, {self.model.name}: {bundle.in_words(self.explanation)}"
@@ -194,7 +194,7 @@ class Visualization(Sequence):
         return Path(folder)
 
     def _repr_jpeg_(self) -> bytes:
-        return _jpeg(self.sheet())
+        return jpeg(self.sheet())
 
     def __str__(self) -> str:
         first = ", ".join(self.titles[:3])
@@ -433,22 +433,15 @@ def _pixels(array: np.ndarray) -> np.ndarray:
     return np.round(pixels * 255).astype(np.uint8)
 
 
-def _jpeg(image: Image.Image) -> bytes:
-    """For a notebook, which keeps what it shows: an eighth of a PNG's size."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=90, subsampling=0)
-    return buffer.getvalue()
-
-
 def _show(image: Image.Image) -> None:
+    """In a notebook's cell, else in the system's picture viewer."""
     try:
         from IPython import get_ipython
+        from IPython.display import display
     except ImportError:
         image.show()
         return
-    if get_ipython() is None:
+    if get_ipython():
+        display(image)
+    else:
         image.show()
-        return
-    from IPython.display import display
-
-    display(image)

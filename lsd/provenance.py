@@ -57,6 +57,13 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(image: Image.Image) -> bytes:
+    """A picture as the bytes of a JPEG file, for showing: an eighth of a PNG's size."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=92, subsampling=0)
+    return buffer.getvalue()
+
+
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write every file, each whole or not at all; the folder is made if need be.
 

@@ -130,8 +130,13 @@ def canonical(name: str) -> str:
     The Hub is not asked, a folder under `LSD_MODEL_PATH` keeps its name, and what is no name stays as it is.
     """
     name = name.strip()
-    if name in local_models():
-        return name
+    meant = _meant(name)
+    # Every use of a model comes by here, so the disk is looked at only where a folder could have a say.
+    return name if meant != name and name in local_models() else meant
+
+
+@functools.lru_cache(maxsize=4096)
+def _meant(name: str) -> str:
     if address := _ADDRESS.fullmatch(name):
         repo, revision = address.groups()
         name = f"{repo}@{revision}" if revision and revision != "main" else repo

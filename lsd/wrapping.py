@@ -89,10 +89,8 @@ def _unwrapped(net: object) -> nn.Module:
     Raises:
         ModelError: no module, or one whose inside cannot be seen.
     """
-    from torch.nn.parallel import DataParallel, DistributedDataParallel
-
-    while isinstance(net, DataParallel | DistributedDataParallel) or hasattr(net, "_orig_mod"):
-        net = net._orig_mod if hasattr(net, "_orig_mod") else net.module
+    while (inside := _inside(net)) is not None:
+        net = inside
     if isinstance(net, ImageModel):
         raise ModelError(f"{net.name} is wrapped already: use it as it is.")
     if isinstance(net, torch.jit.ScriptModule | torch.jit.ScriptFunction):
@@ -108,14 +106,19 @@ def _unwrapped(net: object) -> nn.Module:
     return net
 
 
+def _inside(module: object) -> nn.Module | None:
+    """What a module runs elsewhere (on several devices) or faster (compiled); None of any other."""
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return module.module
+    return getattr(module, "_orig_mod", None)
+
+
 def _copied(net: nn.Module) -> nn.Module:
     """A frozen copy in eval mode, with nothing left inside that runs it elsewhere or faster.
 
     Raises:
         ModelError: it cannot be copied.
     """
-    from torch.nn.parallel import DataParallel, DistributedDataParallel
-
     tensors = [*net.parameters(), *net.buffers()]
     if any(isinstance(tensor, UninitializedTensorMixin) for tensor in tensors):
         raise ModelError(
@@ -134,8 +137,8 @@ def _copied(net: nn.Module) -> nn.Module:
         ) from error
     for parent in list(own.modules()):
         for child_name, child in list(parent.named_children()):
-            if isinstance(child, DataParallel | DistributedDataParallel) or hasattr(child, "_orig_mod"):
-                setattr(parent, child_name, getattr(child, "_orig_mod", None) or child.module)
+            if (inside := _inside(child)) is not None:
+                setattr(parent, child_name, inside)
     for module in own.modules():
         module._compiled_call_impl = None  # of `net.compile()`, which changes how a module is called
     return own.eval().requires_grad_(False)

@@ -193,13 +193,16 @@ def as_index(index: object) -> int | tuple[int, ...]:
     Raises:
         UndefinedError: no whole numbers.
     """
-    if isinstance(index, list | tuple | np.ndarray | Tensor):
-        values = tuple(index.tolist() if isinstance(index, Tensor) else index) if np.ndim(index) == 1 else None
-        if values is not None:
-            return tuple(map(as_index, values))
-        index = index.item() if isinstance(index, np.ndarray | Tensor) and np.ndim(index) == 0 else index
+    if isinstance(index, np.ndarray | Tensor):
+        index = index.tolist()  # Python's own numbers, in lists
+    return tuple(map(_whole, index)) if isinstance(index, list | tuple) else _whole(index)
+
+
+def _whole(index: object) -> int:
+    if isinstance(index, np.generic | Tensor):
+        index = index.tolist()
     try:  # a bool is an int for Python, and no index for anybody
-        return operator.index(None if isinstance(index, bool | np.bool_) else index)
+        return operator.index(None if isinstance(index, bool) else index)
     except TypeError:
         raise UndefinedError(f"A class is told by its index, a whole number, and not by {index!r}.") from None
 

@@ -23,7 +23,7 @@ from lsd.features.units import class_of, parse
 from lsd.images import open_image
 from lsd.layers import as_said
 from lsd.models import ImageModel
-from lsd.provenance import slug
+from lsd.provenance import jpeg, slug
 from lsd.saliency.explain import to_input
 from lsd.saliency.targets import of_class
 from lsd.sayings import texts
@@ -232,12 +232,11 @@ def live_picture(lane: Lane) -> tuple[str, bytes] | None:
 
 def encoded(image: Image.Image) -> tuple[str, bytes]:
     """A picture for the page: JPEG, or PNG where it is small and will be enlarged."""
+    if image.width * image.height > _LOSSLESS:
+        return "image/jpeg", jpeg(image)
     buffer = io.BytesIO()
-    if image.width * image.height <= _LOSSLESS:
-        image.save(buffer, "PNG", compress_level=3)
-        return "image/png", buffer.getvalue()
-    image.save(buffer, "JPEG", quality=92, subsampling=0)
-    return "image/jpeg", buffer.getvalue()
+    image.save(buffer, "PNG", compress_level=3)
+    return "image/png", buffer.getvalue()
 
 
 def command(lane: Lane, photo: Path | None, judges: Sequence[str] = (), output: str = "features") -> str:
