@@ -34,6 +34,7 @@ _LOOK = 0.1  # seconds between two looks of whoever waits at whether he was stop
 _BEAT = 0.5  # seconds between two looks of a follower at how far the work is: a page takes 20 ms to tell it
 _SIGN_OF_LIFE = 1.0  # seconds after which a follower hears something, so that it can be noticed that he has left
 _PATIENT = 2.0  # seconds between two signs of life while the work waits for its turn, and keeps nobody waiting
+_GONE = 10.0  # seconds after which a follower who has not come back for more is gone, though nobody closed `follow`
 
 log = logging.getLogger("lsd")
 
@@ -251,7 +252,8 @@ _ticket: ContextVar[_Ticket | None] = ContextVar("ticket", default=None)  # its 
 async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Waiting | Progress | None]:
     """Run `work` in a thread of its own; yield what it yields, and now and then how far it is, or None: it goes on.
 
-    Closing stops the work and returns at once, whatever the work is at.
+    Closing stops the work and returns at once, whatever the work is at. So does not coming back for the next item: Gradio, where
+    an event is cancelled while its first news are on their way, forgets the iterator without closing it.
 
     Raises:
         whatever `work` raises.
@@ -264,13 +266,23 @@ async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Wai
 
     job = _Job(work, wake)
     told, told_at = None, time.monotonic()
+
+    @contextlib.contextmanager
+    def handing_on() -> Iterator[None]:
+        gone = loop.call_later(_GONE, job.stop)
+        try:
+            yield
+        finally:
+            gone.cancel()
+
     try:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), _BEAT)
             news.clear()
             for item in job.take():
-                yield item
+                with handing_on():
+                    yield item
                 told, told_at = None, time.monotonic()
             if job.ended:
                 job.take()
@@ -281,7 +293,8 @@ async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Wai
             else:
                 news_is_due = situation != told or silence > _SIGN_OF_LIFE
             if news_is_due:
-                yield situation
+                with handing_on():
+                    yield situation
                 told, told_at = situation, time.monotonic()
     finally:
         job.stop()

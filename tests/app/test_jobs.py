@@ -93,6 +93,29 @@ def test_closing_returns_at_once_and_the_place_is_free_when_the_work_has_ended(l
     run(leave())
 
 
+def test_a_follower_who_forgets_to_close_is_gone(monkeypatch):
+    """As Gradio does with an event that is cancelled while its first news are on their way."""
+    ended = threading.Event()
+    monkeypatch.setattr(jobs, "_GONE", 0.2)
+
+    def work():
+        try:
+            yield from endless()
+        finally:
+            ended.set()
+
+    async def forget():
+        steps = follow(work)
+        await anext(steps)
+        await asyncio.sleep(0.1)
+        assert not ended.is_set()
+        while not ended.is_set():
+            await asyncio.sleep(0.01)
+        assert "begun" not in [news async for news in steps]
+
+    run(forget())
+
+
 def test_cancelling_whoever_waits_for_news_is_closing():
     """Which is what Gradio does when Stop is pressed: the work may not say anything for a long time."""
     deaf = threading.Event()
