@@ -94,9 +94,9 @@ def handlers(rounds: int) -> None:
     import gradio as gr
 
     from lsd.images import example_images
-    from lsd.ui.controls import FIRST_CHOICE, SETTINGS
-    from lsd.ui.examples import examples
-    from lsd.ui.saliency_tab import SaliencyTab, _draw
+    from lsd.ui.saliency.tab import SaliencyTab, _draw
+    from lsd.ui.shared.controls import FIRST_CHOICE, SETTINGS
+    from lsd.ui.shared.examples import examples
 
     with gr.Blocks():
         tab = SaliencyTab()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lsd import markdown
 from lsd.evaluation.choices import summary
-from lsd.ui import choices_texts
+from lsd.ui.choices import texts as choices_texts
 
 PAGE = Path(__file__).parent / "believe.md"
 SHOWN = ("guided_backprop", "deconvnet", "smoothgrad_squared", "gradient", "smoothgrad", "grad_cam", "depth_fusion")

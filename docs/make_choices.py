@@ -6,7 +6,7 @@ from pathlib import Path
 from lsd import markdown
 from lsd.evaluation.choices import CHOICES, summary
 from lsd.evaluation.variants import FACTORS
-from lsd.ui import choices_texts
+from lsd.ui.choices import texts as choices_texts
 
 PAGE = Path(__file__).parent / "choices.md"
 

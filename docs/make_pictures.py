@@ -18,9 +18,9 @@ sys.path.insert(0, str(ROOT))
 
 from lsd.cli import main  # noqa: E402  (the path must be set first)
 from lsd.evaluation import flip_cases  # noqa: E402
-from lsd.ui.controls import default_models  # noqa: E402
-from lsd.ui.examples import examples  # noqa: E402
 from lsd.ui.page import build, launch_settings  # noqa: E402
+from lsd.ui.shared.controls import default_models  # noqa: E402
+from lsd.ui.shared.examples import examples  # noqa: E402
 
 OUTPUT = ROOT / "docs" / "pictures"
 

@@ -4,17 +4,17 @@ from importlib.util import find_spec
 
 import gradio as gr
 
-from lsd.ui import api, blocks, choices_style, feature_texts, gallery_style
-from lsd.ui.choices_tab import ChoicesTab
-from lsd.ui.features_tab import FeaturesTab
-from lsd.ui.gallery_tab import GalleryTab
-from lsd.ui.jobs import LONGEST
-from lsd.ui.mistakes_tab import MistakesTab
-from lsd.ui.saliency_tab import SaliencyTab
+from lsd.ui.api import endpoints as api
+from lsd.ui.choices.tab import ChoicesTab
+from lsd.ui.features.tab import FeaturesTab
+from lsd.ui.gallery.tab import GalleryTab
+from lsd.ui.mistakes.tab import MistakesTab
+from lsd.ui.saliency.tab import SaliencyTab
+from lsd.ui.shared.files import styles
+from lsd.ui.shared.jobs import LONGEST
+from lsd.ui.shared.limits import MAX_UPLOAD, MAX_WAITING
 
-MAX_WAITING = 200  # quick events; jobs that run a model wait in a line of their own (`lsd.ui.jobs`)
 _THREADS = LONGEST + 40  # of Gradio's events: as many as it has by itself, beside the jobs that wait in that line
-MAX_UPLOAD = "24mb"
 
 _FONT = ("system-ui", "sans-serif")  # what the visitor has: nothing is fetched from a font server
 
@@ -53,7 +53,7 @@ def launch_settings() -> dict:
     """What `launch` is given beside the address."""
     return {
         "theme": gr.themes.Soft(primary_hue="orange", secondary_hue="slate", neutral_hue="slate", font=_FONT),
-        "css": blocks.CSS + feature_texts.CSS + gallery_style.CSS + choices_style.CSS,
+        "css_paths": styles(),
         "max_file_size": MAX_UPLOAD,
         "max_threads": _THREADS,
         "footer_links": ["api", "settings"],

@@ -10,12 +10,17 @@ from starlette.datastructures import QueryParams
 
 from lsd.evaluation.choices import CHOICES, summary
 from lsd.evaluation.variants import FACTORS
-from lsd.ui import choices_address, choices_extras, choices_html, choices_tab, choices_texts, controls, jobs
-from lsd.ui.choices_plot import NARROW, WIDE, Panel, forest, randomization
-from lsd.ui.choices_tab import ChoicesTab
-from lsd.ui.examples import drawn
-from lsd.ui.long_event import long_event
-from lsd.ui.saliency_tab import SaliencyTab
+from lsd.ui.choices import extras as choices_extras
+from lsd.ui.choices import html as choices_html
+from lsd.ui.choices import tab as choices_tab
+from lsd.ui.choices import texts as choices_texts
+from lsd.ui.choices.plot import NARROW, WIDE, Panel, forest, randomization
+from lsd.ui.choices.tab import ChoicesTab
+from lsd.ui.saliency.tab import SaliencyTab
+from lsd.ui.shared import controls, jobs
+from lsd.ui.shared import evidence as choices_address
+from lsd.ui.shared.examples import drawn
+from lsd.ui.shared.long_event import long_event
 
 DRAWN = drawn()[0]
 HOSTILE = "<img src=x onerror=alert(1)>$\\frac{"
@@ -67,7 +72,7 @@ def test_every_choice_says_what_it_is_what_won_and_by_how_much(tab, factor):
     assert choice.title in head and choice.aside in words(head)
     assert choices_texts.name(factor, found["default"]) in head
     for level in found["levels"]:
-        assert f">{choices_html.text(choices_texts.name(factor, level))}</th>" in scores
+        assert f">{choices_html.escape(choices_texts.name(factor, level))}</th>" in scores
     assert scores.count("data:image/png;base64,") == 3  # for wide pages; for narrow ones, together and each metric
     assert "How often each level scores better than" in scores
     assert bool(updates[tab.extras]) == (factor == "method")

@@ -17,12 +17,13 @@ from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import classify
 from lsd.models import get_model
 from lsd.packages import PACKAGES
-from lsd.ui import feature_first, feature_texts
-from lsd.ui import feature_request as requests
-from lsd.ui.feature_first import FILE, shipped
-from lsd.ui.feature_record import from_bytes, to_bytes
-from lsd.ui.feature_runs import FRAMES, Cooking, advance, command, files
-from lsd.ui.features_tab import FeaturesTab, _look_back, _pack, _say
+from lsd.ui.features import first as feature_first
+from lsd.ui.features import request as requests
+from lsd.ui.features import texts as feature_texts
+from lsd.ui.features.first import FILE, shipped
+from lsd.ui.features.record import from_bytes, to_bytes
+from lsd.ui.features.runs import FRAMES, Cooking, advance, command, files
+from lsd.ui.features.tab import FeaturesTab, _look_back, _pack, _say
 
 SMALL = requests.Wish(("demo:resnet",), "class/13", Cooking("lucid", {"sd": "0.02"}, 45, 48), 2, None, "", "noise")
 
@@ -35,7 +36,7 @@ def tab():
 
 @pytest.fixture(scope="module")
 def first(tab):
-    assert tab.first is not None, "run python -m lsd.ui.feature_first"
+    assert tab.first is not None, "run python -m lsd.ui.features.first"
     return tab.first
 
 

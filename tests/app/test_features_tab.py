@@ -21,13 +21,16 @@ from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
 from lsd.said import Said
 from lsd.tracing import run_to
-from lsd.ui import feature_runs, feature_units, features_tab, jobs
-from lsd.ui.examples import examples
-from lsd.ui.feature_knobs import KNOBS, differences, knob_values
-from lsd.ui.feature_request import read_address, read_wish, write_address
-from lsd.ui.feature_runs import FRAMES, Session, command, files, mosaic
-from lsd.ui.feature_units import CLASS, EXPRESSION, LAYER
-from lsd.ui.features_tab import FeaturesTab, _look_back, _pack, _read_address, _say, _show_recipe, _write_address
+from lsd.ui.features import runs as feature_runs
+from lsd.ui.features import tab as features_tab
+from lsd.ui.features import units as feature_units
+from lsd.ui.features.knobs import KNOBS, differences, knob_values
+from lsd.ui.features.request import read_address, read_wish, write_address
+from lsd.ui.features.runs import FRAMES, Session, command, files, mosaic
+from lsd.ui.features.tab import FeaturesTab, _look_back, _pack, _read_address, _say, _show_recipe, _write_address
+from lsd.ui.features.units import CLASS, EXPRESSION, LAYER
+from lsd.ui.shared import jobs
+from lsd.ui.shared.examples import examples
 
 CHELSEA = str(examples()["Chelsea the cat"])
 
@@ -117,7 +120,7 @@ def test_what_a_visitor_says_of_one_networks_layer_is_followed_and_repeated(tab)
 
 
 def test_assumed_names_are_told_below_what_a_network_says():
-    from lsd.ui.feature_texts import says
+    from lsd.ui.features.texts import says
 
     top = ((281, "tabby", 0.9),)
     assert "are assumed &amp; told" in says(Verdict("other", top, "They are assumed & told."), "another network", None)
@@ -189,7 +192,7 @@ def test_what_cannot_be_done_is_one_sentence_in_the_page(tab, changes, sentence)
 def test_a_damaged_photo_is_refused_before_anything_is_loaded(tab, tmp_path, monkeypatch):
     path = tmp_path / "note.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nonsense" * 10)
-    monkeypatch.setattr("lsd.ui.feature_request.get_model", lambda name: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("lsd.ui.features.request.get_model", lambda name: pytest.fail("a model was loaded"))
     status = last(tab.status, run(tab, start="photo", photo=str(path)))
     assert 'role="alert"' in status and "wrong on our side" not in status
 
@@ -473,7 +476,7 @@ def test_a_hostile_address_is_harmless():
 
 
 def test_an_address_of_this_tab_does_not_run_the_other():
-    from lsd.ui.saliency_tab import _read_address as other
+    from lsd.ui.saliency.tab import _read_address as other
 
     updates = other(Request("tab=features&model=demo:vit&unit=class/3"))
     assert not any(isinstance(update, list) for update in updates)

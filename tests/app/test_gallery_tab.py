@@ -16,17 +16,19 @@ from gallery.filters import Filters
 from gallery.index import build
 from gallery.queries import Gallery
 from lsd.features.recipes import LUCID, MACO, RECIPES, VIT, changed, described
-from lsd.ui import gallery_again, gallery_tab, gallery_unit
-from lsd.ui.feature_request import read_address
-from lsd.ui.gallery_address import BROWSE, CLASS, CLASSES, COMPARE, UNIT, View, read, write
-from lsd.ui.gallery_browse import front
-from lsd.ui.gallery_compare import class_list
-from lsd.ui.gallery_html import ASSUMED, card
-from lsd.ui.gallery_plot import trace_plot
-from lsd.ui.gallery_tab import GalleryTab, origin, show
-from lsd.ui.gallery_weights import Standing
+from lsd.ui.features.request import read_address
+from lsd.ui.gallery import again as gallery_again
+from lsd.ui.gallery import tab as gallery_tab
+from lsd.ui.gallery import unit as gallery_unit
+from lsd.ui.gallery.address import BROWSE, CLASS, CLASSES, COMPARE, UNIT, View, read, write
+from lsd.ui.gallery.browse import front
+from lsd.ui.gallery.compare import class_list
+from lsd.ui.gallery.html import ASSUMED, card
+from lsd.ui.gallery.plot import trace_plot
+from lsd.ui.gallery.tab import GalleryTab, origin, show
+from lsd.ui.gallery.weights import Standing
 from lsd.ui.page import build as build_page
-from lsd.ui.saliency_tab import _read_address as read_saliency_address
+from lsd.ui.saliency.tab import _read_address as read_saliency_address
 
 RESNET, VIT_TINY, CONVNEXT = (model for model, *_ in MODELS)
 EVIL = '<script>alert("x")</script>${alert(1)}{{7*7}}'
@@ -396,7 +398,11 @@ def test_the_gallery_comes_first_and_its_events_wait_for_nobody():
     config = build_page().get_config_file()
     tabs = [c["props"]["label"] for c in config["components"] if c["type"] == "tabitem"]
     assert tabs[0] == "Gallery"
-    (bar,) = (c["id"] for c in config["components"] if c["props"].get("js_on_load") == gallery_tab.SCRIPT)
+    (bar,) = (
+        c["id"]
+        for c in config["components"]
+        if c["props"].get("js_on_load") == gallery_tab.script("gallery/gallery.js")
+    )
     (event,) = (d for d in config["dependencies"] if (bar, "show") in [tuple(t) for t in d["targets"]])
     assert event["queue"] is False and event["trigger_mode"] == "always_last"
 

@@ -15,10 +15,10 @@ from lsd.demo import MODELS_DIR
 from lsd.errors import ModelError
 from lsd.features.recipes import LSD
 from lsd.models import load_model
-from lsd.ui import gallery_weights
-from lsd.ui.gallery_browse import front
-from lsd.ui.gallery_tab import show
-from lsd.ui.gallery_weights import NONE, OTHER, SAME, TO_DOWNLOAD, instead, standing
+from lsd.ui.gallery import weights as gallery_weights
+from lsd.ui.gallery.browse import front
+from lsd.ui.gallery.tab import show
+from lsd.ui.gallery.weights import NONE, OTHER, SAME, TO_DOWNLOAD, instead, standing
 
 LITE, NOWHERE, ON_HUB = "tf_efficientnet_lite0.in1k", "resnet50.somebodys_own", MODELS[0][0]
 CAT, RETRIEVER = "class/281", "class/207"

@@ -9,9 +9,9 @@ import pytest
 
 from lsd.errors import LSDError
 from lsd.progress import report
-from lsd.ui import jobs, pace
-from lsd.ui.jobs import BusyError, Line, Progress, Waiting, aside, doing, follow, sentence, turn
-from lsd.ui.pace import Cost, Pace
+from lsd.ui.shared import jobs, pace
+from lsd.ui.shared.jobs import BusyError, Line, Progress, Waiting, aside, doing, follow, sentence, turn
+from lsd.ui.shared.pace import Cost, Pace
 
 SOON = 5  # seconds that are more than enough
 

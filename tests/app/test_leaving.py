@@ -7,8 +7,10 @@ import httpx
 import pytest
 
 from benchmarks.page_silence import PREFIX, Page, Visitor
-from lsd.ui import api, jobs, saliency_run
-from lsd.ui.controls import default_models
+from lsd.ui.api import endpoints as api
+from lsd.ui.saliency import run as saliency_run
+from lsd.ui.shared import jobs
+from lsd.ui.shared.controls import default_models
 
 PATIENCE = 30  # seconds for what is to happen soon
 

@@ -12,9 +12,12 @@ from lsd.evaluation import mistakes
 from lsd.evaluation.mistakes import ScanProgress
 from lsd.models import get_model
 from lsd.packages import installed
-from lsd.ui import controls, jobs, mistake_texts, mistake_views, mistakes_tab
-from lsd.ui.mistake_views import ALL, MAPS, PAGE, Filters
-from lsd.ui.mistakes_tab import MistakesTab, _choose_again, _suggest_models, _values, open_public
+from lsd.ui.mistakes import tab as mistakes_tab
+from lsd.ui.mistakes import views as mistake_views
+from lsd.ui.mistakes.tab import MistakesTab, _choose_again, _suggest_models, _values, open_public
+from lsd.ui.mistakes.views import ALL, MAPS, PAGE, Filters
+from lsd.ui.shared import controls, jobs
+from lsd.ui.shared.markup import top_table
 
 SET, MODELS = "demo:misleading-tags", ["demo:shortcut", "demo:resnet"]
 
@@ -279,7 +282,7 @@ def test_the_probe_flips_by_the_map_and_not_at_random(tab, explained, search):
 
 def test_moving_the_slider_computes_no_new_curve(tab, explained, search, monkeypatch):
     probed(tab, search)
-    monkeypatch.setattr("lsd.ui.mistake_probe.probe", None)
+    monkeypatch.setattr("lsd.ui.mistakes.probe.probe", None)
     update = probed(tab, search, share=0)
     assert "Nothing is removed yet" in update[tab.probe.verdict]
     assert "0 % of its pixels removed" in update[tab.probe.images[0]]["alt_text"]
@@ -453,5 +456,5 @@ def test_another_kind_of_set_suggests_models_that_know_it(monkeypatch):
 
 
 def test_names_are_escaped():
-    table = mistake_texts.top_rows([("<img src=x>", 0.5)], "tabby")
+    table = top_table([(3, "<img src=x>", 0.5)], "tabby")
     assert "<img" not in table and "&lt;img" in table

@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 
-from lsd.ui import controls, jobs
 from lsd.ui.page import build, launch_settings
+from lsd.ui.shared import controls, jobs
 
 
 def test_without_packages_the_page_starts_with_the_demo_networks(monkeypatch):
@@ -18,9 +18,7 @@ def test_without_packages_the_page_starts_with_the_demo_networks(monkeypatch):
 
 
 def test_what_the_page_writes_goes_with_its_process(tmp_path):
-    code = (
-        "from lsd.ui.examples import examples; from lsd.ui.scratch import new_folder; print(new_folder(), examples())"
-    )
+    code = "from lsd.ui.shared import examples, scratch; print(scratch.new_folder(), examples.examples())"
     made = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=made, capture_output=True, text=True, check=True)
     assert done.stdout.count(str(tmp_path)) > 5 and not list(tmp_path.iterdir())

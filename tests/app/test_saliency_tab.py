@@ -19,11 +19,13 @@ from lsd.models import get_model
 from lsd.packages import PACKAGES
 from lsd.recent import Recent
 from lsd.saliency.maps import MapSettings
-from lsd.ui import answers, blocks, controls, jobs, saliency_run, saliency_tab
-from lsd.ui.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS, SIMILAR
-from lsd.ui.examples import drawn, examples
-from lsd.ui.long_event import long_event
-from lsd.ui.saliency_tab import SaliencyTab, _draw, _pack, _read_address, explain_first
+from lsd.ui.saliency import run as saliency_run
+from lsd.ui.saliency import tab as saliency_tab
+from lsd.ui.saliency.tab import SaliencyTab, _draw, _pack, _read_address, explain_first
+from lsd.ui.shared import answers, controls, jobs, markup
+from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS, SIMILAR
+from lsd.ui.shared.examples import drawn, examples
+from lsd.ui.shared.long_event import long_event
 
 DRAWN = drawn()[0]
 MAP_VALUES = ["abs", "max", "image", 99.0, 0.0, "bilinear", "heatmap", 0.7, True]
@@ -198,7 +200,7 @@ def test_what_was_finished_before_stop_is_drawn_and_downloaded(tab):
     assert drawn[tab.results[0].image]["value"] and drawn[tab.results[1].image] == gr.skip()
     with packed(session) as archive:
         assert "demo_resnet.png" in archive.namelist()
-    assert saliency_tab._stopped(None) == blocks.status("Stopped.")
+    assert saliency_tab._stopped(None) == markup.status("Stopped.")
 
 
 def test_asking_anew_gives_up_what_is_under_way():

@@ -3,7 +3,7 @@
 import pytest
 
 from lsd.packages import installed
-from lsd.ui import mistakes_tab
+from lsd.ui.mistakes import tab as mistakes_tab
 
 pytestmark = pytest.mark.browser
 

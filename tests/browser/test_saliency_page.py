@@ -5,8 +5,9 @@ import threading
 import pytest
 from playwright.sync_api import expect
 
-from lsd.ui import jobs, saliency_run
-from lsd.ui.examples import drawn, photos
+from lsd.ui.saliency import run as saliency_run
+from lsd.ui.shared import jobs
+from lsd.ui.shared.examples import drawn, photos
 
 pytestmark = pytest.mark.browser
 

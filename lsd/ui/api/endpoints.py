@@ -1,0 +1,259 @@
+"""What programs call, through `gradio_client`, HTTP or MCP: `predict`, `saliency` and `feature`, with types, without a page.
+
+Each is a job like those of the page: it waits in the same line, and ends when its caller has gone. Until its answer is there,
+it yields how far it is, which `gradio_client`'s `predict` passes over.
+"""
+
+import base64
+import binascii
+import functools
+import hashlib
+import io
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from lsd import labels
+from lsd.errors import ImageError, LSDError
+from lsd.features.ascent import ascend
+from lsd.features.judge import classify
+from lsd.features.recipes import DEFAULT, find_recipe
+from lsd.features.units import other_models, resolve, title
+from lsd.images import open_image
+from lsd.layers import as_said
+from lsd.models import ImageModel, get_model
+from lsd.provenance import png
+from lsd.reference import Reference
+from lsd.said import Said
+from lsd.saliency import defaults
+from lsd.saliency.explain import SimilarTo, TargetSpec, to_input
+from lsd.saliency.maps import MapSettings
+from lsd.saliency.methods import find_method
+from lsd.saliency.views import Look, overlays
+from lsd.ui.shared.answers import cost, explained
+from lsd.ui.shared.controls import check_public, default_models
+from lsd.ui.shared.examples import examples
+from lsd.ui.shared.jobs import Progress, Waiting, aside, follow, sentence, turn
+from lsd.ui.shared.limits import MAX_PROGRAM_STEPS
+from lsd.ui.shared.pace import Cost, measured
+
+FIRST_MODEL = default_models()[0]  # what is explained and visualized unless another is asked for
+_MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
+
+
+def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "") -> dict:
+    """The most probable classes of a picture.
+
+    Args:
+        image: a PNG, JPEG or WebP in base64 (a data URL will do), or "example:NAME" for one of the page's examples.
+        model: any timm name, hf-hub:owner/repository or demo:NAME; by default the one that the page starts with,
+            which is there without a download.
+        top: how many classes.
+        outputs: what the network's outputs are, where it does not say so itself: "classes", one class of several,
+            "sigmoid", each a question of its own, or "embedding", a vector; "" for what their number says.
+
+    Returns:
+        {"model", "names_assumed", "top": [{"index", "name", "probability"}, …]}, the most probable first. Names are assumed
+        where nothing but their number says that they are the network's own.
+    """
+    try:
+        network = _network(model, outputs)
+        picture, _ = _picture(image)
+        with turn():
+            probabilities = network.probabilities(to_input(network, picture))[0]
+        values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
+        return {
+            "model": network.name,
+            "names_assumed": network.names_assumed,
+            "top": _top(network.class_names, order.tolist(), values.tolist()),
+        }
+    except Exception as error:
+        raise gr.Error(sentence(error)) from error
+
+
+def saliency(
+    image: str,
+    model: str = FIRST_MODEL,
+    method: str = defaults.METHOD,
+    target: str = "top1",
+    against: str = "",
+    settings: dict | None = None,
+    like: str = "",
+    outputs: str = "",
+    layouts: dict | None = None,
+) -> dict:
+    """Which pixels moved the output.
+
+    Args:
+        image: as for `predict`.
+        model: as for `predict`.
+        method: "depth_fusion", "gradient", "smoothgrad", "grad_cam", …: the names of `python -m lsd saliency
+            --list-methods`.
+        target: class index or name, or "top1", "top2" for the model's own choices; its log-odds are explained.
+        against: a second class for a contrast, or "".
+        settings: of the method, such as {"samples": 16}.
+        like: another picture, as `image`: what is explained is then how alike the two are to the model, and no class.
+        outputs: as for `predict`.
+        layouts: how layers' outputs are laid out, where no places or wrong ones are found, such as {"blocks.3":
+            "tokens:1"}: nchw, nhwc, tokens, tokens:1 or tokens:1:14x14.
+
+    Returns:
+        {"model", "names_assumed", "method", "settings", "target", "score", "top", "crop_box", "overlay", "values"}:
+        `overlay` is a PNG in base64, `values` an .npy file in base64, float32 (1, C, h, w) over the crop that the model
+        saw; the rest is as for `predict`.
+    """
+    try:
+        chosen = find_method(method)
+        spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
+        if like:
+            other, digest = _picture(like)
+            spec = SimilarTo(Reference(digest, other, "reference"))
+        picture, sha256 = _picture(image)
+        network = _network(model, outputs, layouts)
+        settings = chosen.parse(settings or {})
+        with turn(cost(network.name, method, settings)):
+            explanation = explained(network, picture, sha256, spec, method, settings)
+        a = explanation.attribution
+        (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
+        return {
+            "model": network.name,
+            "names_assumed": network.names_assumed,
+            "method": method,
+            "settings": a.settings,
+            "target": a.target.to_dict(),
+            "score": a.scores[0].item(),
+            "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanation.top],
+            "crop_box": list(explanation.box),
+            "overlay": _encode(lambda file: shown.save(file, "PNG")),
+            "values": _encode(lambda file: np.save(file, a.values.cpu().numpy())),
+        }
+    except Exception as error:
+        raise gr.Error(sentence(error)) from error
+
+
+def feature(
+    model: str = FIRST_MODEL,
+    unit: str = "class/0",
+    recipe: str = DEFAULT,
+    steps: int = 64,
+    seed: int = 0,
+    outputs: str = "",
+    layouts: dict | None = None,
+) -> dict:
+    """The picture that a unit responds to most, by gradient ascent from noise.
+
+    Args:
+        model: as for `predict`.
+        unit: "class/207", "class/tabby", "layer3/channel/12", "blocks.5.attn/head/2", …, and their sums.
+        recipe: one of those of `python -m lsd features --list-recipes`.
+        steps: at most 512.
+        seed: of the noise.
+        outputs: as for `predict`.
+        layouts: as for `saliency`.
+
+    Returns:
+        {"model", "names_assumed", "unit", "title", "recipe", "recipe_hash", "seed", "steps", "score", "status", "notes",
+        "top", "picture"}: `picture` is a PNG in base64; `status` is "ok", "dead" where no gradient reaches the picture, or
+        "failed"; `notes` are sentences on why, and on what of the recipe came to nothing; the rest is as for `predict`.
+    """
+    try:
+        if not 1 <= int(steps) <= MAX_PROGRAM_STEPS:
+            raise LSDError(
+                f"steps lies between 1 and {MAX_PROGRAM_STEPS} here, and is {steps}; the command line goes further."
+            )
+        network = _network(model, outputs, layouts)
+        chosen = replace(find_recipe(recipe), steps=int(steps))
+        wanted = resolve(unit, network)
+        others = other_models([wanted], network.name)
+        check_public(others)
+        loaded = [aside(get_model, name) for name in others]
+        work = Cost(("feature", network.name, chosen.name), chosen.steps)
+        with turn(work), measured(work):
+            for snapshot in ascend(network, [wanted], chosen, [int(seed)], others=loaded):
+                pictures = snapshot.finished
+            top = classify([pictures[0].pixels], network)[0].top if network.num_classes else ()
+        return {
+            "model": network.name,
+            "names_assumed": network.names_assumed,
+            "unit": str(wanted),
+            "title": title(wanted, network),
+            "recipe": chosen.to_dict(),
+            "recipe_hash": chosen.hash,
+            "seed": int(seed),
+            "steps": len(pictures[0].trace),
+            "score": pictures[0].score if math.isfinite(pictures[0].score) else None,
+            "status": pictures[0].status,
+            "notes": list(pictures[0].notes),
+            "top": [{"index": i, "name": name, "probability": p} for i, name, p in top],
+            "picture": base64.b64encode(png(Image.fromarray(pictures[0].pixels))).decode(),
+        }
+    except Exception as error:
+        raise gr.Error(sentence(error)) from error
+
+
+def register() -> None:
+    """Offer all three; called inside a `gr.Blocks`. How many run at a time is `lsd.ui.shared.jobs`' business, not Gradio's."""
+    for function in (predict, saliency, feature):
+        gr.api(_endpoint(function), api_name=function.__name__, concurrency_limit=None)
+
+
+def _endpoint(function: Callable[..., dict]) -> Callable[..., AsyncIterator[dict]]:
+    """A function as a job, which yields {"waiting": …} or {"done": …, "total": …} until it has its answer."""
+
+    @functools.wraps(function)
+    async def endpoint(*values, **named):
+        def work() -> Iterator[dict]:
+            yield function(*values, **named)
+
+        async for news in follow(work):
+            match news:
+                case Waiting(before, seconds):
+                    yield {"waiting": before, "seconds": seconds}
+                case Progress(_, done, total, seconds):
+                    yield {"done": done, "total": total, "seconds": seconds}
+                case None:
+                    yield {}
+                case answer:
+                    yield answer
+
+    return endpoint
+
+
+def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
+    check_public([name])
+    said = Said.from_dict({"outputs": outputs, "layouts": layouts})
+    return as_said(aside(get_model, name), said)
+
+
+def _picture(text: str) -> tuple[Image.Image, str]:
+    """The picture, and the SHA-256 of its file."""
+    if not isinstance(text, str) or len(text) > _MAX_CHARACTERS:
+        raise ImageError("The picture must be a text: base64 of at most 24 MB, or example:NAME.")
+    if text.startswith("example:"):
+        name = text.removeprefix("example:")
+        if name not in examples():
+            raise LSDError(f"There is no example “{name}”; choose one of {', '.join(examples())}.")
+        data = examples()[name].read_bytes()
+    else:
+        try:
+            data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        except binascii.Error as error:
+            raise ImageError("The picture is not valid base64; send the bytes of a PNG, JPEG or WebP file.") from error
+    return open_image(data), hashlib.sha256(data).hexdigest()
+
+
+def _top(names, order, probabilities) -> list[dict]:
+    return [
+        {"index": int(i), "name": labels.short(names[i]), "probability": float(p)}
+        for i, p in zip(order, probabilities, strict=True)
+    ]
+
+
+def _encode(write) -> str:
+    buffer = io.BytesIO()
+    write(buffer)
+    return base64.b64encode(buffer.getvalue()).decode()

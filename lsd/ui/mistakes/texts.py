@@ -1,0 +1,216 @@
+"""The Mistakes tab in words and HTML: captions, bars, and the sentences that say what the maps and the probe found."""
+
+from collections.abc import Sequence
+
+from lsd import labels
+from lsd.catalogue import common_name
+from lsd.evaluation.labelled import LabelledSet
+from lsd.evaluation.mistakes import Prediction, ScanResult, confusions
+from lsd.evaluation.probe import ProbeResult
+from lsd.saliency.methods import METHODS
+from lsd.ui.mistakes.views import Case, Reading, shares
+from lsd.ui.shared.markup import escape, model_name, names_note, top_table
+
+TITLES = {"predicted": "the wrong class", "true": "the true class", "contrast": "wrong − true"}
+_UNITS = {
+    "model": "The three maps of a model share one scale; strengths do not compare between rows.",
+    "all": "All maps share one scale, though the raw strengths of two networks mean different things.",
+    "rank": "Every map shows the rank of its pixels, not their strength.",
+}
+
+
+def summary(result: ScanResult, pictures: LabelledSet) -> str:
+    """How many mistakes there are, and what could not be read."""
+    wrong = int((result.wrong_by > 0).sum())
+    who = "At least one model" if len(result.models) > 1 else result.models[0]
+    found = f"{who} is wrong about {wrong} of the {len(result.items)} pictures of {result.name}"
+    unread = result.unreadable
+    lost = f" Not readable, and left out: {len(unread)}; the first: {unread[0].reason}" if unread else ""
+    return " ".join([found + "." + lost, *pictures.notes])
+
+
+INTRO = """<div class="lsd-note"><b>Find</b> the pictures that models get wrong. <b>Look</b> at what spoke for the wrong class,
+what for the true one, and what decided between the two. <b>Test</b> it: the probe takes the pixels that a map points at away
+and asks the model again.</div>"""
+
+STORIES = {
+    "example-photos": "Photos that ship with scikit-image and scikit-learn, and ImageNet networks that get some of them "
+    "wrong. What did they go by?",
+    "demo:misleading-tags": "One model, the <i>Demo tag reader</i>, learned from pictures whose corner tag gave the class away, "
+    "and here the tags lie. Do its maps give that away?",
+}
+"""Labelled set → what to look for in it, in HTML."""
+
+
+def wrong_count(p: Prediction, total: int) -> str:
+    """ "1 of 2 models is wrong about this picture." """
+    if total == 1:
+        return f"{common_name(p.model)} is wrong about this picture."
+    return f"{p.wrong_by} of {total} models {'is' if p.wrong_by == 1 else 'are'} wrong about this picture."
+
+
+def caption(p: Prediction, *, with_model: bool) -> str:
+    """ "said ring 93 %, is star · demo:vit"."""
+    return f"said {p.predicted_name} {_percent(p.probability)}, is {p.true_name}" + (
+        f" · {common_name(p.model)}" if with_model else ""
+    )
+
+
+def accuracies(result: ScanResult) -> str:
+    """A bar for each model with Wilson's interval, and its most frequent confusion."""
+    rows = []
+    for k, model in enumerate(result.models):
+        a = result.accuracy(model)
+        value, low, high = (100 * v if v == v else 0 for v in (a.value, a.low, a.high))
+        often = ""
+        if found := confusions(result, model):
+            true, predicted, n = found[0]
+            names = result.class_names[k]
+            often = f"; most often {labels.short(names[true])} taken for {labels.short(names[predicted])} ({n} ×)"
+        rows.append(
+            '<div class="lsd-acc" style="flex: 1 1 200px"><div class="lsd-acc-line" style="flex-wrap: wrap; gap: 0 .6rem">'
+            f'<span class="lsd-model" title="{escape(model)}">{escape(common_name(model))}</span>'
+            f"<span><b>{value:.1f} %</b> right <span class='lsd-note'>({low:.1f}–{high:.1f})</span></span></div>"
+            f'<div class="lsd-acc-track" role="img" aria-label="{value:.1f} % right, 95 % interval {low:.1f} to {high:.1f} %">'
+            f'<div class="lsd-acc-bar" style="width:{value:.2f}%"></div>'
+            f'<div class="lsd-acc-range" style="left:{low:.2f}%;width:{max(high - low, 0.2):.2f}%"></div></div>'
+            f'<div class="lsd-note">{a.total - a.correct} of {a.total} wrong{escape(often)}</div></div>'
+        )
+    note = "Right answers, with Wilson's 95 % interval."
+    bars = f'<div style="display: flex; flex-wrap: wrap; gap: 0 1.2rem">{"".join(rows)}</div>'
+    return f'<h3>Accuracy</h3><div class="lsd-note">{note}</div>{bars}'
+
+
+def title(p: Prediction) -> str:
+    """The heading over one mistake."""
+    return (
+        f"<h3>{escape(common_name(p.model))} says {escape(p.predicted_name)} with {_percent(p.probability)}. "
+        f"It is {escape(p.true_name)}.</h3>"
+    )
+
+
+def about(case: Case) -> str:
+    """Under the picture: its name, its tag, and what the chosen model makes of the parts that are known."""
+    sentences = [tag_sentence(case)]
+    if reading := case.reading(case.said.model):
+        sentences.append(without_sentence(reading))
+        if found := share_sentences(case, reading, "contrast"):
+            sentences.append(f"{common_name(reading.model)}, {TITLES['contrast']}: {found}")
+    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in sentences if text)
+    return f'<div class="lsd-facts"><span class="lsd-note">{escape(case.said.item.id)}</span>{paragraphs}</div>'
+
+
+def legend(case: Case, scale: str) -> str:
+    """What rows, columns and colours mean."""
+    wrong = f"what {common_name(case.said.model)} says" if any(not r.mistaken for r in case.readings) else ""
+    right = f" For a model that is right, the wrong class is {wrong}." if wrong else ""
+    method = METHODS[case.method]
+    sign = {
+        "signed": "red pixels speak for the wrong class, blue ones for the true class",
+        "magnitude": f"{method.title} has no sign, so it says where, and not for which of the two",
+        "for": "warm pixels speak for the wrong class rather than the true one, and what speaks against it is left out",
+    }[method.values]
+    known = [f"the {name} ({_percent(mask.mean())} of the picture)" for name, mask in case.masks.items()]
+    shares_are = f" Small print: the share of the map on {' and on '.join(known)}." if known else ""
+    return (
+        f'<div class="lsd-note">Each row is a model: what speaks for or against the wrong class, what for the true one, '
+        f"and their difference, where {sign}.{escape(right)} {_UNITS[scale]}{shares_are}</div>"
+    )
+
+
+def head(case: Case, reading: Reading) -> str:
+    """A row's first cell: the model, right or wrong, its most probable classes."""
+    kind, word = ("lsd-bad", "✗ wrong") if reading.mistaken else ("lsd-good", "✓ right")
+    return (
+        f'{model_name(reading.model)}<span class="lsd-badge {kind}">{word}</span>'
+        f"{top_table(reading.top, reading.names['true'])}{names_note(reading.doubt)}"
+    )
+
+
+def map_caption(case: Case, reading: Reading, name: str) -> str:
+    """Over a map: what it explains, and its shares on the known parts."""
+    wrong, true = (escape(reading.names[which]) for which in ("predicted", "true"))
+    role = "its answer" if reading.mistaken else "wrong"
+    words = {
+        "predicted": f"<b>{wrong}</b>, {role}",
+        "true": f"<b>{true}</b>, the truth",
+        "contrast": f"<b>{wrong} − {true}</b>",
+    }
+    parts = [f"{part} {_percent(on)}" for part, (on, _) in shares(case, reading, name).items()]
+    note = ", ".join(parts) if parts else "&nbsp;" if not case.masks else "the map is zero everywhere"
+    return f'<div class="lsd-map-head"><div>{words[name]}</div><div class="lsd-note">{note}</div></div>'
+
+
+def map_alt(reading: Reading, name: str) -> str:
+    """A map in words."""
+    what = reading.names.get(name) or f"{reading.names['predicted']} against {reading.names['true']}"
+    return f"Saliency map of {reading.model} for {what}"
+
+
+def share_sentences(case: Case, reading: Reading, which: str) -> str:
+    """ "31 % of this map lies on the corner tag, which is 1 % of the picture; …", or "" for photos."""
+    found = shares(case, reading, which)
+    parts = [
+        f"{_percent(on)} of this map lies on the {name}, which is {_percent(area)} of the picture"
+        for name, (on, area) in found.items()
+    ]
+    return "; ".join(parts) + "." if parts else ""
+
+
+def tag_sentence(case: Case) -> str:
+    """What the corner tag of a drawn picture claims, or ""."""
+    tag = getattr(case.said.item, "tag", None)
+    if tag is None:
+        return ""
+    named = labels.short(case.said.item.label.space[tag])
+    fooled = [common_name(r.model) for r in case.readings if r.mistaken and r.top[0][1] == named]
+    followers = f", and so {'says' if len(fooled) == 1 else 'say'} {_listed(fooled)}" if fooled else ""
+    return f"The corner tag claims “{named}”{followers}."
+
+
+def without_sentence(reading: Reading) -> str:
+    """What the model says when a known part is painted over, or "" for photos."""
+    before = reading.top[0][1]
+    parts = [
+        f"with the {name} painted over, it {'still says' if answer == before else 'says'} {answer} ({_percent(p)})"
+        for name, (answer, p) in reading.without.items()
+    ]
+    return f"{common_name(reading.model)} says {before}; {'; '.join(parts)}." if parts else ""
+
+
+def probe_sentence(reading: Reading, fraction: float, tops: list[list[tuple[int, str, float]]]) -> str:
+    """What removing pixels does to the answer, against removing as many at random."""
+    before = reading.top[0][1]
+    if fraction == 0:
+        return f"Nothing is removed yet, and the answer is {before}."
+    by_map, by_pixels, by_blobs = (top[0][1] for top in tops)
+    share = _percent(fraction)
+    verb = "leaves the answer" if by_map == before else f"turns the answer from {before} to"
+    right = ", which is right" if by_map == reading.names["true"] != before else ""
+    pixels = f"leaves it {before}" if by_pixels == before else f"turns it to {by_pixels}"
+    blobs = f"leave it {before}" if by_blobs == before else f"turn it to {by_blobs}"
+    return (
+        f"Removing the {share} most salient pixels {verb} {by_map}{right}; removing {share} random pixels {pixels}, and "
+        f"random blobs of the same area {blobs}."
+    )
+
+
+def flip_sentence(curve: ProbeResult) -> str:
+    """The smallest shares that change the answer."""
+    most = _percent(max(curve.fractions))
+    flips = {"by the map": curve.flip_fraction, **{f"by {n}": c.flip_fraction for n, c in curve.controls.items()}}
+    words = [f"{name} {'not even ' + most if f is None else _percent(f)}" for name, f in flips.items()]
+    return f"The smallest share tried that changes the answer: {', '.join(words)} (medians of the random draws)."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _percent(share: float) -> str:
+    """ "0.5 %", "2 %", "31 %", with a space that no line breaks at."""
+    value = 100 * share
+    if 0 < value < 0.05:
+        return "less than 0.1\u00a0%"
+    return f"{value:.0f}\u00a0%" if value >= 10 or abs(value - round(value)) < 0.05 else f"{value:.1f}\u00a0%"

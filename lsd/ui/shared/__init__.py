@@ -1,0 +1,1 @@
+"""What several tabs of the page use: jobs, controls, pieces of HTML, pictures."""

@@ -1,0 +1,382 @@
+"""Long work behind a page: it waits for its turn, tells how far it is, and ends by itself once nobody follows it. No Gradio here.
+
+Work is a generator function. It runs in a thread of its own, and `follow` hands on what it yields; between two yields it may call
+
+- `turn`, around whatever runs a model: the one limit on how much runs at a time;
+- `aside`, for what waits for others, a download above all;
+- `doing`, to name what `lsd.progress.report` counts.
+
+Closing `follow` returns at once. The work ends at its next report, yield or wait, and gives its place back when it has.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from lsd.errors import LSDError
+from lsd.progress import listening
+from lsd.ui.shared.pace import Cost, expected
+
+Item = TypeVar("Item")
+
+PLACES = 1  # jobs that run models at a time
+LONGEST = 32  # jobs that wait; whoever comes later is told so
+PATIENCE = 2.0  # seconds that a job keeps its place while it waits for a download
+_LOOK = 0.1  # seconds between two looks of whoever waits at whether he was stopped
+_BEAT = 0.5  # seconds between two looks of a follower at how far the work is: a page takes 20 ms to tell it
+_SIGN_OF_LIFE = 1.0  # seconds after which a follower hears something, so that it can be noticed that he has left
+_PATIENT = 2.0  # seconds between two signs of life while the work waits for its turn, and keeps nobody waiting
+_GONE = 10.0  # seconds after which a follower who has not come back for more is gone, though nobody closed `follow`
+
+log = logging.getLogger("lsd")
+
+
+class Stopped(BaseException):
+    """Raised inside the work when its follower has gone. Not an Exception, so that no handler of errors keeps it."""
+
+
+class BusyError(LSDError):
+    """Too many wait already."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The work's turn has not come: so many are before it, for about so many seconds, None where nobody knows."""
+
+    before: int
+    seconds: int | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The work is at it.
+
+    Attributes:
+        what: what is being done, in the words of `doing`.
+        done, total: passes, or whatever is counted; total 0 where nobody knows.
+        seconds: that are left, or None.
+    """
+
+    what: str
+    done: int
+    total: int
+    seconds: int | None
+
+
+@dataclass(eq=False)
+class _Ticket:
+    """Somebody in the line."""
+
+    seconds: float | None  # that the work is expected to take
+    wants: bool = True
+    begun: float | None = None  # when he got his place, while he has it
+
+    @property
+    def left(self) -> float | None:
+        if self.seconds is None:
+            return None
+        return max(self.seconds - (time.monotonic() - self.begun if self.begun else 0), 0)
+
+
+class Line:
+    """Places for work that runs models; who comes first is served first."""
+
+    def __init__(self, places: int = PLACES, longest: int = LONGEST):
+        self._places, self._longest = places, longest
+        self._tickets: list[_Ticket] = []  # in the order in which they came
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def place(self, seconds: float | None = None) -> Iterator[_Ticket]:
+        """Wait for a place, and have it within the block.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+        ticket = _Ticket(seconds)
+        with self._changed:
+            if len(self._tickets) >= self._places + self._longest:
+                raise BusyError(f"{self._longest} jobs are waiting already; please try again in a minute.")
+            self._tickets.append(ticket)
+        try:
+            self.wait(ticket)
+            yield ticket
+        finally:
+            with self._changed:
+                self._tickets.remove(ticket)
+                self._hand_out()
+
+    def wait(self, ticket: _Ticket) -> None:
+        """Until the ticket has a place; the first to come are the first to get one, though they had given one back."""
+        job = _job.get()
+        with self._changed:
+            ticket.wants = True
+            self._hand_out()
+            while not ticket.begun:
+                if job:
+                    job.say(lambda: self._waiting(ticket))
+                self._changed.wait(_LOOK)
+                check()
+
+    def give_back(self, ticket: _Ticket) -> None:
+        """Leave the place to the next, and stay in the line."""
+        with self._changed:
+            ticket.wants, ticket.begun = False, None
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        free = self._places - sum(1 for ticket in self._tickets if ticket.begun)
+        for ticket in [t for t in self._tickets if t.wants and not t.begun][: max(free, 0)]:
+            ticket.begun = time.monotonic()
+        self._changed.notify_all()
+
+    def _waiting(self, ticket: _Ticket) -> Waiting | None:
+        with self._changed:
+            if ticket.begun or ticket not in self._tickets:
+                return None
+            first = self._tickets[: self._tickets.index(ticket)]
+            before = [t for t in self._tickets if t.begun or (t in first and t.wants)]
+        left = [one.left for one in before]
+        return Waiting(len(before), None if None in left else math.ceil(sum(left) / self._places))
+
+
+LINE = Line()
+
+
+class _Job(Generic[Item]):
+    """A generator at work in a thread of its own, at most one item ahead of its follower."""
+
+    def __init__(self, work: Callable[[], Iterator[Item]], wake: Callable[[], None]):
+        """
+        Args:
+            wake: called, in the job's thread, whenever there is something to be taken.
+        """
+        self._work, self._wake = work, wake
+        self._stopped, self._taken = threading.Event(), threading.Event()
+        self._taken.set()
+        self._items: list[Item] = []  # none or one
+        self._end: Future[None] = Future()
+        self._situation: Callable[[], Waiting | Progress | None] = lambda: None
+        self._what, self._counted_since, self._expected_at = "", time.monotonic(), None
+        threading.Thread(target=self._run, name="lsd-job", daemon=True).start()
+
+    def stop(self) -> None:
+        """Have the work end soon; returns at once."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raise `Stopped` if the follower has gone."""
+        if self._stopped.is_set():
+            raise Stopped
+
+    def take(self) -> list[Item]:
+        """The item that is there, if one is. Raises what the work has raised."""
+        if items := self._items:
+            self._items = []
+            self._taken.set()
+        elif self._end.done():
+            self._end.result()
+        return items
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no more items."""
+        return self._end.done() and not self._items
+
+    @property
+    def situation(self) -> Waiting | Progress | None:
+        """How far the work is; None where there is nothing to tell."""
+        return self._situation()
+
+    def say(self, situation: Callable[[], Waiting | Progress | None]) -> None:
+        """Tell from now on how far the work is by this."""
+        self._situation = situation
+
+    def expect(self, seconds: float | None) -> None:
+        """The work that begins now is expected to take so long."""
+        self._expected_at = None if seconds is None else time.monotonic() + seconds
+        self.doing(self._what)
+
+    def doing(self, what: str) -> None:
+        """From now on, `what` is done."""
+        self._what, self._counted_since = what, time.monotonic()
+        self.say(lambda: Progress(what, 0, 0, self._until(self._expected_at)))
+
+    def _hear(self, done: int, total: int) -> None:
+        """`lsd.progress.report`."""
+        self.check()
+        what, passed = self._what, time.monotonic() - self._counted_since
+        if done and total:  # the pace of the passes that are behind us is the best that is known
+            end = time.monotonic() + passed / done * (total - done)
+        else:
+            end = self._expected_at
+        self.say(lambda: Progress(what, done, total, self._until(end)))
+
+    @staticmethod
+    def _until(moment: float | None) -> int | None:
+        return None if moment is None else max(math.ceil(moment - time.monotonic()), 0)
+
+    def _run(self) -> None:
+        _job.set(self)
+        try:
+            with listening(self._hear), contextlib.closing(self._work()) as items:
+                for item in items:
+                    while not self._taken.wait(_LOOK):
+                        self.check()
+                    self.check()
+                    self._taken.clear()
+                    self.say(lambda: None)  # what was told before is older than the item
+                    self._items = [item]
+                    self._wake()
+        except Stopped:
+            self._end.set_result(None)
+        except BaseException as error:
+            self._end.set_exception(error)
+        else:
+            self._end.set_result(None)
+        self._wake()
+
+
+_job: ContextVar[_Job | None] = ContextVar("job", default=None)  # of this thread
+_ticket: ContextVar[_Ticket | None] = ContextVar("ticket", default=None)  # its place
+
+
+async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Waiting | Progress | None]:
+    """Run `work` in a thread of its own; yield what it yields, and now and then how far it is, or None: it goes on.
+
+    Closing stops the work and returns at once, whatever the work is at. So does not coming back for the next item: Gradio, where
+    an event is cancelled while its first news are on their way, forgets the iterator without closing it.
+
+    Raises:
+        whatever `work` raises.
+    """
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody follows any more
+            loop.call_soon_threadsafe(news.set)
+
+    job = _Job(work, wake)
+    told, told_at = None, time.monotonic()
+
+    @contextlib.contextmanager
+    def handing_on() -> Iterator[None]:
+        gone = loop.call_later(_GONE, job.stop)
+        try:
+            yield
+        finally:
+            gone.cancel()
+
+    try:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), _BEAT)
+            news.clear()
+            for item in job.take():
+                with handing_on():
+                    yield item
+                told, told_at = None, time.monotonic()
+            if job.ended:
+                job.take()
+                return
+            situation, silence = job.situation, time.monotonic() - told_at
+            if isinstance(situation, Waiting) and isinstance(told, Waiting):
+                news_is_due = situation.before != told.before or silence > _PATIENT
+            else:
+                news_is_due = situation != told or silence > _SIGN_OF_LIFE
+            if news_is_due:
+                with handing_on():
+                    yield situation
+                told, told_at = situation, time.monotonic()
+    finally:
+        job.stop()
+
+
+def check() -> None:
+    """Raise `Stopped` if whoever followed this thread's work has gone."""
+    job = _job.get()
+    if job:
+        job.check()
+
+
+def doing(what: str) -> None:
+    """Say what this thread's work is at, for whoever follows it."""
+    job = _job.get()
+    if job:
+        job.doing(what)
+
+
+@contextlib.contextmanager
+def turn(*costs: Cost) -> Iterator[None]:
+    """Wait in `LINE`, and have a place there within the block. Who has one already keeps it.
+
+    Args:
+        costs: of the work, by which those behind learn how long they wait.
+
+    Raises:
+        BusyError: too many wait already.
+    """
+    if _ticket.get():
+        yield
+        return
+    seconds = expected(costs)
+    with LINE.place(seconds) as ticket:
+        _ticket.set(ticket)
+        job = _job.get()
+        if job:
+            job.expect(seconds)
+        try:
+            yield
+        finally:
+            _ticket.set(None)
+
+
+def aside(function: Callable[..., Item], *arguments: Any) -> Item:
+    """Call a function that waits for others, such as a download, in a thread of its own, and wait for it.
+
+    It goes on when the work is stopped, and holds no place then; and a place is given back to the line while it takes long.
+
+    Raises:
+        whatever `function` raises.
+    """
+    future: Future[Item] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, name="lsd-aside", daemon=True).start()
+    begun, ticket, away = time.monotonic(), _ticket.get(), False
+    while not _done(future):
+        check()
+        if ticket and not away and time.monotonic() - begun > PATIENCE:
+            LINE.give_back(ticket)
+            away = True
+    if away:
+        LINE.wait(ticket)
+    return future.result()
+
+
+def _done(future: Future) -> bool:
+    """Whether it is done within the time of a look."""
+    with contextlib.suppress(TimeoutError):
+        future.exception(timeout=_LOOK)
+    return future.done()
+
+
+def sentence(error: BaseException) -> str:
+    """What the page says of an error: the error's own sentence if it was written for users, else that we failed."""
+    if isinstance(error, LSDError):
+        return str(error)
+    log.error("unexpected error", exc_info=error)
+    return f"Something went wrong on our side ({type(error).__name__}); please try other settings."

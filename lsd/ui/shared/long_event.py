@@ -1,0 +1,61 @@
+"""A handler that works long, as an event of the page: closing it returns at once, and its status line tells how far it is."""
+
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import gradio as gr
+
+from lsd.ui.shared import markup
+from lsd.ui.shared.jobs import Progress, Waiting, follow
+
+# How such events are registered. How many run at a time is `lsd.ui.shared.jobs`' business, so Gradio holds none of them back.
+LONG = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
+
+_WORTH_TELLING = 3  # seconds: less is over before it is read
+
+
+def long_event(
+    handler: Callable[..., Iterator[dict]], status: gr.HTML, *, unless: Callable[..., bool] = lambda *values: False
+) -> Callable[..., AsyncIterator[dict]]:
+    """The event's function, for a generator function that yields updates by component.
+
+    Args:
+        status: where it is told how far the work is; one of the event's outputs.
+        unless: of the same arguments; as soon as it is true, the work is stopped and the event is over.
+    """
+
+    @functools.wraps(handler)
+    async def event(*values):
+        async for news in follow(lambda: handler(*values)):
+            if unless(*values):
+                return
+            if isinstance(news, Waiting | Progress):
+                text = told(news)
+                yield {status: text or gr.skip()}
+            else:
+                yield {status: gr.skip()} if news is None else news
+
+    return event
+
+
+def told(news: Waiting | Progress) -> str:
+    """The status line; "" where what the handler has said last says more."""
+    if isinstance(news, Waiting):
+        return markup.status(_in_line(news))
+    if not news.what:
+        return ""
+    left = f", about {duration(news.seconds)} left" if (news.seconds or 0) >= _WORTH_TELLING else ""
+    if not news.total:
+        return markup.status(f"{news.what}{left} …")
+    return markup.status(f"{news.what}: {news.done} of {news.total} passes{left}", done=news.done, total=news.total)
+
+
+def _in_line(news: Waiting) -> str:
+    jobs = "1 job is" if news.before == 1 else f"{news.before} jobs are"
+    when = "" if news.seconds is None else f"; yours begins in about {duration(max(news.seconds, 1))}"
+    return f"{jobs} before yours{when} …"
+
+
+def duration(seconds: float) -> str:
+    """ "40 s", "3 min"."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

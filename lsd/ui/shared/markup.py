@@ -1,0 +1,131 @@
+"""Small pieces of HTML that several tabs show. Whatever is not known to be ours is escaped here."""
+
+import base64
+import html
+from collections.abc import Iterable
+
+from lsd.catalogue import common_name
+from lsd.features.judge import Verdict
+from lsd.labels import short
+from lsd.saliency.crosscheck import CrossCheck
+from lsd.saliency.explain import Explanation
+from lsd.saliency.maps import MapSettings, sign_instead
+
+OUTPUT_WORDS = {"logit": "logit", "log_odds": "log-odds", "probability": "probability"}
+
+
+def escape(value: object) -> str:
+    """A value as text that is safe between tags and in quoted attributes."""
+    return html.escape(str(value), quote=True)
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """A small file as an address, by its media type: "image/png"."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def status(message: str, *, error: bool = False, done: int = 0, total: int = 0) -> str:
+    """The line that says what is going on; read out by screen readers when it changes."""
+    bar = ""
+    if total:
+        share = 100 * min(done / total, 1)
+        bar = (
+            f'<div class="lsd-bar" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" '
+            f'aria-valuemax="100"><div style="width:{share:.1f}%"></div></div>'
+        )
+    role, extra = ("alert", " lsd-error") if error else ("status", "")
+    return f'<div class="lsd-status{extra}" role="{role}">{escape(message)}{bar}</div>'
+
+
+def model_name(model: str) -> str:
+    """A model by the name that people use, with its own below if that is another."""
+    title = common_name(model)
+    own = "" if title == model else f'<div class="lsd-note lsd-own-name">{escape(model)}</div>'
+    return f'<div class="lsd-model">{escape(title)}</div>{own}'
+
+
+def top_table(top: Iterable[tuple[int, str, float]], target: int | str | None = None) -> str:
+    """The most probable classes with bars; the one that is asked about, by its index or its name, in bold.
+
+    Args:
+        top: index, name and probability of each.
+    """
+    rows = (
+        f"<tr{' class=target' if target is not None and target in (index, name) else ''}>"
+        f'<td><div class="fill" style="width:{100 * p:.1f}%"></div>'
+        f'<span class="name">{escape(name)} <span class="lsd-note">{index}</span></span></td><td class="p">{p:.1%}</td></tr>'
+        for index, name, p in top
+    )
+    return f'<table class="lsd-top">{"".join(rows)}</table>'
+
+
+def says(verdict: Verdict, role: str, target: str | None) -> str:
+    """`top_table` under the network's name, and whose network it is."""
+    named = f'<b title="{escape(verdict.model)}">{escape(common_name(verdict.model))}</b>'
+    bars = top_table(verdict.top, target) + names_note(verdict.note)
+    return f'<div class="lsd-says">{named} <span class="lsd-note">{role}</span>{bars}</div>'
+
+
+def names_note(note: str) -> str:
+    """Why the names above are to be doubted (`ImageModel.names_note`); "" where they are not."""
+    return f'<div class="lsd-note">{escape(note)}</div>' if note else ""
+
+
+def facts(explanation: Explanation, class_names: tuple[str, ...]) -> str:
+    """What was differentiated, what it cost, and the numbers to judge the map by."""
+    a = explanation.attribution
+    target = escape(describe_target(explanation, class_names))
+    lines = [f"{target} = {a.scores[0].item():.3g}", f"{_passes(a.passes)} in {explanation.seconds:.2f} s"]
+    if a.standard_error is not None:
+        lines.append(f"standard error of the map: {a.standard_error[0].item():.0%}")
+    if a.completeness_gap is not None:
+        lines.append(f"completeness gap: {a.completeness_gap[0].item():.2g}")
+    if a.settings.get("layer"):
+        lines.append(f"layer: {escape(a.settings['layer'])}")
+    if not a.values.any():
+        lines.append("<b>the map is zero everywhere</b>: the target does not react to any pixel")
+    return f'<div class="lsd-facts">{"<br>".join(lines)}</div>'
+
+
+def empty_map(explanation: Explanation, maps: MapSettings) -> str:
+    """Why there is nothing on the picture, and which sign shows something; "" where there is something."""
+    other = sign_instead(explanation.attribution.values[0].numpy(), maps)
+    if not other:
+        return ""
+    here, there = ("for", "against") if other == "negative" else ("against", "for")
+    return (
+        f'<div class="lsd-empty">Nothing here counts <b>{here}</b> the target: whatever is not zero counts {there} it. '
+        f"Choose the sign “{there}”, or “both”.</div>"
+    )
+
+
+def _passes(count: int) -> str:
+    return "1 pass" if count == 1 else f"{count} passes"
+
+
+def describe_target(explanation: Explanation, class_names: tuple[str, ...]) -> str:
+    """ "log-odds of tabby", "logit of tabby − logit of lynx", "similarity to cup.png"."""
+    target = explanation.attribution.target
+    if target.kind == "similarity":
+        return f"similarity to {target.source['file']}"
+    name = short(class_names[target.index])
+    if target.kind == "contrast":
+        return f"logit of {name} − logit of {short(class_names[target.against])}"
+    return f"{target.kind.replace('_', '-')} of {name}"
+
+
+def badge(check: CrossCheck | None) -> str:
+    """Whether Captum computes the same values."""
+    if check is None:
+        return ""
+    if check.agrees is None:
+        reason = escape(check.reason)
+        return (
+            f'<span class="lsd-badge lsd-none" title="{reason}">Captum: nothing to compare</span>'
+            f'<div class="lsd-note">{reason}</div>'
+        )
+    kind, sign, word = ("lsd-good", "✓", "agrees") if check.agrees else ("lsd-bad", "✗", "differs")
+    return (
+        f'<span class="lsd-badge {kind}" title="largest difference, relative to the largest value; '
+        f'tolerance {check.tolerance:g}">{sign} Captum {word}: {check.difference:.1e}</span>'
+    )
