@@ -63,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         "--output-of", dest="kind", choices=("log_odds", "logit", "probability"), default=defaults.KIND,
         help="what is differentiated; --against makes it a contrast of logits (default: %(default)s)",
     )  # fmt: skip
+    saliency.add_argument(
+        "--view", default="evaluated", metavar="WHAT",
+        help="what of the picture the models are shown: evaluated (resized and cropped as they are evaluated), squashed (all of "
+        "it, its aspect not kept), padded (all of it, with their mean around it), or a square of it, LEFT,TOP,SIDE in pixels "
+        "(default: %(default)s)",
+    )  # fmt: skip
     cli_said.add_options(saliency)
     saliency.add_argument("--sign", help="abs, positive, negative or signed (default: what suits the method)")
     saliency.add_argument("--channels", help="max, l2, sum_abs or sum")
@@ -125,6 +131,7 @@ def _explain(options: argparse.Namespace) -> int:
     from lsd.saliency.maps import MapSettings
     from lsd.saliency.methods import find_method
     from lsd.saliency.views import Look
+    from lsd.view import View
 
     if options.image is None:
         raise LSDError("Which picture? Give its path: python -m lsd saliency IMAGE --model NAME.")
@@ -132,7 +139,7 @@ def _explain(options: argparse.Namespace) -> int:
         raise LSDError("Which model? Give --model NAME; python -m lsd models lists them.")
     method = find_method(options.method)
     settings = method.parse(dict(_pair(text) for text in options.set))
-    spec = _target(options)
+    spec, view = _target(options), View.parse(options.view)
     chosen = {k: getattr(options, k) for k in ("sign", "channels", "clip", "blur", "scale", "upsampling")}
     maps = replace(MapSettings(sign=method.sign), **{k: v for k, v in chosen.items() if v is not None})
     look = Look(options.style, options.opacity)
@@ -141,7 +148,7 @@ def _explain(options: argparse.Namespace) -> int:
     sayings.check(options.model)
     said = [sayings.of(name) for name in options.model]
     failures: list[LSDError] = []
-    run = _run(path, options.model, said, spec, method.name, settings, check=options.check, failures=failures)
+    run = _run(path, options.model, said, spec, method.name, settings, view, check=options.check, failures=failures)
     if not run.models:
         raise LSDError("\nlsd: ".join(map(str, failures)))
     record = run.record(path, spec, settings, maps, look)
@@ -192,6 +199,7 @@ def _run(
     spec,
     method: str,
     settings: dict,
+    view,
     *,
     check: bool = False,
     failures: list[LSDError] | None = None,
@@ -214,7 +222,7 @@ def _run(
         try:
             with bar(name, "pass"):
                 model = as_said(get_model(name), told)
-                explanation = explain(model, picture, spec, method, **settings)
+                explanation = explain(model, picture, spec, method, view=view, **settings)
                 compared = crosscheck_explanation(model, picture, explanation, settings) if check else None
         except LSDError as error:
             if failures is None:
@@ -261,6 +269,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from lsd.saliency.bundle import read_manifest, values_sha256
     from lsd.saliency.maps import MapSettings
     from lsd.saliency.views import Look
+    from lsd.view import View
 
     try:
         record = read_manifest(options.manifest.read_bytes())
@@ -271,7 +280,8 @@ def _reproduce(options: argparse.Namespace) -> int:
     torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
     spec = _target_again(request["target"], options)
     said = [Said.from_dict(result.get("said", {})) for result in record["results"]]
-    run = _run(path, request["models"], said, spec, request["method"], request["settings"])
+    view = View.parse(request.get("view", "evaluated"))  # which manifests did not say while there was no other
+    run = _run(path, request["models"], said, spec, request["method"], request["settings"], view)
     for model, before in zip(run.models, record["results"], strict=True):
         if not model.identity.is_told_by(before["weights"]):
             raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")

@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lsd.errors import ImageError, LSDError
 from lsd.process import quiet
+from lsd.view import EVALUATED, View
 
 MAX_PIXELS = 24_000_000
 MAX_BYTES = 150 * 2**20  # 24 megapixels of three 16-bit channels are 137 MiB uncompressed
@@ -224,6 +225,7 @@ class InputSpec:
         longer edge and pads the shorter.
     interpolation: one of `INTERPOLATIONS`.
     fill: RGB colour, 0 to 255, of input pixels that lie outside the picture.
+    mean: RGB colour, 0 to 1, that the model's normalisation makes 0.
 
     Raises `LSDError` for a value outside these.
     """
@@ -233,7 +235,8 @@ class InputSpec:
     crop_pct: float = 0.875
     crop_mode: str = "center"
     interpolation: str = "bicubic"
-    fill: tuple[int, int, int] = (0, 0, 0)
+    fill: tuple[float, float, float] = (0, 0, 0)
+    mean: tuple[float, float, float] = (0, 0, 0)
 
     def __post_init__(self):
         if self.height < 1 or self.width < 1:
@@ -259,19 +262,23 @@ class InputSpec:
             crop_mode=config["crop_mode"],
             interpolation=config["interpolation"],
             fill=tuple(round(255 * v) for v in config["mean"]) if bordered else (0, 0, 0),
+            mean=tuple(config["mean"]),
         )
 
 
-def prepare(image: Image.Image, spec: InputSpec) -> np.ndarray:
-    """Cut an RGB picture to the model's input: float32 (3, height, width) in [0, 1], not yet normalised.
+def prepare(image: Image.Image, spec: InputSpec, view: View = EVALUATED) -> np.ndarray:
+    """Bring an RGB picture to the model's input: float32 (3, height, width) in [0, 1], not yet normalised.
 
-    Equal to `timm.data.create_transform(..., is_training=False)` bit for bit, but for very long pictures. timm resizes
-    the whole picture before it crops, which takes gigabytes for 1 × 10000 pixels; beyond `MAX_PIXELS` only the part
-    that the model sees is resampled, which can differ by rounding (2/255 at most).
+    As evaluated, equal to `timm.data.create_transform(..., is_training=False)` bit for bit, but for very long pictures.
+    timm resizes the whole picture before it crops, which takes gigabytes for 1 × 10000 pixels; beyond `MAX_PIXELS` only
+    the part that the model sees is resampled, which can differ by rounding (2/255 at most).
+
+    Raises `LSDError` for a square that reaches beyond the picture.
     """
+    cut, spec = _cut(image.size, spec, view)
+    image = image if cut == (0, 0, *image.size) else image.crop(cut)
     resized = _resized_size(image.size, spec)
-    window = (spec.width, spec.height)
-    left, top = (_crop_offset(edge, length) for edge, length in zip(resized, window, strict=True))
+    left, top = (_crop_offset(edge, length) for edge, length in zip(resized, (spec.width, spec.height), strict=True))
     seen = (max(0, left), max(0, top), min(resized[0], left + spec.width), min(resized[1], top + spec.height))
     method = INTERPOLATIONS[spec.interpolation]
     if resized[0] * resized[1] <= MAX_PIXELS:
@@ -280,20 +287,40 @@ def prepare(image: Image.Image, spec: InputSpec) -> np.ndarray:
         scale = (image.width / resized[0], image.height / resized[1]) * 2
         box = tuple(edge * factor for edge, factor in zip(seen, scale, strict=True))
         part = image.resize((seen[2] - seen[0], seen[3] - seen[1]), method, box=box)
-    canvas = Image.new("RGB", window, spec.fill)
-    canvas.paste(part, (seen[0] - left, seen[1] - top))
-    return np.ascontiguousarray(np.asarray(canvas).transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+    prepared = np.empty((3, spec.height, spec.width), np.float32)
+    prepared[:] = np.reshape(spec.fill, (3, 1, 1)) / 255
+    pixels = np.asarray(part, np.float32).transpose(2, 0, 1) / np.float32(255)
+    prepared[:, seen[1] - top : seen[3] - top, seen[0] - left : seen[2] - left] = pixels
+    return prepared
 
 
-def crop_box(size: tuple[int, int], spec: InputSpec) -> tuple[float, float, float, float]:
+def crop_box(size: tuple[int, int], spec: InputSpec, view: View = EVALUATED) -> tuple[float, float, float, float]:
     """The region of a (width, height) picture that the model sees: (left, top, right, bottom) in its pixels.
 
-    It reaches outside the picture where `prepare` pads.
+    It reaches outside the picture where `prepare` pads. Raises what `prepare` does.
     """
+    cut, spec = _cut(size, spec, view)
+    size = (cut[2] - cut[0], cut[3] - cut[1])
     resized = _resized_size(size, spec)
     left, top = _crop_offset(resized[0], spec.width), _crop_offset(resized[1], spec.height)
-    x_scale, y_scale = size[0] / resized[0], size[1] / resized[1]
-    return left * x_scale, top * y_scale, (left + spec.width) * x_scale, (top + spec.height) * y_scale
+    return (
+        cut[0] + left * size[0] / resized[0],
+        cut[1] + top * size[1] / resized[1],
+        cut[0] + (left + spec.width) * size[0] / resized[0],
+        cut[1] + (top + spec.height) * size[1] / resized[1],
+    )
+
+
+def _cut(size: tuple[int, int], spec: InputSpec, view: View) -> tuple[tuple[int, int, int, int], InputSpec]:
+    """The part of a picture that is cut out first, and how that part is then resized, cropped and padded."""
+    if view == EVALUATED:
+        return view.part(size), spec
+    if view.what == "padded":
+        # Not rounded to 8 bits, as timm's border is, so that normalisation makes it 0.
+        spec = replace(spec, crop_mode="border", fill=tuple(255 * value for value in spec.mean))
+    else:
+        spec = replace(spec, crop_mode="squash")
+    return view.part(size), replace(spec, crop_pct=1.0)
 
 
 def _resized_size(size: tuple[int, int], spec: InputSpec) -> tuple[int, int]:

@@ -35,6 +35,7 @@ from lsd.saliency.explain import explain as explain_picture
 from lsd.saliency.maps import MapSettings, to_maps
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
+from lsd.view import EVALUATED, View
 
 PictureLike = Image.Image | np.ndarray | str | Path | bytes
 
@@ -223,6 +224,7 @@ def explain(
     against: str | int | None = None,
     kind: str = defaults.KIND,
     like: PictureLike | None = None,
+    view: str | tuple[int, int, int] | View = EVALUATED,
     **settings,
 ) -> Saliency | list[Saliency]:
     """Which pixels moved an output of `model`?
@@ -230,7 +232,7 @@ def explain(
     Args:
         model: from `load_model` or `wrap`, or a name for `load_model`.
         picture: a path or "example:NAME"; a Pillow image; an array (H, W, 3) of uint8, or of floats in [0, 1]. They are resized
-            and cropped as the model wants. A tensor (N, 3, H, W) in [0, 1], not normalised, of the model's own size is taken as
+            and cropped as `view` says. A tensor (N, 3, H, W) in [0, 1], not normalised, of the model's own size is taken as
             it is, all its pictures in one batch. Of a list or a batch each gets its own explanation.
         method: a name from `lsd.saliency.methods.METHODS`, such as "gradient", "smoothgrad", "integrated_gradients", "grad_cam",
             "depth_fusion" (default; docs/choices.md says why).
@@ -238,20 +240,25 @@ def explain(
         against: explain why the target rather than this class, as `target`.
         kind: "log_odds", "logit" or "probability": what of the target is differentiated.
         like: a picture, or an .npy file with a vector: explain the cosine of the model's embeddings in place of a class.
+        view: what of the picture the model is shown: "evaluated" (resized and cropped as the model wants), "squashed" (all of it,
+            its aspect not kept), "padded" (all of it, with the model's mean around it), or a square of it: (left, top, side)
+            in pixels, or "left,top,side". A tensor is taken as it is.
         settings: of the method, such as samples=64.
 
     Returns:
         a `Saliency`, or a list of them.
 
     Raises:
-        LSDError: one sentence: a picture, class, method or setting that there is not, or a combination that is not defined.
+        LSDError: one sentence: a picture, class, method, view or setting that there is not, or a combination that is not defined.
 
     Source: the method's, told by `lsd.saliency.methods`.
     """
-    model, spec = _model(model), _spec(target, against, kind, like)
+    model, spec, view = _model(model), _spec(target, against, kind, like), View.parse(view)
     settings = find_method(method).parse(settings)
     asked = (spec, settings)
     if isinstance(picture, Tensor):
+        if view != EVALUATED:
+            raise LSDError("A tensor is taken as it is: leave view away, or give a picture.")
         batch = picture if picture.ndim == 4 else picture[None]
         found = explain_inputs(model, batch, spec, method, **settings)
         shown = (batch.detach().cpu().float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
@@ -259,11 +266,11 @@ def explain(
         return all_of_it if picture.ndim == 4 else all_of_it[0]
     if isinstance(picture, list | tuple):
         return [
-            explain(model, one, method, target=target, against=against, kind=kind, like=like, **settings)
+            explain(model, one, method, target=target, against=against, kind=kind, like=like, view=view, **settings)
             for one in picture
         ]
     opened, file = _picture(picture)
-    return Saliency(model, opened, explain_picture(model, opened, spec, method, **settings), asked, file)
+    return Saliency(model, opened, explain_picture(model, opened, spec, method, view=view, **settings), asked, file)
 
 
 def crosscheck(
@@ -275,12 +282,13 @@ def crosscheck(
     against: str | int | None = None,
     kind: str = defaults.KIND,
     like: PictureLike | None = None,
+    view: str | tuple[int, int, int] | View = EVALUATED,
     **settings,
 ) -> CrossCheck:
     """The handwritten method held against Captum's on one picture: the largest difference, and whether it is within rounding.
 
     Args:
-        model, picture, method, target, against, kind, like, settings: as in `explain`; one picture.
+        model, picture, method, target, against, kind, like, view, settings: as in `explain`; one picture.
 
     Returns:
         a `CrossCheck`: the difference, as a share of the largest value (None where Captum has nothing to compare, with the
@@ -291,7 +299,7 @@ def crosscheck(
 
     Source: Captum (Kokhlikyan et al., 2020); docs/crosscheck.md says what agreement proves and what it does not.
     """
-    found = explain(model, picture, method, target=target, against=against, kind=kind, like=like, **settings)
+    found = explain(model, picture, method, target=target, against=against, kind=kind, like=like, view=view, **settings)
     if isinstance(found, list):
         if len(found) != 1:
             raise LSDError(f"One picture is checked at a time, and {len(found)} were given.")

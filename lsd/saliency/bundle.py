@@ -88,6 +88,7 @@ def manifest(
             "method": method,
             "settings": settings,
             "target": spec.to_dict(),
+            "view": str(explanations[0].view),
         },
         "map": maps.to_dict(),
         "look": look.to_dict(),

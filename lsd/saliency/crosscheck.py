@@ -103,6 +103,7 @@ def crosscheck(
 def crosscheck_explanation(
     model: ImageModel, picture: Image.Image, explanation: Explanation, settings: dict
 ) -> CrossCheck:
-    """`crosscheck` of what `model` said of `picture`, with the `settings` that the method was given for it."""
+    """`crosscheck` of what `model` said of its view of `picture`, with the `settings` that the method was given for it."""
     mine = explanation.attribution
-    return crosscheck(model, to_input(model, picture), mine.target, mine.method, mine=mine, **settings)
+    image = to_input(model, picture, explanation.view)
+    return crosscheck(model, image, mine.target, mine.method, mine=mine, **settings)

@@ -17,8 +17,10 @@ from lsd.saliency import defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import KINDS, Similarity, Target, as_index, joined, of_class
+from lsd.view import EVALUATED, View
 
 RANKS = {"top1": 0, "top2": 1}
+WHOLE_INPUT = View("squashed")  # of pictures that have the input's size already, which is then left as it is
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,12 @@ class Explanation:
     Attributes:
         model: the model's name.
         picture_size: (width, height) of the picture, upright.
-        box: the part of it that the model saw, (left, top, right, bottom) in its pixels.
+        box: the part of it that the model saw, (left, top, right, bottom) in its pixels; beyond the picture where it was padded.
         input_size: (height, width) of the model's input.
         top: the most probable classes, (index, name, probability), most probable first; () of a model without classes.
         attribution: of this one picture (N = 1), on the CPU.
         seconds: for the attribution alone.
+        view: how the picture was brought to the model's input.
     """
 
     model: str
@@ -118,11 +121,16 @@ class Explanation:
     top: tuple[tuple[int, str, float], ...]
     attribution: Attribution
     seconds: float
+    view: View = EVALUATED
 
 
-def to_input(model: ImageModel, picture: Image.Image) -> torch.Tensor:
-    """A picture as the model wants it: (1, 3, H, W), [0, 1], on the model's device."""
-    return torch.from_numpy(prepare(picture, model.spec))[None].to(model.device, model.dtype)
+def to_input(model: ImageModel, picture: Image.Image, view: View = EVALUATED) -> torch.Tensor:
+    """A picture as the model wants it: (1, 3, H, W), [0, 1], on the model's device.
+
+    Raises:
+        LSDError: a view of more than the picture.
+    """
+    return torch.from_numpy(prepare(picture, model.spec, view))[None].to(model.device, model.dtype)
 
 
 def explain(
@@ -132,6 +140,7 @@ def explain(
     method: str = defaults.METHOD,
     *,
     top: int = 5,
+    view: View = EVALUATED,
     **settings,
 ) -> Explanation:
     """Classify `picture` and attribute the target to its pixels.
@@ -140,12 +149,14 @@ def explain(
         picture: upright RGB, as `lsd.images.open_image` gives it.
         method, settings: see `lsd.saliency.methods`.
         top: how many classes to tell.
+        view: what of the picture the model is shown. A picture that it is compared with is shown as evaluated.
 
     Raises:
         UndefinedError: a model without classes, an unknown class, or a method that is not defined for the model.
+        LSDError: a view of more than the picture.
     """
-    (explained,) = explain_inputs(model, to_input(model, picture), spec, method, top=top, **settings)
-    return replace(explained, picture_size=picture.size, box=crop_box(picture.size, model.spec))
+    (explained,) = explain_inputs(model, to_input(model, picture, view), spec, method, top=top, **settings)
+    return replace(explained, picture_size=picture.size, box=crop_box(picture.size, model.spec, view), view=view)
 
 
 def explain_inputs(
@@ -176,6 +187,7 @@ def explain_inputs(
             top=tuple((c, labels.short(model.class_names[c]), probabilities[i, c].item()) for c in ranking[:top]),
             attribution=attribution.of(i, targets[i]),
             seconds=seconds,
+            view=WHOLE_INPUT,
         )
         for i, ranking in enumerate(rankings)
     ]

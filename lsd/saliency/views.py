@@ -61,13 +61,13 @@ def overlays(
             Image.fromarray(
                 render.overlay(
                     image, laid, look.style, signed=maps.sign == "signed", opacity=look.opacity,
-                    box=box if look.frame and not _whole(box, picture.size) else None,
+                    box=box if look.frame and not _covers(box, picture.size) else None,
                 )
             )
         )  # fmt: skip
     return shown
 
 
-def _whole(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
-    """Whether the crop is the whole picture, so that there is nothing to outline."""
-    return max(abs(box[0]), abs(box[1]), abs(box[2] - size[0]), abs(box[3] - size[1])) < 1
+def _covers(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
+    """Whether the model saw the whole picture, padded or not, so that there is nothing to outline."""
+    return max(box[0], box[1], size[0] - box[2], size[1] - box[3]) < 1

@@ -16,8 +16,10 @@ from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.images import prepare
 from lsd.models import get_model
 from lsd.packages import PACKAGES
+from lsd.saliency.explain import TargetSpec, explain
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
+from lsd.view import WHOLE, View
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,19 @@ def test_saliency_returns_the_values_of_the_library(client, picture):
     assert overlay.size == picture.size
 
 
+def test_a_model_can_be_shown_other_than_the_evaluations_crop(client, picture):
+    wide, model = picture.resize((200, 96)), get_model("demo:resnet")
+    request = {"image": in_base64(wide), "model": "demo:resnet", "method": "gradient"}
+    answers = [client.predict(**request, view=view, api_name="/saliency") for view in (*WHOLE, "60,8,80")]
+    for view, answer in zip((*WHOLE, "60,8,80"), answers, strict=True):
+        expected = explain(model, wide, TargetSpec(), "gradient", view=View.parse(view))
+        assert answer["view"] == view and answer["crop_box"] == list(expected.box)
+        values = np.load(io.BytesIO(base64.b64decode(answer["values"])))
+        assert np.array_equal(values, expected.attribution.values.numpy())
+        assert Image.open(io.BytesIO(base64.b64decode(answer["overlay"]))).size == wide.size
+    assert answers[0] == client.predict(**request, api_name="/saliency")
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -97,6 +112,8 @@ def test_saliency_returns_the_values_of_the_library(client, picture):
         ({"layouts": {"layer9": "nchw"}}, "has no layer"),
         ({"layouts": {"layer1": "rows"}}, "no layout"),
         ({"layouts": {"layer1": 3}}, "a text for each layer"),
+        ({"view": "whole"}, "is no view"),
+        ({"view": "0,0,9999"}, "reaches beyond the picture"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(client, picture, changes, sentence):

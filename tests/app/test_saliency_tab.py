@@ -12,13 +12,19 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from lsd.cli import main
+from lsd.images import open_image
 from lsd.models import get_model
 from lsd.packages import PACKAGES
+from lsd.provenance import write_files
 from lsd.recent import Recent
+from lsd.saliency.explain import TargetSpec, explain
 from lsd.saliency.maps import MapSettings
+from lsd.saliency.views import Look
+from lsd.sayings import NOTHING_OF_ANY
 from lsd.ui.saliency import run as saliency_run
 from lsd.ui.saliency import tab as saliency_tab
 from lsd.ui.saliency.tab import SaliencyTab, _draw, _pack, _read_address, explain_first
@@ -26,6 +32,7 @@ from lsd.ui.shared import answers, controls, jobs, markup
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS, SIMILAR
 from lsd.ui.shared.examples import drawn, examples
 from lsd.ui.shared.long_event import long_event
+from lsd.view import View
 
 DRAWN = drawn()[0]
 MAP_VALUES = ["abs", "max", "image", 99.0, 0.0, "bilinear", "heatmap", 0.7, True]
@@ -397,6 +404,38 @@ def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):
     run(tab, target=OWN_CLASS, of="3")
     run(tab, models=["demo:vit"])
     assert len(computed) == 5
+
+
+def test_two_views_of_a_picture_never_share_an_answer_and_each_goes_into_its_bundle(nothing_answered, tmp_path):
+    path = tmp_path / "wide.png"
+    Image.open(examples()[DRAWN]).resize((200, 96)).save(path)
+    found = {}
+    for view in map(View.parse, ("evaluated", "squashed", "padded", "60,8,80", "60,9,80")):
+        request = saliency_run.Request(
+            path, ("demo:resnet",), TargetSpec(), "gradient", {}, NOTHING_OF_ANY, True, view=view
+        )
+        assert not request.is_answered
+        *_, (_, _, session) = saliency_run.explain_all(request)
+        assert request.is_answered and session.checks[0].agrees
+        (explanation,) = session.explanations
+        assert torch.equal(
+            explanation.attribution.values,
+            explain(get_model("demo:resnet"), open_image(path), TargetSpec(), "gradient", view=view).attribution.values,
+        )
+        found[view] = explanation.box
+        folder = tmp_path / str(view)
+        write_files(folder, saliency_run.files(session, MapSettings(), Look()))
+        assert json.loads((folder / "manifest.json").read_text())["request"]["view"] == str(view)
+        assert main(["saliency", "--from", str(folder / "manifest.json")]) == 0
+    assert len(set(found.values())) == len(found)
+
+
+def test_a_square_beyond_the_picture_is_told_beside_each_model(tmp_path):
+    request = saliency_run.Request(
+        Path(examples()[DRAWN]), ("demo:resnet",), TargetSpec(), "gradient", {}, NOTHING_OF_ANY, False, view=View((0, 0, 9999))
+    )  # fmt: skip
+    *_, (_, _, session) = saliency_run.explain_all(request)
+    assert "reaches beyond the picture" in session.troubles[0]
 
 
 class Request:

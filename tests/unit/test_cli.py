@@ -58,6 +58,50 @@ def test_a_model_that_cannot_explain_leaves_the_others(picture, tmp_path, capsys
     assert "uses GELU" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("view", ["squashed", "padded", "30,10,120"])
+def test_a_view_is_recorded_and_made_again_bit_for_bit(picture, tmp_path, capsys, view):
+    output = tmp_path / "maps"
+    models = ("--model", "demo:resnet", "--model", "demo:vit")
+    arguments = (picture, *models, "--method", "smoothgrad", "--set", "samples=4", "--check")
+    assert saliency(*arguments, "--view", view, "--output", output) == 0
+    record = json.loads((output / "manifest.json").read_text())
+    assert record["request"]["view"] == view
+    assert all(result["captum_difference"] <= 1e-5 for result in record["results"])
+    boxes = {"squashed": [0, 0, 200, 160], "padded": [0, -20, 200, 180], "30,10,120": [30, 10, 150, 130]}
+    assert record["results"][0]["crop_box"] == pytest.approx(boxes[view], abs=200 / 96)
+    capsys.readouterr()
+    assert saliency("--from", output / "manifest.json", "--output", tmp_path / "again") == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 2
+    for name in ("demo_resnet.png", "demo_vit.png", "comparison.png"):
+        assert (tmp_path / "again" / name).read_bytes() == (output / name).read_bytes()
+    again = json.loads((tmp_path / "again" / "manifest.json").read_text())
+    assert again["request"] == record["request"]
+    del record["request"]["view"]  # it counts, and without it the picture is seen as evaluated
+    (output / "manifest.json").write_text(json.dumps(record))
+    assert saliency("--from", output / "manifest.json") == 1
+
+
+def test_a_manifest_that_says_no_view_means_as_evaluated(picture, tmp_path, capsys):
+    assert saliency(picture, "--model", "demo:resnet", "--method", "gradient", "--output", tmp_path) == 0
+    record = json.loads((tmp_path / "manifest.json").read_text())
+    assert record["request"].pop("view") == "evaluated"
+    (tmp_path / "manifest.json").write_text(json.dumps(record))
+    assert saliency("--from", tmp_path / "manifest.json") == 0
+    record["request"]["view"] = {"left": 3}
+    (tmp_path / "manifest.json").write_text(json.dumps(record))
+    assert saliency("--from", tmp_path / "manifest.json") == 2
+    assert "is no view" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("view, sentence", [
+    ("whole", "“whole” is no view"), ("0,0,0", "has no area"), ("100,0,120", "beyond the picture, which has 200 × 160 pixels"),
+])  # fmt: skip
+def test_what_is_no_view_of_the_picture_is_one_sentence(picture, tmp_path, capsys, view, sentence):
+    assert saliency(picture, "--model", "demo:resnet", "--view", view, "--output", tmp_path / "maps") == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1 and not (tmp_path / "maps").exists()
+
+
 def test_other_values_are_told_and_end_non_zero(picture, tmp_path, capsys):
     output = tmp_path / "maps"
     saliency(picture, "--model", "demo:resnet", "--output", output)

@@ -19,6 +19,7 @@ from lsd.errors import ImageError, LSDError, ModelError, UndefinedError
 from lsd.saliency.explain import TargetSpec, explain
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
+from lsd.view import View
 
 ROOT = Path(__file__).parents[2]
 MODEL = "demo:resnet"
@@ -84,6 +85,36 @@ def _png(picture: Image.Image) -> bytes:
     from lsd.provenance import png
 
     return png(picture)
+
+
+@pytest.mark.parametrize("view", ["squashed", "padded", "30,10,120", (30, 10, 120), View((30, 10, 120))], ids=str)
+def test_a_view_is_that_of_the_room_behind(model, view, tmp_path):
+    picture = lsd.open_image("example:Coffee cup").resize((200, 160))
+    found = lsd.explain(model, picture, "gradient", view=view)
+    expected = explain(model, picture, TargetSpec(), "gradient", view=View.parse(view))
+    assert np.array_equal(found.values, expected.attribution.values[0].numpy()) and found.top == expected.top
+    assert found.explanation.box == expected.box and found.overlay().size == picture.size
+    assert not np.array_equal(found.values, lsd.explain(model, picture, "gradient").values)
+    assert lsd.crosscheck(model, picture, "gradient", view=view).agrees
+    (several,) = lsd.explain(model, [picture], "gradient", view=view)
+    assert np.array_equal(several.values, found.values)
+    found.save(tmp_path)
+    assert main(["saliency", "--from", str(tmp_path / "manifest.json")]) == 0
+
+
+def test_a_view_that_there_is_not_is_one_sentence(model, batch):
+    for view, sentence in (("all", "“all” is no view"), ((0, 0, 9999), "beyond the picture"), ((1, 2), "is no view")):
+        with pytest.raises(LSDError, match=sentence):
+            lsd.explain(model, "example:Coffee cup", "gradient", view=view)
+    with pytest.raises(LSDError, match="A tensor is taken as it is"):
+        lsd.explain(model, batch, "gradient", view="padded")
+
+
+def test_a_tensor_of_eight_bits_that_is_saved_can_be_made_again(tmp_path):
+    model = lsd.load_model("tf_efficientnet_lite0.in1k")  # whose evaluation crops
+    pixels = torch.randint(256, (3, model.spec.height, model.spec.width), generator=torch.Generator().manual_seed(0))
+    lsd.explain(model, pixels / 255, "gradient").save(tmp_path)
+    assert main(["saliency", "--from", str(tmp_path / "manifest.json")]) == 0
 
 
 def test_grey_arrays_are_pictures_too(model):

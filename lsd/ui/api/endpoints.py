@@ -40,6 +40,7 @@ from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import Progress, Waiting, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS
 from lsd.ui.shared.pace import Cost, measured
+from lsd.view import View
 
 FIRST_MODEL = default_models()[0]  # what is explained and visualized unless another is asked for
 _MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
@@ -85,6 +86,7 @@ def saliency(
     like: str = "",
     outputs: str = "",
     layouts: dict | None = None,
+    view: str = "evaluated",
 ) -> dict:
     """Which pixels moved the output.
 
@@ -100,14 +102,17 @@ def saliency(
         outputs: as for `predict`.
         layouts: how layers' outputs are laid out, where no places or wrong ones are found, such as {"blocks.3":
             "tokens:1"}: nchw, nhwc, tokens, tokens:1 or tokens:1:14x14.
+        view: what of the picture the model is shown: "evaluated", resized and cropped as it is evaluated, "squashed", all
+            of it, its aspect not kept, "padded", all of it, with the model's mean around it, or "LEFT,TOP,SIDE", a square of
+            it in pixels.
 
     Returns:
-        {"model", "names_assumed", "method", "settings", "target", "score", "top", "crop_box", "overlay", "values"}:
-        `overlay` is a PNG in base64, `values` an .npy file in base64, float32 (1, C, h, w) over the crop that the model
-        saw; the rest is as for `predict`.
+        {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box", "overlay", "values"}:
+        `overlay` is a PNG in base64, `values` an .npy file in base64, float32 (1, C, h, w) over what the model saw, which
+        `crop_box` tells in the picture's pixels; the rest is as for `predict`.
     """
     try:
-        chosen = find_method(method)
+        chosen, seen = find_method(method), View.parse(view)
         spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
         if like:
             other, digest = _picture(like)
@@ -116,7 +121,7 @@ def saliency(
         network = _network(model, outputs, layouts)
         settings = chosen.parse(settings or {})
         with turn(cost(network.name, method, settings)):
-            explanation = explained(network, picture, sha256, spec, method, settings)
+            explanation = explained(network, picture, sha256, spec, method, settings, seen)
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
         return {
@@ -127,6 +132,7 @@ def saliency(
             "target": a.target.to_dict(),
             "score": a.scores[0].item(),
             "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanation.top],
+            "view": str(explanation.view),
             "crop_box": list(explanation.box),
             "overlay": _encode(lambda file: shown.save(file, "PNG")),
             "values": _encode(lambda file: np.save(file, a.values.cpu().numpy())),

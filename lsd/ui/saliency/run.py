@@ -20,6 +20,7 @@ from lsd.saliency.views import Look
 from lsd.sayings import Sayings
 from lsd.ui.shared.answers import checked, cost, explained, is_answered
 from lsd.ui.shared.jobs import aside, doing, sentence, turn
+from lsd.view import EVALUATED, View
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 
@@ -32,6 +33,7 @@ class Request:
         path: of the picture; `reference` of the other one, of a similarity.
         sayings: what is said of the models.
         check: whether the values are held against Captum's.
+        view: what of the picture the models are shown.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Request:
     sayings: Sayings
     check: bool
     reference: Path | None = None
+    view: View = EVALUATED
 
     @property
     def is_answered(self) -> bool:
@@ -50,7 +53,13 @@ class Request:
         return all(
             model
             and is_answered(
-                as_said(model, self.sayings.of(name)), sha256, self.spec, self.method, self.settings, self.check
+                as_said(model, self.sayings.of(name)),
+                sha256,
+                self.spec,
+                self.method,
+                self.settings,
+                self.check,
+                self.view,
             )
             for name, model in zip(self.models, models, strict=True)
         )
@@ -111,7 +120,7 @@ def explain_all(request: Request) -> Iterator[tuple[int, ImageModel | None, Sess
                 model = as_said(aside(get_model, name), request.sayings.of(name))
                 doing(common_name(name))
                 asked = (model, picture, sha256, request.spec)
-                explanation = explained(*asked, request.method, request.settings)
+                explanation = explained(*asked, request.method, request.settings, request.view)
                 session = session._with(place, model, explanation)
                 yield place, model, session
                 if request.check:

@@ -9,6 +9,7 @@ from lsd.recent import Recent
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec, explain
 from lsd.ui.shared.pace import Cost, measured
+from lsd.view import EVALUATED, View
 
 MAX_BYTES = 256 * 2**20  # some four hundred maps of 224 × 224 pixels
 _OVERHEAD = 4096  # bytes of an answer besides its map
@@ -23,9 +24,9 @@ _answers: Recent[Explanation | CrossCheck | None] = Recent(MAX_BYTES, _size)
 
 
 def _key(
-    what: str, model: ImageModel, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping
+    what: str, model: ImageModel, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping, view: View
 ) -> tuple:
-    return what, model.name, model.identity, model.said, sha256, spec, method, tuple(sorted(settings.items()))
+    return what, model.name, model.identity, model.said, sha256, spec, method, tuple(sorted(settings.items())), view
 
 
 def cost(model: str, method: str, settings: Mapping) -> Cost:
@@ -35,7 +36,13 @@ def cost(model: str, method: str, settings: Mapping) -> Cost:
 
 
 def explained(
-    model: ImageModel, picture: Image.Image, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping
+    model: ImageModel,
+    picture: Image.Image,
+    sha256: str,
+    spec: TargetSpec | SimilarTo,
+    method: str,
+    settings: Mapping,
+    view: View = EVALUATED,
 ) -> Explanation:
     """`explain`, unless it was answered before. What it returns is shared: it must not be changed.
 
@@ -43,13 +50,13 @@ def explained(
         sha256: of the picture's file, which stands for the picture.
 
     Raises:
-        UndefinedError: what `explain` raises.
+        LSDError: what `explain` raises.
     """
-    key = _key("explain", model, sha256, spec, method, settings)
+    key = _key("explain", model, sha256, spec, method, settings, view)
 
     def compute() -> Explanation:
         with measured(cost(model.name, method, settings)):
-            return explain(model, picture, spec, method, **settings)
+            return explain(model, picture, spec, method, view=view, **settings)
 
     return _answers.get(key, compute)
 
@@ -66,13 +73,19 @@ def checked(
     method = explanation.attribution.method
     if method.startswith("captum:"):
         return None
-    key = _key("check", model, sha256, spec, method, settings)
+    key = _key("check", model, sha256, spec, method, settings, explanation.view)
     return _answers.get(key, lambda: crosscheck_explanation(model, picture, explanation, dict(settings)))
 
 
 def is_answered(
-    model: ImageModel, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping, check: bool
+    model: ImageModel,
+    sha256: str,
+    spec: TargetSpec | SimilarTo,
+    method: str,
+    settings: Mapping,
+    check: bool,
+    view: View = EVALUATED,
 ) -> bool:
     """Whether the answer is there already, and with `check` the comparison as well."""
     whats = ("explain", "check") if check and not method.startswith("captum:") else ("explain",)
-    return all(_key(what, model, sha256, spec, method, settings) in _answers for what in whats)
+    return all(_key(what, model, sha256, spec, method, settings, view) in _answers for what in whats)

@@ -1,16 +1,21 @@
 """One picture, one model, one method: from the decoded picture to what is shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lsd.errors import UndefinedError
-from lsd.images import open_image
+from lsd.errors import LSDError, UndefinedError
+from lsd.images import crop_box, open_image
 from lsd.models import load_model
-from lsd.saliency.explain import TargetSpec, explain, to_input
+from lsd.reference import Reference
+from lsd.saliency.crosscheck import crosscheck_explanation
+from lsd.saliency.explain import SimilarTo, TargetSpec, explain, reference_vector, to_input
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
+from lsd.view import EVALUATED, View
 
 REAL = ("resnet50.tf_uint8_in1k", "vit_tiny_patch16_224.augreg_in1k", "mobilenetv2_100.tflite_qat_in1k")
 RANKING = [4, 2, 0, 1, 3, 5, 6, 7, 8, 9]
@@ -67,6 +72,41 @@ def test_an_explanation_is_the_methods_result_on_the_prepared_picture(image_mode
     assert torch.equal(result.attribution.values.to(expected.values), expected.values)
     assert (result.picture_size, result.input_size, result.model) == ((40, 50), (32, 32), "test_resnet")
     assert result.seconds > 0
+
+
+VIEWS = [EVALUATED, View("squashed"), View("padded"), View((3, 11, 30))]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+def test_classes_values_box_and_captum_are_of_the_same_view(image_model, picture, view):
+    model = image_model("test_resnet")
+    result = explain(model, picture, TargetSpec(), "smoothgrad", samples=4, view=view)
+    x = to_input(model, picture, view)
+    assert result.view == view and result.box == crop_box(picture.size, model.spec, view)
+    assert [p for *_, p in result.top] == model.probabilities(x)[0].sort(descending=True).values[:5].tolist()
+    expected = attribute("smoothgrad", model, x, Target(result.top[0][0]), samples=4)
+    assert torch.equal(result.attribution.values.to(expected.values), expected.values)
+    for method in ("gradient", "integrated_gradients"):
+        settings = {"steps": 8, "quadrature_kind": "midpoint"} if method == "integrated_gradients" else {}
+        result = explain(model, picture, TargetSpec(), method, view=view, **settings)
+        check = crosscheck_explanation(model, picture, result, settings)
+        assert check.agrees and check.difference < 1e-10, check
+    others = [crosscheck_explanation(model, picture, replace(result, view=v), settings) for v in VIEWS if v != view]
+    assert not any(check.agrees for check in others)
+
+
+def test_what_is_compared_with_is_seen_as_evaluated_whatever_the_view(image_model, picture):
+    model = image_model("test_resnet")
+    reference = Reference("0", picture.rotate(90, expand=True), "other.png")
+    vectors = [
+        explain(model, picture, SimilarTo(reference), "gradient", view=view).attribution.target.vector for view in VIEWS
+    ]
+    assert all(torch.equal(vector, reference_vector(model, reference)) for vector in vectors)
+
+
+def test_a_square_beyond_the_picture_is_refused(image_model, picture):
+    with pytest.raises(LSDError, match="beyond the picture, which has 40 × 50 pixels"):
+        explain(image_model("test_resnet"), picture, TargetSpec(), view=View((20, 0, 21)))
 
 
 @pytest.mark.parametrize("name", REAL)

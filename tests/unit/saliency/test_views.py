@@ -6,12 +6,14 @@ import torch
 from PIL import Image
 
 from lsd.errors import LSDError
+from lsd.images import InputSpec, crop_box, prepare
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.bundle import array_names, read_manifest, slug
 from lsd.saliency.explain import Explanation
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.targets import Target
 from lsd.saliency.views import Look, overlays
+from lsd.view import View
 
 WIDE, SIDE = (300, 100), 100  # a wide picture, of which the model saw the middle
 
@@ -59,6 +61,45 @@ def test_only_a_crop_is_outlined():
     assert not np.asarray(framed).any()
     (outlined,) = overlays(Image.new("RGB", WIDE), [explanation(spot(1, 1) * 0)], MapSettings(), Look("heatmap"))
     assert np.asarray(outlined)[50, 100].min() > 200
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300)])
+@pytest.mark.parametrize("scale", [1, 0.5])
+@pytest.mark.parametrize("view", [View("squashed"), View("padded"), View((10, 20, 80))], ids=str)
+def test_the_map_of_any_view_lies_on_the_pixels_that_were_seen(size, scale, view):
+    """The map is what the input shows of a white spot, so that it must come back onto the spot, alone."""
+    spec = InputSpec(SIDE, SIDE, 0.8)
+    picture = Image.new("RGB", size)
+    picture.paste("white", (40, 60, 70, 80))
+    seen = prepare(picture, spec, view) - prepare(Image.new("RGB", size), spec, view)
+    of_it = explanation(torch.from_numpy(seen)[None], crop_box(size, spec, view), size)
+    shown_at = picture.resize((round(size[0] * scale), round(size[1] * scale)))
+    (shown,) = overlays(shown_at, [of_it], MapSettings(clip=100), Look("map", frame=False))
+    assert shown.size == shown_at.size
+    grey = np.asarray(shown.convert("L"), float)
+    light = grey - grey.min()
+    y, x = np.mgrid[: shown.height, : shown.width] + 0.5
+    middle = (light * x).sum() / light.sum(), (light * y).sum() / light.sum()
+    assert middle == pytest.approx((55 * scale, 70 * scale), abs=1)
+    rows, columns = np.nonzero(light > light.max() / 2)
+    assert (columns.min(), columns.max() + 1) == pytest.approx((40 * scale, 70 * scale), abs=2)
+    assert (rows.min(), rows.max() + 1) == pytest.approx((60 * scale, 80 * scale), abs=2)
+
+
+def test_of_a_padded_picture_the_map_around_it_is_cut_away_and_nothing_is_outlined():
+    values = torch.ones(1, 3, SIDE, SIDE)
+    values[..., 33:66, :] = 0  # the picture's own part
+    padded = explanation(values, crop_box(WIDE, InputSpec(SIDE, SIDE), View("padded")))
+    (shown,) = overlays(Image.new("RGB", WIDE), [padded], MapSettings(blur=0), Look("heatmap"))
+    assert not np.asarray(shown)[3:-3].any()  # a pixel of the map is three of the picture
+
+
+def test_a_square_is_outlined():
+    picture = Image.new("RGB", WIDE)
+    box = crop_box(WIDE, InputSpec(SIDE, SIDE), View((20, 10, 50)))
+    (shown,) = overlays(picture, [explanation(spot(1, 1) * 0, box)], MapSettings(), Look("heatmap"))
+    white = np.argwhere(np.asarray(shown.convert("L")) > 200)
+    assert (white.min(axis=0) == (10, 20)).all() and (white.max(axis=0) == (59, 69)).all()
 
 
 def test_names_of_arrays_are_distinct_and_safe():
