@@ -69,7 +69,10 @@ def gallery(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def opened(gallery, monkeypatch):
+    """The small gallery is the page's, and its networks can be downloaded, wherever the tests run and whatever ran before."""
     monkeypatch.setattr("gallery.source.open_gallery", lambda: gallery)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("lsd.weights._silent_since", None)
     return gallery
 
 
