@@ -21,15 +21,19 @@ from lsd.process import quiet
 from lsd.view import EVALUATED, View
 
 MAX_PIXELS = 24_000_000
+MAX_REDUCED = (
+    64_000_000  # pixels of a JPEG, which is decoded at 1/2 to 1/8 where it has more than `MAX_PIXELS`: phones' photos
+)
 MAX_BYTES = 150 * 2**20  # 24 megapixels of three 16-bit channels are 137 MiB uncompressed
 
 # What cameras, browsers and scanners write: well-worn parsers whose headers give the size before anything is decoded.
 # Pillow knows dozens more that few people use, and every parser left out (EPS starts Ghostscript) is one less to trust.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = {name.lower(): filter_ for name, filter_ in Image.Resampling.__members__.items()}
 
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of what iPhones write
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,7 +69,8 @@ def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> I
     """Decode a picture, given as a path, as "example:NAME" or as the bytes of a file, to upright 8-bit RGB.
 
     The EXIF orientation is applied, transparency is laid on white, 16-bit samples are scaled to 8 bits, and of an
-    animation the first frame is taken. The size is checked in the header, before any pixel is decoded.
+    animation the first frame is taken. The size is checked in the header, before any pixel is decoded. A JPEG of more than
+    `max_pixels`, up to `MAX_REDUCED`, is decoded at half its size, a quarter or an eighth, so that the result fits.
 
     Raises `ImageError` when the file is missing, too large, damaged, or not a picture in one of `FORMATS`.
     """
@@ -74,14 +79,15 @@ def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> I
     try:
         image = _open_header(data)
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is not a PNG, JPEG, WebP, GIF, BMP or TIFF picture: convert it to one.") from None
+        raise ImageError(f"{name} {_what_else(data)}.") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{name} has far too many pixels: shrink it below {max_pixels / 1e6:g} megapixels.") from None
     except Exception as error:
         raise _damaged(name) from error
     with image:
         width, height = image.size
-        if width * height > max_pixels:
+        _reduce(image, max_pixels)
+        if image.width * image.height > max_pixels:
             raise ImageError(f"{name} has {width} × {height} pixels: shrink it below {max_pixels / 1e6:g} megapixels.")
         try:
             return _upright(_to_rgb(image, name), image)
@@ -90,6 +96,24 @@ def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> I
         except Exception as error:
             # Pillow's parsers answer hostile bytes with nearly every built-in exception; all mean the same here.
             raise _damaged(name) from error
+
+
+def _what_else(data: bytes) -> str:
+    """What is said of a file that is none of `FORMATS`."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in _HEIC:
+        return "is a HEIC picture, which cannot be read here: save it as JPEG (an iPhone does if asked for “most compatible”)"
+    if brand == b"avif":
+        return "is damaged or cut short: save or download it again"
+    return "is not a PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF picture: convert it to one"
+
+
+def _reduce(image: Image.Image, max_pixels: int) -> None:
+    """Have a JPEG that is too large decoded smaller, if it may be; libjpeg leaves out the finest frequencies."""
+    pixels = image.width * image.height
+    if image.format == "JPEG" and max_pixels < pixels <= MAX_REDUCED:
+        factor = next((f for f in (2, 4, 8) if pixels <= max_pixels * f * f), 8)
+        image.draft(None, (image.width // factor, image.height // factor))
 
 
 def _damaged(name: str) -> ImageError:

@@ -203,14 +203,14 @@ class Visualization(Sequence):
 
 
 def open_image(source: str | Path | bytes) -> Image.Image:
-    """Decode a picture to upright 8-bit RGB, of at most 24 megapixels.
+    """Decode a picture to upright 8-bit RGB, of at most 24 megapixels; larger JPEGs are decoded reduced.
 
     Args:
         source: a path, "example:NAME" of one that ships with scikit-image or scikit-learn ("example:Chelsea the cat"), or the
             bytes of a file.
 
     Raises:
-        ImageError: missing, too large, damaged, or no PNG, JPEG, WebP, GIF, BMP or TIFF.
+        ImageError: missing, too large, damaged, or no PNG, JPEG, WebP, AVIF, GIF, BMP or TIFF.
     """
     return images.open_image(source)
 

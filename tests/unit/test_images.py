@@ -56,7 +56,7 @@ def refusal(source, **options):
 # --- decoding ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG"])
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG", "AVIF"])
 def test_every_format_is_read_from_bytes_and_from_a_path(format, tmp_path):
     picture = Image.new("RGB", (7, 5), (200, 100, 50))
     data = encoded(picture, format, **({"lossless": True} if format == "WEBP" else {}))
@@ -197,7 +197,7 @@ def test_preparing_a_very_long_picture_does_not_resize_all_of_it(monkeypatch):
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
 def test_truncated_is_refused_without_other_words(format, kept, recwarn):
     data = encoded(noise(64, 64), format)
@@ -254,6 +254,36 @@ def test_the_limit_of_pixels_is_inclusive():
     data = encoded(Image.new("RGB", (20, 10)))
     assert open_image(data, max_pixels=200).size == (20, 10)
     assert "20 × 10" in refusal(data, max_pixels=199)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_large_jpeg_is_decoded_reduced_and_upright(progressive):
+    picture = noise(640, 400).resize((1280, 800))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture, "JPEG", quality=95, exif=exif, progressive=progressive)
+    image = open_image(data, max_pixels=1280 * 800 // 4)
+    assert image.size == (400, 640)
+    expected = picture.resize((640, 400), Image.Resampling.BOX).transpose(Image.Transpose.ROTATE_270)
+    assert np.abs(np.asarray(image, float) - np.asarray(expected, float)).mean() < 6
+    assert open_image(data, max_pixels=1280 * 800 // 64).size == (100, 160)
+    assert "1280 × 800" in refusal(data, max_pixels=1280 * 800 // 64 - 1)
+
+
+def test_a_jpeg_too_large_to_be_reduced_is_refused(monkeypatch):
+    monkeypatch.setattr("lsd.images.MAX_REDUCED", 199)
+    assert "20 × 10" in refusal(encoded(Image.new("RGB", (20, 10)), "JPEG"), max_pixels=100)
+
+
+def test_a_phones_photo_of_48_megapixels_is_taken():
+    data = encoded(Image.new("L", (8064, 6048), 90), "JPEG")
+    image = open_image(data)
+    assert image.size == (4032, 3024) and image.getpixel((5, 5)) == (90, 90, 90)
+
+
+def test_heic_is_named():
+    assert "HEIC" in refusal(b"\0\0\0\x18ftypheic" + bytes(60))
+    assert "damaged" in refusal(encoded(noise(64, 64), "AVIF")[:200])
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
