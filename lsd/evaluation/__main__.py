@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lsd.errors import LSDError
-from lsd.evaluation import accuracy, channels, conformance, features, flips, pretrained_tags, saliency
+from lsd.evaluation import accuracy, channels, conformance, features, flip_study, pretrained_tags, saliency
 from lsd.memory import keep_freed_memory
 from lsd.process import print_anywhere
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("saliency", saliency, "which choices make a saliency map better, and by which measure?"),
         ("conformance", conformance, "does everything hold on every architecture of timm?"),
         ("tags", pretrained_tags, "is what is said of each of timm's pretrained networks true?"),
-        ("mistakes", flips, "which map of a mistake changes the decision with the fewest pixels removed?"),
+        ("mistakes", flip_study, "which map of a mistake changes the decision with the fewest pixels removed?"),
     ):
         study = studies.add_parser(name, help=help, description=module.__doc__.partition("\n")[0])
         module.add_arguments(study)

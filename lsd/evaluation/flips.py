@@ -1,19 +1,14 @@
 """Where models are wrong, which map lets the probe change the decision with the fewest pixels?
 
-    python -m lsd.evaluation mistakes --models A B C --images SRC --output DIR
-
 For each mistake, three maps by each method: of the predicted class, of the true one, and of what decided between them.
 By each the most salient pixels are taken away, more and more of them, until the answer is another ("flipped"), and until
 it is the right one ("mended"). Beside them the two controls of `probe`, random pixels and random blobs.
 
-A row a mistake, method and map is kept in DIR as it is made, and an interrupted run goes on where it was; `flip_table`
-makes tables of the rows, and `--report` does only that.
+A row a mistake, method and map; `flip_study` makes and keeps them, `flip_table` makes tables of them.
 """
 
-import argparse
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,16 +18,15 @@ from torch import Tensor
 
 from lsd.errors import LSDError
 from lsd.evaluation.contrast_maps import mistake_maps, strength
-from lsd.evaluation.labelled import LabelledSet, open_set
+from lsd.evaluation.labelled import LabelledSet
 from lsd.evaluation.mistakes import Prediction, scan, select
 from lsd.evaluation.probe import CONTROLS, ranks, without
 from lsd.features.prepare import prepare
 from lsd.labels import short
-from lsd.models import ImageModel, get_model
-from lsd.provenance import environment, slug, write_files
+from lsd.models import ImageModel
+from lsd.provenance import slug, write_files
 from lsd.saliency.explain import to_input
 from lsd.saliency.gradients import baseline
-from lsd.saliency.methods import find_method
 
 LADDER = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 MAPS = ("predicted", "true", "contrast")
@@ -181,7 +175,8 @@ def _name(model: ImageModel, pictures: LabelledSet) -> str:
     return f"{slug(model.name)}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
 
-def _rows_file(folder: Path, model: ImageModel, pictures: LabelledSet) -> Path:
+def rows_file(folder: Path, model: ImageModel, pictures: LabelledSet) -> Path:
+    """Where a study in `folder` keeps the rows of a model's mistakes in a set."""
     return folder / f"{_name(model, pictures)}.jsonl"
 
 
@@ -224,7 +219,7 @@ def find_mistakes(model: ImageModel, pictures: LabelledSet, folder: Path) -> lis
 def make(model: ImageModel, mistake: Prediction, methods: Sequence[str], file: Path) -> bool:
     """Make the rows of a mistake that the file does not have yet, and write them; whether there were any to make."""
     rows = read_rows(file)
-    missing = _missing(rows, mistake, methods)
+    missing = methods_missing(rows, mistake, methods)
     if missing:
         rows += rows_of(model, mistake, missing)
         lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows]
@@ -232,68 +227,7 @@ def make(model: ImageModel, mistake: Prediction, methods: Sequence[str], file: P
     return bool(missing)
 
 
-def _missing(rows: Sequence[Row], mistake: Prediction, methods: Sequence[str]) -> list[str]:
+def methods_missing(rows: Sequence[Row], mistake: Prediction, methods: Sequence[str]) -> list[str]:
+    """Those of the methods that have no rows of a mistake yet."""
     there = {row.method for row in rows if row.item == mistake.item.id}
     return [method for method in methods if method not in there]
-
-
-# ------------------------------------------------------------------------------------------------- the command
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
-    parser.add_argument("--models", nargs="+", required=True)
-    parser.add_argument(
-        "--images", required=True, metavar="SRC", help="labelled pictures, as the Mistakes tab takes them"
-    )
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="default: %(default)s")
-    parser.add_argument("--limit", type=int, metavar="N", help="mistakes of each model, spread evenly (default: all)")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--report", action="store_true", help="make tables of what is there; run nothing")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Make what is missing, and print the tables."""
-    from lsd.evaluation.flip_table import report
-
-    if options.limit is not None and options.limit < 1:
-        raise LSDError(f"--limit must be at least 1, and is {options.limit}.")
-    for method in options.methods:
-        find_method(method)
-    pictures = open_set(options.images)
-    models = [get_model(name) for name in dict.fromkeys(options.models)]
-    if not options.report:
-        _run(models, pictures, options)
-    rows = [row for model in models for row in read_rows(_rows_file(options.output, model, pictures))]
-    rows = [row for row in rows if row.method in options.methods]
-    if not rows:
-        raise LSDError(f"There are no rows of these models in {options.output}: run the study without --report first.")
-    text = report(rows)
-    write_files(options.output, {"tables.md": text.encode()})
-    print(text)
-
-
-def _run(models: Sequence[ImageModel], pictures: LabelledSet, options: argparse.Namespace) -> None:
-    """The models take turns, so that a study that is cut short has looked at all of them."""
-    tasks, counts = [], {}
-    for model in models:
-        mistakes = find_mistakes(model, pictures, options.output)
-        chosen = [mistakes[i] for i in spread(len(mistakes), options.limit)]
-        rows = read_rows(_rows_file(options.output, model, pictures))
-        missing = [m for m in chosen if _missing(rows, m, options.methods)]
-        tasks += [(turn, model, mistake) for turn, mistake in enumerate(missing, len(chosen) - len(missing))]
-        counts[model.name] = {"mistakes": len(mistakes), "chosen": len(chosen)}
-        print(
-            f"{model.name}: {len(mistakes)} mistakes in {len(pictures)} pictures, {len(chosen)} looked at, "
-            f"{len(chosen) - len(missing)} of them there already",
-            flush=True,
-        )
-    began = time.perf_counter()
-    for done, (_, model, mistake) in enumerate(sorted(tasks, key=lambda task: task[0]), 1):
-        make(model, mistake, options.methods, _rows_file(options.output, model, pictures))
-        left = (time.perf_counter() - began) / done * (len(tasks) - done)
-        print(f"{done}/{len(tasks)} {model.name} {mistake.item.id}: {left / 60:.0f} min left", flush=True)
-    about = {"ladder": LADDER, "fill": FILL, "methods": options.methods, "counts": counts,
-             "images": pictures.name, "weights": [model.identity.to_dict() for model in models],
-             "environment": environment(models[0].device)}  # fmt: skip
-    write_files(options.output, {"study.json": json.dumps(about, indent=1).encode()})
