@@ -29,6 +29,7 @@ import httpx
 from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
 from lsd.packages import PACKAGES, installed
+from lsd.public import hub_token, is_public, model_refusal
 
 MAX_BYTES = int(os.environ.get("LSD_MAX_MODEL_BYTES", 4 * 2**30))  # of a weights file; a ViT-g in fp32 is 4 GB
 _PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
@@ -82,10 +83,18 @@ def locate(name: str, *, allow_pickle: bool = False, packages: bool = True) -> L
         packages: whether a package may hold them.
 
     Raises:
-        ModelError: unknown name, no network, no safetensors, larger than `MAX_BYTES`.
+        ModelError: unknown name, no network, no safetensors, larger than `MAX_BYTES`, or not on a public page's list.
     """
-    found = _find(canonical(name), allow_pickle, packages)
+    found = _find(_permitted(name), allow_pickle, packages)
     return found if isinstance(found, Location) else _on_hub(*found, allow_pickle)
+
+
+def _permitted(name: str) -> str:
+    """`canonical`. Raises ModelError for what a public page does not load."""
+    name = canonical(name)
+    if is_public() and (trouble := model_refusal(name, ready_models())):
+        raise ModelError(trouble)
+    return name
 
 
 HERE, HUB, NOWHERE = "here", "hub", "nowhere"
@@ -173,7 +182,7 @@ def _successor(name: str) -> str:
 def availability(name: str) -> Availability:
     """Whether the model called `name` can be had; nothing is loaded, and no network asked."""
     try:
-        found = _find(canonical(name), allow_pickle=False, packages=True)
+        found = _find(_permitted(name), allow_pickle=False, packages=True)
         if not isinstance(found, Location):
             if cached := _in_hub_cache(*found):
                 return Availability(HERE, cached)
@@ -274,7 +283,9 @@ def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> L
     for filename in ("model.safetensors", *(_PICKLES[:1] if allow_pickle else ())):
         try:
             with _listening_to_the_hub():
-                metadata = get_hf_file_metadata(hf_hub_url(repo, filename, revision=revision), timeout=10)
+                metadata = get_hf_file_metadata(
+                    hf_hub_url(repo, filename, revision=revision), timeout=10, token=hub_token()
+                )
         except GatedRepoError as error:
             raise ModelError(
                 f"{name} is gated: accept its terms on the Hub and log in with `hf auth login`."
@@ -304,8 +315,12 @@ def _download(name: str, repo: str, filename: str, revision: str | None) -> Loca
     from huggingface_hub import hf_hub_download
 
     try:
-        config = Path(hf_hub_download(repo, "config.json", revision=revision)) if _is_its_own(repo, name) else None
-        weights = hf_hub_download(repo, filename, revision=revision)
+        config = (
+            Path(hf_hub_download(repo, "config.json", revision=revision, token=hub_token()))
+            if _is_its_own(repo, name)
+            else None
+        )
+        weights = hf_hub_download(repo, filename, revision=revision, token=hub_token())
     except Exception as error:  # the Hub's own errors, those of its transport, a full disk
         raise ModelError(
             f"{name} could not be downloaded ({type(error).__name__}); try again, or choose {_ready()}."

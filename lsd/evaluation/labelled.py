@@ -22,6 +22,7 @@ from lsd.evaluation.classes import ClassIndex, Label, label_index
 from lsd.evaluation.photos import Box, labelled_photos
 from lsd.images import CREDITS, open_image
 from lsd.models import ImageModel
+from lsd.public import hub_token, set_refusal
 
 PHOTO_SET = "example-photos"
 DEMO_SETS = {"demo": "none", "demo:true-tags": "true", "demo:misleading-tags": "misleading"}
@@ -178,10 +179,12 @@ def open_set(source: str, *, limit: int | None = None) -> LabelledSet:
             by row in a data set, the classes taking turns in a demo set.
 
     Raises:
-        DataError: one sentence: not found, out of reach, no labelled picture, a limit below 1.
+        DataError: one sentence: not found, out of reach, no labelled picture, a limit below 1, not on a public page's list.
     """
     if limit is not None and limit < 1:
         raise DataError(f"At least 1 picture is needed, so the limit cannot be {limit}.")
+    if trouble := set_refusal(source, available_sets()):
+        raise DataError(trouble)
     folders = _folders()
     if source in DEMO_SETS:
         opened = _demo_set(source, limit)
@@ -408,9 +411,9 @@ def _load_table(source: str):
         where = {"path": "parquet", "data_files": {"train": str(local)}}
     try:
         if split is None:
-            splits = datasets.get_dataset_split_names(**where)
+            splits = datasets.get_dataset_split_names(**where, token=hub_token())
             split = next((s for s in HELD_OUT if s in splits), splits[0])
-        return datasets.load_dataset(**where, split=split)
+        return datasets.load_dataset(**where, split=split, token=hub_token())
     except Exception as error:  # whatever a foreign data set, the network or a full disk make the library raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
         raise DataError(f"{_shown(source)} cannot be opened: {reason}.") from error
@@ -427,7 +430,7 @@ def _check_reachable(name: str, cache: Path) -> None:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        files = HfApi().dataset_info(name, timeout=10, files_metadata=True).siblings or []
+        files = HfApi(token=hub_token()).dataset_info(name, timeout=10, files_metadata=True).siblings or []
     except GatedRepoError as error:
         raise DataError(f"{name} is gated: accept its terms on the Hub and log in with `hf auth login`.") from error
     except (RepositoryNotFoundError, HFValidationError) as error:

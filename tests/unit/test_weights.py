@@ -30,15 +30,19 @@ def nothing_local(monkeypatch):
 @pytest.fixture
 def hub(monkeypatch, model_folder):
     """A Hub of one's own: set what it answers; `hub.asked` holds what was downloaded."""
-    fake = SimpleNamespace(asked=[], size=1000, error=None, offline=False, cached=False, folder=model_folder("hub"))
+    fake = SimpleNamespace(
+        asked=[], tokens=[], size=1000, error=None, offline=False, cached=False, folder=model_folder("hub")
+    )
 
-    def metadata(url, timeout=None):
+    def metadata(url, timeout=None, token=None):
         fake.url = url
+        fake.tokens.append(token)
         if fake.error:
             raise fake.error
         return SimpleNamespace(size=fake.size, commit_hash="c0ffee")
 
-    def download(repo, filename, revision=None, local_files_only=False):
+    def download(repo, filename, revision=None, local_files_only=False, token=None):
+        fake.tokens.append(token)
         fake.asked.append((repo, filename, revision, local_files_only))
         if (local_files_only and not fake.cached) or fake.offline:
             raise errors.LocalEntryNotFoundError("not in the cache")
@@ -47,6 +51,13 @@ def hub(monkeypatch, model_folder):
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", metadata)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     return fake
+
+
+def test_a_public_page_sends_no_secret(hub, monkeypatch):
+    monkeypatch.setenv("LSD_PUBLIC", "1")
+    monkeypatch.setenv("LSD_PUBLIC_MODELS", "hf-hub:owner/repo")
+    locate("hf-hub:owner/repo")
+    assert set(hub.tokens) == {False}
 
 
 def hub_error(kind):
