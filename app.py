@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lsd.memory import settle
 from lsd.ui.page import build, launch_settings
-from lsd.ui.saliency.tab import explain_first
+from lsd.ui.saliency.run import explain_first
 
 demo = build()
 

@@ -15,7 +15,7 @@ INTRO = """# Every default of a saliency map, and why
 <!-- Made by `python -m docs.make_choices` from lsd/evaluation/choices.json: change these, not the page. -->
 
 The principle of a saliency map is simple: differentiate the output by the pixels. The details are where it gets hard. This
-page holds each choice against its alternatives, by measurements and not by taste; the page's **Choices** tab shows the same
+page holds each choice against its alternatives, by measurements and not by taste; the page's **Evidence** tab shows the same
 with plots, and on a picture of yours.
 
 `python -m lsd.evaluation saliency --models resnet50.tf_uint8_in1k vit_tiny_patch16_224.augreg_in1k

@@ -1,6 +1,6 @@
 """The saliency study's figures as they ship, and in words: for each choice what it means, and what was found.
 
-`choices.json` is written by `python -m lsd.evaluation saliency … --summary`. The Choices tab and docs/choices.md are
+`choices.json` is written by `python -m lsd.evaluation saliency … --summary`. The page's Evidence tab and docs/choices.md are
 both made of what is here, so neither says what the other does not.
 """
 

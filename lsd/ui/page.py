@@ -1,50 +1,49 @@
 """The whole page: its tabs, its look, its limits."""
 
-from importlib.util import find_spec
-
 import gradio as gr
 
 from lsd.ui.api import endpoints as api
 from lsd.ui.choices.tab import ChoicesTab
 from lsd.ui.features.tab import FeaturesTab
+from lsd.ui.gallery.pictures import ROUTES
 from lsd.ui.gallery.tab import GalleryTab
 from lsd.ui.mistakes.tab import MistakesTab
 from lsd.ui.saliency.tab import SaliencyTab
+from lsd.ui.shared import address
 from lsd.ui.shared.files import styles
 from lsd.ui.shared.jobs import LONGEST
 from lsd.ui.shared.limits import MAX_UPLOAD, MAX_WAITING
+from lsd.ui.shared.picture import share
+from lsd.ui.theme import theme
 
 _THREADS = LONGEST + 40  # of Gradio's events: as many as it has by itself, beside the jobs that wait in that line
 
-_FONT = ("system-ui", "sans-serif")  # what the visitor has: nothing is fetched from a font server
-
-HEADER = """
-# LSD: a simulator for explainable deep learning
-**Which pixels moved the output? What does a class, a channel, a head respond to most?** Choose up to four networks, see
-where each of them looks and what each of them has learned, side by side, and how far that can be believed.
+_HEADER = """
+<header class="lsd-header"><h1><a class="lsd-logo" href="?tab=gallery" aria-label="LSD, to the gallery">LSD</a></h1>
+<p>Where a neural network looks, and what it has learned to look for: for any image model of timm, side by side.</p></header>
 """
+
+TABS = {  # the name in addresses, the label, what is in it
+    "gallery": ("Gallery", GalleryTab), "saliency": ("Saliency maps", SaliencyTab), "mistakes": ("Mistakes", MistakesTab),
+    "choices": ("Evidence", ChoicesTab), "features": ("Feature visualization", FeaturesTab),
+}  # fmt: skip
 
 
 def build() -> gr.Blocks:
     """The page as Blocks with its queue; nothing is loaded yet."""
     with gr.Blocks(title="LSD", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
-        gr.Markdown(HEADER)
-        with gr.Tabs() as tabs:
-            with gr.Tab("Gallery", id="gallery", elem_id="lsd-gallery-tab"):
-                gallery = GalleryTab()
-            with gr.Tab("Saliency", id="saliency") as saliency_place:
-                saliency = SaliencyTab()
-            with gr.Tab("Mistakes", id="mistakes") as mistakes_place:
-                mistakes = MistakesTab()
-            with gr.Tab("Choices", id="choices") as choices_place:
-                choices = ChoicesTab()
-            with gr.Tab("Features", id="features"):
-                features = FeaturesTab()
-        gallery.restore(page)
-        saliency.restore(page, tabs, saliency_place)
-        mistakes.restore(mistakes_place)
-        choices.restore(page, tabs, choices_place)
-        features.restore(page, tabs)
+        gr.HTML(_HEADER, apply_default_css=False, padding=False)
+        rooms = {}
+        with gr.Tabs():
+            for name, (label, room) in TABS.items():
+                with gr.Tab(label, id=name, elem_id=f"lsd-{name}-tab") as tab:
+                    rooms[name] = room()
+                tab.select(None, None, None, js=f"() => window.lsd?.chosen({name!r})", api_visibility="private")
+        door = address.door({name: label for name, (label, _) in TABS.items()})
+        for room in rooms.values():
+            room.restore(door)
+        for uploaded in share([rooms[name].picture for name in ("saliency", "mistakes", "choices", "features")]):
+            uploaded.then(**rooms["saliency"].squared)
         api.register()
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4)
 
@@ -52,11 +51,12 @@ def build() -> gr.Blocks:
 def launch_settings() -> dict:
     """What `launch` is given beside the address."""
     return {
-        "theme": gr.themes.Soft(primary_hue="orange", secondary_hue="slate", neutral_hue="slate", font=_FONT),
+        "theme": theme(),
         "css_paths": styles(),
+        "app_kwargs": {"routes": ROUTES},
         "max_file_size": MAX_UPLOAD,
         "max_threads": _THREADS,
         "footer_links": ["api", "settings"],
-        "mcp_server": find_spec("mcp") is not None,  # pip install "gradio[mcp]" adds the tools for MCP clients
+        "mcp_server": True,
         "state_session_capacity": 200,
     }

@@ -1,5 +1,6 @@
 """The endpoints as programs see them, through `gradio_client`."""
 
+import asyncio
 import base64
 import io
 from dataclasses import replace
@@ -32,6 +33,12 @@ def picture():
     return Image.fromarray(render(5, 2**31 + 5).image)
 
 
+def saliency(client, **request):
+    """The answer, the map's values, and the size of the picture with its map."""
+    answer, overlay, values = client.predict(**request, api_name="/saliency")
+    return answer, np.load(values), Image.open(overlay).size
+
+
 def in_base64(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
@@ -53,12 +60,11 @@ def test_a_network_is_told_what_it_does_not_say(client, picture):
     assert told[0]["index"] == plain["top"][0]["index"] and plain["names_assumed"] is False
     said = {"outputs": "sigmoid", "layouts": {"layer2": "nhwc"}}
     grad_cam = {"method": "grad_cam", "settings": {"layer": "layer2"}}
-    answers = [client.predict(**request, **grad_cam, **s, api_name="/saliency") for s in (said, {})]
-    assert [answer["target"].get("outputs") for answer in answers] == ["sigmoid", None]
-    shapes = [np.load(io.BytesIO(base64.b64decode(answer["values"]))).shape for answer in answers]
-    assert shapes[0] != shapes[1]
+    answers = [saliency(client, **request, **grad_cam, **s) for s in (said, {})]
+    assert [answer["target"].get("outputs") for answer, *_ in answers] == ["sigmoid", None]
+    assert answers[0][1].shape != answers[1][1].shape
     neuron = {"model": "demo:resnet", "unit": "layer2/neuron/1/30/2", "recipe": "none", "steps": 1}
-    assert client.predict(**neuron, layouts={"layer2": "nhwc"}, api_name="/feature")["unit"] == neuron["unit"]
+    assert client.predict(**neuron, layouts={"layer2": "nhwc"}, api_name="/feature")[0]["unit"] == neuron["unit"]
     with pytest.raises(AppError, match="layer2"):
         client.predict(**neuron, api_name="/feature")  # as the network lays it out there is no row 30
 
@@ -69,32 +75,28 @@ def test_without_a_model_an_imagenet_network_answers(client):
 
 
 def test_saliency_returns_the_values_of_the_library(client, picture):
-    answer = client.predict(
-        image="data:image/png;base64," + in_base64(picture), model="demo:vit", method="integrated_gradients",
-        target=CLASS_NAMES[2], against="top1", settings={"steps": 4}, api_name="/saliency",
+    answer, values, size = saliency(
+        client, image="data:image/png;base64," + in_base64(picture), model="demo:vit", method="integrated_gradients",
+        target=CLASS_NAMES[2], against="top1", settings={"steps": 4},
     )  # fmt: skip
-    values = np.load(io.BytesIO(base64.b64decode(answer["values"])))
     model = get_model("demo:vit")
     images = model.mean.new_tensor(prepare(picture, model.spec))[None]
     target = Target(2, "contrast", answer["top"][0]["index"])
     expected = attribute("integrated_gradients", model, images, target, steps=4).values.numpy()
     np.testing.assert_allclose(values, expected, atol=1e-6 * np.abs(expected).max())
     assert answer["target"] == {"kind": "contrast", "index": 2, "against": answer["top"][0]["index"]}
-    overlay = Image.open(io.BytesIO(base64.b64decode(answer["overlay"])))
-    assert overlay.size == picture.size
+    assert size == picture.size
 
 
 def test_a_model_can_be_shown_other_than_the_evaluations_crop(client, picture):
     wide, model = picture.resize((200, 96)), get_model("demo:resnet")
     request = {"image": in_base64(wide), "model": "demo:resnet", "method": "gradient"}
-    answers = [client.predict(**request, view=view, api_name="/saliency") for view in (*WHOLE, "60,8,80")]
-    for view, answer in zip((*WHOLE, "60,8,80"), answers, strict=True):
+    for view in (*WHOLE, "60,8,80"):
+        answer, values, size = saliency(client, **request, view=view)
         expected = explain(model, wide, TargetSpec(), "gradient", view=View.parse(view))
         assert answer["view"] == view and answer["crop_box"] == list(expected.box)
-        values = np.load(io.BytesIO(base64.b64decode(answer["values"])))
-        assert np.array_equal(values, expected.attribution.values.numpy())
-        assert Image.open(io.BytesIO(base64.b64decode(answer["overlay"]))).size == wide.size
-    assert answers[0] == client.predict(**request, api_name="/saliency")
+        assert np.array_equal(values, expected.attribution.values.numpy()) and size == wide.size
+    assert saliency(client, **request)[0]["view"] == WHOLE[0]
 
 
 @pytest.mark.parametrize(
@@ -125,15 +127,13 @@ def test_what_cannot_be_done_is_one_sentence(client, picture, changes, sentence)
 
 
 def test_a_feature_is_the_picture_of_the_library(client):
-    answer = client.predict(model="demo:resnet", unit="class/striped star", steps=6, seed=1, api_name="/feature")
+    answer, file = client.predict(model="demo:resnet", unit="class/striped star", steps=6, seed=1, api_name="/feature")
     (picture,) = (
         s.finished[0]
         for s in ascend(get_model("demo:resnet"), ["class/13"], replace(find_recipe(DEFAULT), steps=6), [1])
         if s.finished
     )
-    np.testing.assert_array_equal(
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["picture"])))), picture.pixels
-    )
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), picture.pixels)
     assert (answer["unit"], answer["title"], answer["status"]) == ("class/13", "striped star", "ok")
     assert answer["score"] == pytest.approx(picture.score)
     assert len(answer["top"]) == 5
@@ -161,12 +161,44 @@ def test_only_these_endpoints_are_offered(client):
 @pytest.mark.parametrize("blank", ["", " ", "\t", "\u00a0"])
 def test_a_public_space_opens_no_folder_of_the_machine(client, picture, monkeypatch, blank):
     monkeypatch.setenv("SPACE_ID", "somebody/lsd")
-    with pytest.raises(AppError, match="Folders of this machine"):
+    with pytest.raises(AppError, match="loads the models of its list"):
         client.predict(image=in_base64(picture), model=f"{blank}local-dir:{MODELS_DIR / 'vit'}", api_name="/predict")
 
 
 def test_likeness_to_another_picture(client):
-    answer = client.predict(
-        image="example:Coffee cup", model="demo:vit", method="gradient", like="example:Coffee cup", api_name="/saliency"
+    answer, *_ = saliency(
+        client, image="example:Coffee cup", model="demo:vit", method="gradient", like="example:Coffee cup"
     )
     assert answer["target"]["kind"] == "similarity" and answer["score"] == pytest.approx(1, abs=1e-5)  # itself
+
+
+def test_an_mcp_client_gets_pictures_as_pictures(page_url):
+    """Through the reference client of the protocol."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def asked():
+        async with (
+            streamablehttp_client(f"{page_url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            explain_, make = (next(t for name, t in tools.items() if name.endswith(n)) for n in ("saliency", "feature"))
+            image = {"image": "example:Coffee cup", "model": "demo:vit", "method": "gradient"}
+            return (
+                tools,
+                await session.call_tool(explain_.name, image),
+                await session.call_tool(make.name, {"model": "demo:resnet", "unit": "class/3", "steps": 4}),
+            )
+
+    tools, explained, made = asyncio.run(asked())
+    assert len(tools) == 3 and all(
+        "any timm name" in str(tool.inputSchema) for tool in tools.values() if tool.name == "predict"
+    )
+    for result in (explained, made):
+        assert not result.isError
+        (picture,) = (c for c in result.content if c.type == "image")
+        assert Image.open(io.BytesIO(base64.b64decode(picture.data))).size[0] > 32
+        texts = [c.text for c in result.content if c.type == "text"]
+        assert "demo:" in texts[0] and sum(map(len, texts)) < 10_000

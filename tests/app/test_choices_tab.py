@@ -1,4 +1,4 @@
-"""The Choices tab's handlers, called as Gradio calls them."""
+"""The handlers of the tab “Evidence”, called as Gradio calls them."""
 
 import copy
 import html
@@ -14,15 +14,18 @@ from lsd.ui.choices import extras as choices_extras
 from lsd.ui.choices import html as choices_html
 from lsd.ui.choices import tab as choices_tab
 from lsd.ui.choices import texts as choices_texts
+from lsd.ui.choices import try_it
 from lsd.ui.choices.plot import NARROW, WIDE, Panel, forest, randomization
 from lsd.ui.choices.tab import ChoicesTab
 from lsd.ui.saliency.tab import SaliencyTab
-from lsd.ui.shared import controls, jobs
 from lsd.ui.shared import evidence as choices_address
-from lsd.ui.shared.examples import drawn
+from lsd.ui.shared import jobs
+from lsd.ui.shared.evidence import Asked
+from lsd.ui.shared.examples import drawn, examples
 from lsd.ui.shared.long_event import long_event
 
 DRAWN = drawn()[0]
+BLANK = tuple((value, value) for value in try_it._WAITING)
 HOSTILE = "<img src=x onerror=alert(1)>$\\frac{"
 
 
@@ -32,12 +35,13 @@ def tab():
         return ChoicesTab()
 
 
-def shown(tab, updates):
-    return dict(zip(tab.shown, updates, strict=True))
-
-
 def ran(tab, factor, *, example=DRAWN, model="demo:resnet"):
-    return list(tab._run(factor, example, model))
+    picture = example and str(examples().get(example, example))
+    return list(tab.make({tab.factor: factor, tab.picture: picture, tab.try_it.model: model}))
+
+
+def opened(tab, query):
+    return tab.open(gr.EventData(None, {"query": query}))
 
 
 def joined(updates):
@@ -65,10 +69,10 @@ def words(markup):
 
 @pytest.mark.parametrize("factor", CHOICES)
 def test_every_choice_says_what_it_is_what_won_and_by_how_much(tab, factor):
-    updates = shown(tab, tab.show(factor))
+    updates = tab.choose(factor)
     choice, found = CHOICES[factor], summary()["factors"][factor]
     head, scores = updates[tab.head], updates[tab.scores]
-    assert updates[tab.factor] == updates[tab.drawn] == factor
+    assert updates[tab.factor] == factor
     assert choice.title in head and choice.aside in words(head)
     assert choices_texts.name(factor, found["default"]) in head
     for level in found["levels"]:
@@ -85,7 +89,7 @@ def test_the_defaults_of_the_study_are_those_that_ship():
 
 
 def test_the_overview_says_how_many_defaults_stay_and_explains_each_metric():
-    text = words(choices_html.overview(summary()))
+    text = words(choices_html.overview(summary()) + choices_html.about(summary()))
     kept = sum(not one["beaten_by"] for one in summary()["factors"].values())
     assert f"{kept} of {len(FACTORS)} defaults stay" in text
     for metric in summary()["metrics"]:
@@ -163,8 +167,10 @@ def test_hostile_text_is_escaped():
     for by_model in hostile["against_blurred"][HOSTILE].values():
         by_model[HOSTILE] = [0.5, 0.4, 0.6, 3]
     hostile["trust"][HOSTILE]["edges"][HOSTILE] = 0.5
-    page = choices_html.overview(hostile) + "".join(
-        part(hostile, "method") for part in (choices_html.head, choices_html.scores, choices_extras.extras)
+    page = (
+        choices_html.overview(hostile)
+        + choices_html.about(hostile)
+        + "".join(part(hostile, "method") for part in (choices_html.head, choices_html.scores, choices_extras.extras))
     )
     assert "<img src=x" not in page
     assert "onerror" not in re.sub(r'"[^"]*"|&lt;img.*?&gt;', "", page)
@@ -206,48 +212,59 @@ def test_a_plot_of_no_stages_is_left_out_and_one_method_suffices():
 # ------------------------------------------------------------------------------------------------- addresses and links
 
 
-class Request:
-    def __init__(self, query):
-        self.query_params = QueryParams(query)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Asked(),
+        Asked("sign"),
+        Asked("sign", "demo:resnet", DRAWN),
+        Asked("blur", "hf-hub:a/b"),
+        Asked("clip", "", DRAWN),
+    ],
+)
+def test_an_address_is_read_as_it_was_written(asked):
+    assert choices_address.read(QueryParams(choices_address.write(asked))) == (asked, "")
 
 
 def test_an_address_opens_its_choice(tab):
-    first, *rest = tab._open(Request("tab=choices&factor=sign"))
-    assert first["selected"] == "choices"
-    assert shown(tab, rest)[tab.factor] == "sign"
+    update = opened(tab, "tab=choices&factor=sign")
+    assert update[tab.factor] == "sign" and update[tab.address] == "tab=choices&factor=sign"
+    assert tab.asked not in update and tab.picture not in update  # a visitor's picture survives
 
 
-@pytest.mark.parametrize("factor", ["", "nothing", "<script>", "../../etc"])
-def test_an_unknown_choice_in_the_address_is_the_first(tab, factor):
-    _, *rest = tab._open(Request({"tab": "choices", "factor": factor}))
-    assert shown(tab, rest)[tab.factor] == choices_address.FIRST
+def test_an_address_with_a_picture_asks_for_the_levels_on_it(tab):
+    update = opened(tab, f"tab=choices&factor=sign&model=demo:resnet&example={DRAWN}")
+    assert update[tab.picture] == str(examples()[DRAWN]) and update[tab.try_it.model] == "demo:resnet"
+    assert tab.asked in update
+    asked = tab.ask({tab.factor: "sign", tab.picture: update[tab.picture], tab.try_it.model: "demo:resnet"})
+    assert asked[tab.address] == update[tab.address]  # and what is asked for becomes that address
+    assert (
+        "example" not in tab.ask({tab.factor: "sign", tab.picture: None, tab.try_it.model: "demo:resnet"})[tab.address]
+    )
 
 
-@pytest.mark.parametrize("query", ["", "tab=features&factor=sign", "factor=sign", "tab=gallery"])
-def test_the_address_of_another_tab_changes_nothing(tab, query):
-    assert all(update == gr.skip() for update in tab._open(Request(query)))
+@pytest.mark.parametrize("factor", ["nothing", "<script>", "../../etc"])
+def test_an_unknown_choice_in_the_address_is_said_and_the_first_is_shown(tab, factor):
+    update = opened(tab, f"tab=choices&factor={factor}")
+    assert update[tab.factor] == choices_address.FIRST
+    assert "There is no choice" in update[tab.head] and 'role="alert"' in update[tab.head]
+    assert "<script" not in update[tab.head]
 
 
-def test_the_first_visit_draws_and_the_next_does_not(tab):
-    assert shown(tab, tab._first("", "clip"))[tab.drawn] == "clip"
-    assert all(update == gr.skip() for update in tab._first("clip", "clip"))
-
-
-def test_a_link_is_followed_and_an_odd_one_too(tab):
-    for data, expected in (({"factor": "blur"}, "blur"), ({"factor": ["blur"]}, "method"), (None, "method")):
-        first, *rest = tab._follow(gr.EventData(None, data))
-        assert first["selected"] == "choices"
-        assert shown(tab, rest)[tab.factor] == expected
+def test_a_bare_address_is_the_first_choice_without_a_word(tab):
+    update = opened(tab, "tab=choices")
+    assert update[tab.factor] == choices_address.FIRST and "There is no" not in update[tab.head]
+    assert "There is no example “x”." in opened(tab, "tab=choices&example=x")[tab.head]
 
 
 def test_every_control_that_was_studied_links_to_its_choice():
     with gr.Blocks():
         saliency = SaliencyTab()
     linked = {
-        "method": saliency.method, "smoothing": saliency.method, "output": saliency.kind, "sign": saliency.map.sign,
-        "channels": saliency.map.channels, "clip": saliency.map.clip, "blur": saliency.map.blur,
+        "method": saliency.asking["method"], "smoothing": saliency.asking["method"], "output": saliency.asking["kind"],
+        **{name: saliency.drawing[name] for name in ("sign", "channels", "clip", "blur")},
     }  # fmt: skip
-    linked |= {name: saliency.settings[list(controls.SETTINGS).index(name)] for name in ("samples", "sigma")}
+    linked |= {name: saliency.settings[name] for name in ("samples", "sigma")}
     for factor, control in linked.items():
         assert factor in CHOICES
         assert f"({choices_address.address(factor)})" in control.info, factor
@@ -260,29 +277,37 @@ def test_every_control_that_was_studied_links_to_its_choice():
 def test_each_level_has_a_picture(tab, factor):
     updates = ran(tab, factor)
     last = updates[-1]  # all of it once more: a busy page may have kept nothing of those before
-    captions = [caption for _, caption in last[tab.gallery]["value"]]
+    captions = [caption for _, caption in last[tab.try_it.gallery]["value"]]
     titles = [choices_texts.name(factor, v.level) for v in FACTORS[factor].levels]
     assert [caption.removesuffix(" (default)") for caption in captions] == titles
     assert sum(caption.endswith("(default)") for caption in captions) == 1
-    assert last[tab.gallery]["visible"] is True and last[tab.missing]["visible"] == "hidden"
+    assert last[tab.try_it.gallery]["visible"] is True and last[tab.try_it.missing]["visible"] == "hidden"
     assert all(
-        u[part]["visible"] in (True, "hidden") for u in updates for part in (tab.gallery, tab.missing) if part in u
+        u[part]["visible"] in (True, "hidden")
+        for u in updates
+        for part in (tab.try_it.gallery, tab.try_it.missing)
+        if part in u
     )
-    assert f"Demo ResNet says {DRAWN}" in last[tab.status]
+    assert f"Demo ResNet says {DRAWN}" in last[tab.try_it.status]
 
 
 def test_levels_that_are_not_defined_say_why_and_the_others_come_one_after_the_other(tab, followed, monkeypatch):
     monkeypatch.setattr(jobs, "_BEAT", 0.01)  # the network is quick, and how far it is must be told before it is done
-    updates = followed(long_event(tab._run, tab.status), "method", DRAWN, "demo:vit")
-    counts = [len(u[tab.gallery]["value"]) for u in updates if u.get(tab.gallery, {}).get("value")]
-    assert len(counts) > 2 and counts == sorted(counts)
+    updates = followed(
+        long_event(tab.make, tab.try_it.status),
+        {tab.factor: "method", tab.picture: str(examples()[DRAWN]), tab.try_it.model: "demo:vit"},
+    )
+    shown = [u[tab.try_it.gallery]["value"] for u in updates if u.get(tab.try_it.gallery, {}).get("value")]
+    assert len(shown[0]) == len(FACTORS["method"].levels)  # all are in their places before they come
+    counts = [sum(image.getextrema() != BLANK for image, _ in one) for one in shown]
+    assert len(counts) > 2 and counts == sorted(counts) and counts[0] == 0
     last = joined(updates)
-    missing = re.findall(r"<li><b>(.+?)</b>: (.+?)</li>", last[tab.missing]["value"])
+    missing = re.findall(r"<li><b>(.+?)</b>: (.+?)</li>", last[tab.try_it.missing]["value"])
     assert counts[-1] + len(missing) == len(FACTORS["method"].levels)
     reasons = dict(missing)
     assert "GELU" in reasons["guided backpropagation"] and "GELU" in reasons["deconvnet"]
-    assert last[tab.missing]["visible"] is True
-    assert any(" passes" in u.get(tab.status, "") for u in updates if isinstance(u.get(tab.status), str))
+    assert last[tab.try_it.missing]["visible"] is True
+    assert any(" passes" in u.get(tab.try_it.status, "") for u in updates if isinstance(u.get(tab.try_it.status), str))
 
 
 @pytest.mark.parametrize(
@@ -291,11 +316,11 @@ def test_levels_that_are_not_defined_say_why_and_the_others_come_one_after_the_o
         ({"model": "no_such_model"}, "There is no model called"),
         ({"model": "<img src=x>"}, "There is no model called"),
         ({"model": None}, "No model is chosen"),
-        ({"example": "no such picture"}, "There is no example"),
+        ({"example": ""}, "There is no picture yet"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(tab, changes, sentence):
-    status = joined(ran(tab, "sign", **changes))[tab.status]
+    status = joined(ran(tab, "sign", **changes))[tab.try_it.status]
     assert sentence in status
     assert 'role="alert"' in status
     assert "<img" not in status
@@ -304,6 +329,6 @@ def test_what_cannot_be_done_is_one_sentence(tab, changes, sentence):
 def test_a_summary_that_cannot_be_drawn_is_one_sentence(tab, monkeypatch):
     choices_tab._parts.cache_clear()
     monkeypatch.setattr(choices_tab, "summary", dict)
-    updates = shown(tab, tab.show("sign"))
+    updates = tab.choose("sign")
     assert 'role="alert"' in updates[tab.head] and "KeyError" in updates[tab.head]
     assert updates[tab.scores] == updates[tab.extras] == ""

@@ -1,4 +1,4 @@
-"""What the Features tab opens on: an ascent made beforehand, and the file that it is in."""
+"""What the tab “Feature visualization” opens on: an ascent made beforehand, and the file that it is in."""
 
 import io
 import json
@@ -11,7 +11,6 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.datastructures import QueryParams
 
 from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import classify
@@ -19,13 +18,12 @@ from lsd.models import get_model
 from lsd.packages import PACKAGES
 from lsd.ui.features import first as feature_first
 from lsd.ui.features import request as requests
-from lsd.ui.features import texts as feature_texts
 from lsd.ui.features.first import FILE, shipped
 from lsd.ui.features.record import from_bytes, to_bytes
 from lsd.ui.features.runs import FRAMES, Cooking, advance, command, files
-from lsd.ui.features.tab import FeaturesTab, _look_back, _pack, _say
+from lsd.ui.features.tab import FeaturesTab
 
-SMALL = requests.Wish(("demo:resnet",), "class/13", Cooking("lucid", {"sd": "0.02"}, 45, 48), 2, None, "", "noise")
+SMALL = requests.Wish(("demo:resnet",), "class/13", Cooking("lucid", {"sd": "0.02"}, 45, 48))
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +42,14 @@ def first(tab):
 def run():
     """(a finished session, what its column showed on the way, its networks)."""
     models = {}
-    *_, session = requests.prepare("models", SMALL, models)
+    *_, session = requests.prepare(SMALL, models)
     steps = {lane.step: lane.live for lane in advance(session, models) if lane.frames[-1][0] == lane.step}
     list(requests.ask(session, models))
     return session, steps, models
 
 
-def opened(tab, query="", session=None):
-    return tab._open(session, SimpleNamespace(query_params=QueryParams(query)))
+def opened(tab, query="tab=features"):
+    return tab.open(gr.EventData(None, {"query": query}))
 
 
 def changed(change) -> bytes:
@@ -72,7 +70,7 @@ def test_a_session_comes_back_from_its_file_as_it_was(run):
     (old,), (new,) = session.lanes, again.lanes
     assert (new.request, new.cooking, new.title, new.heading) == (old.request, old.cooking, old.title, old.heading)
     assert (new.traces, new.readings, new.step) == (old.traces, old.readings, old.step)
-    assert (again.kind, again.judges, again.seconds) == (session.kind, session.judges, session.seconds)
+    assert (again.compare, again.judges, again.seconds) == (session.compare, session.judges, session.seconds)
     assert np.array_equal(new.live, old.live)
     assert [step for step, _ in new.frames] == [step for step, _ in old.frames]
     assert len(new.gif) > 0
@@ -89,14 +87,15 @@ def test_the_steps_on_the_way_look_as_they_did(run):
     session, steps, models = run
     (lane,) = from_bytes(to_bytes(session, steps, models["demo:resnet"])).lanes
     for (_, old), (_, new) in zip(session.lanes[0].frames, lane.frames, strict=True):
-        old, new = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in (old, new))
-        assert abs(old - new).mean() < 8  # of 255; WebP takes some of the finest noise
+        for one, other in zip(old, new, strict=True):
+            one, other = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float) for data in (one, other))
+            assert abs(one - other).mean() < 8  # of 255; WebP takes some of the finest noise
 
 
 def test_what_is_shipped_is_what_the_tabs_controls_say(tab, first):
-    wish = requests.read_wish([control.value for control in tab.inputs])
+    wish = requests.read_wish({name: control.value for name, control in tab.controls.named.items()})
     assert wish == requests.default_wish()
-    *_, asked = requests.prepare("models", wish, {})
+    *_, asked = requests.prepare(wish, {})
     (shown,), (lane,) = first.lanes, asked.lanes
     assert shown.request == lane.request
     assert shown.request.recipe.hash == first.manifest["recipe_hash"] == lane.recipe.hash
@@ -125,45 +124,44 @@ def test_it_is_small():
 
 
 def test_the_page_opens_on_it(tab, first):
-    updates, column = opened(tab), tab.columns[0]
-    assert updates[tab.session] is first
-    for word in (
-        "Made beforehand",
-        f"{requests.DEFAULT_STEPS} steps",
-        "EfficientNet-Lite0",
-        "Press Visualize",
-        'role="status"',
-    ):
-        assert word in updates[tab.status]
+    updates, stage, column = opened(tab), tab.stage, tab.stage.columns[0]
+    assert updates[tab.session].lanes is first.lanes
+    for word in ("Made beforehand", "1 CPU thread", "press Visualize", 'role="status"'):
+        assert word in updates[stage.status]
     assert "finished" in updates[column.picture] and "Score curve" in updates[column.curve]
-    assert "golden retriever" in updates[column.head]
+    for word in ("golden retriever", "EfficientNet-Lite0", f"{requests.DEFAULT_STEPS} steps"):
+        assert word in updates[column.head]
     for name in PACKAGES:
         assert name in updates[column.verdicts]
-    assert updates[tab.after]["visible"] and updates[tab.which]["visible"]
-    assert updates[tab.scrub]["value"] == updates[tab.scrub]["maximum"] == requests.DEFAULT_STEPS
-    assert "python -m lsd features --model" in updates[tab.command] and "with 1 CPU thread" in updates[tab.command]
-    assert "open" not in updates[tab.intro].split("<summary>")[0] and "Then doubt it" in updates[tab.intro]
+    assert updates[stage.download]["interactive"] and updates[column.seeds].count("<button") == 2
+    assert updates[stage.scrub]["value"] == updates[stage.scrub]["maximum"] == requests.DEFAULT_STEPS
+    assert "python -m lsd features --model" in updates[stage.command] and "with 1 CPU thread" in updates[stage.again]
+    assert updates[tab.address] == "tab=features" and tab.asked not in updates
 
 
-def test_its_ascent_can_be_looked_back_through_and_its_seeds_told_apart(first):
-    shown = [_look_back(first, step)[0] for step in (1, 10, 20, 30, 38)]
+def test_its_ascent_can_be_looked_back_through_and_its_seeds_told_apart(tab):
+    session, column = opened(tab)[tab.session], tab.stage.columns[0]
+    shown = [tab.stage.at(session, step)[column.picture] for step in (1, 10, 20, 30, 38)]
     assert len(set(shown)) == 5
     assert "step 10 of 38" in shown[1] and "finished" in shown[-1]
-    assert _say(first, 0)[0] != _say(first, 1)[0]
+    assert tab.stage.verdicts(session) != tab.stage.seed(session, 1, 38)
+    assert opened(tab)[tab.session].seed == 0, "one visitor's seed is another's"
 
 
-def test_its_download_says_where_it_was_made(first):
-    steps = _pack(first)
-    update, status = next(steps)
-    assert "ready" in status
-    with zipfile.ZipFile(update["value"]) as archive:
+def test_its_download_says_where_it_was_made(tab, first):
+    steps = tab.pack(first)
+    update = next(steps)
+    assert "ready" in update[tab.stage.status]
+    with zipfile.ZipFile(update[tab.stage.file]) as archive:
         assert {"class_207.0.png", "class_207.1.png", "sheet.png", "ascent.gif"} < set(archive.namelist())
         assert json.loads(archive.read("manifest.json")) == first.manifest
 
 
-@pytest.mark.parametrize("query", ["", "tab=features", "tab=features&__theme=dark", "model=demo:vit", "tab=choices"])
-def test_it_is_shown_where_the_address_asks_nothing_of_this_tab(tab, query):
-    assert tab.session in opened(tab, query)
+@pytest.mark.parametrize("query", ["tab=features", "tab=features&__theme=dark", "tab=features&recipe=no_such"])
+def test_it_is_shown_where_the_address_asks_nothing(tab, query):
+    updates = opened(tab, query)
+    assert updates[tab.session].manifest and tab.asked not in updates
+    assert ("no_such" in query) == ("There is no recipe" in updates[tab.stage.status])
 
 
 @pytest.mark.parametrize(
@@ -171,11 +169,8 @@ def test_it_is_shown_where_the_address_asks_nothing_of_this_tab(tab, query):
     ["unit=class/3", "model=demo:vit", "unit=class/207&recipe=lucid", "recipe=texture", "steps=64", "set=sd=0.5"],
 )
 def test_it_is_not_shown_where_the_address_asks_for_something_else(tab, query):
-    assert opened(tab, f"tab=features&{query}") == gr.skip()
-
-
-def test_it_is_not_shown_over_what_the_visitor_has_made(tab, run):
-    assert opened(tab, session=run[0]) == gr.skip()
+    updates = opened(tab, f"tab=features&{query}")
+    assert updates[tab.session] is None and tab.asked in updates
 
 
 def other_picture(contents):
@@ -231,13 +226,14 @@ def test_without_the_package_or_with_a_folder_of_that_name_nothing_is_shown(monk
     assert len(caplog.records) == 3
 
 
-def test_a_tab_without_it_opens_on_how_it_is_used(monkeypatch):
+def test_a_tab_without_it_opens_on_the_shape_of_what_is_to_come(monkeypatch):
     monkeypatch.setattr(feature_first, "shipped", lambda: None)
     with gr.Blocks():
         tab = FeaturesTab()
-    assert opened(tab) == gr.skip()
-    assert tab.intro.value == feature_texts.intro(folded=False) and " open>" in tab.intro.value
-    assert not tab.after.visible
+    updates, column = opened(tab), tab.stage.columns[0]
+    assert tab.asked not in updates and updates[tab.session] is None
+    assert "lsd-f-empty" in updates[column.picture] and updates[column.seeds].count("disabled") == 2
+    assert "press Visualize" in updates[tab.stage.status] and not updates[tab.stage.scrub]["interactive"]
 
 
 def test_the_command_makes_the_file_again(monkeypatch, tmp_path, capsys):

@@ -1,16 +1,19 @@
-"""The Features tab's handlers, called as Gradio calls them."""
+"""The handlers of the tab “Feature visualization”, called as Gradio calls them."""
 
+import asyncio
 import contextlib
-import io
 import json
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from starlette.datastructures import QueryParams
 
@@ -21,14 +24,15 @@ from lsd.features.recipes import DEFAULT, RECIPES, find_recipe
 from lsd.models import get_model
 from lsd.said import Said
 from lsd.tracing import run_to
+from lsd.ui.features import address
+from lsd.ui.features import request as requests
 from lsd.ui.features import runs as feature_runs
-from lsd.ui.features import tab as features_tab
 from lsd.ui.features import units as feature_units
 from lsd.ui.features.knobs import KNOBS, differences, knob_values
-from lsd.ui.features.request import read_address, read_wish, write_address
-from lsd.ui.features.runs import FRAMES, Session, command, files, mosaic
-from lsd.ui.features.tab import FeaturesTab, _look_back, _pack, _read_address, _say, _show_recipe, _write_address
-from lsd.ui.features.units import CLASS, EXPRESSION, LAYER
+from lsd.ui.features.request import NONE, OUTPUTS, Wish, read_wish
+from lsd.ui.features.runs import FRAMES, Cooking, Session, command, files
+from lsd.ui.features.tab import FeaturesTab
+from lsd.ui.features.units import CLASS, EXPRESSION, LAYER, NUMBERS
 from lsd.ui.shared import jobs
 from lsd.ui.shared.examples import examples
 
@@ -41,29 +45,41 @@ def tab():
         return FeaturesTab()
 
 
-def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0, start="noise", photo=None, example="", outputs="",
-           layouts="", what=CLASS, of="striped star", layer=None, kind="channel", numbers=(0, 0, 0, 0, 0), expression="",
+def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0, start="noise", photo=None, outputs="", layouts="",
+           compare="", what=CLASS, of="striped star", layer=None, kind="channel", numbers=(0, 0, 0, 0, 0), expression="",
            **knobs):  # fmt: skip
-    values = knob_values(find_recipe(recipe))
-    for i, knob in enumerate(KNOBS):
+    """What the controls say, by name."""
+    values = {
+        "models": list(models), "recipe": recipe, "steps": steps, "seeds": seeds, "size": size, "start": start, "photo": photo,
+        "outputs": outputs, "layouts": layouts, "compare": compare, "what": what, "of": of, "layer": layer, "kind": kind,
+        "expression": expression, **dict(zip(NUMBERS, numbers, strict=True)), **knob_values(find_recipe(recipe)),
+    }  # fmt: skip
+    for knob in KNOBS:
         name = knob.name.replace(" ", "_").replace(",", "")
-        values[i] = knobs.pop(name, values[i])
+        values[knob.key] = knobs.pop(name, values[knob.key])
     assert not knobs, knobs
-    unit = [what, of, layer, kind, *numbers, expression]
-    return [list(models), recipe, steps, seeds, size, start, photo, example, outputs, layouts, *unit, *values]
+    return values
 
 
-def run(tab, columns="models", **changes):
-    return list(tab._make(columns, inputs(**changes)))
+def values_of(tab, **changes):
+    """The same, by component, as Gradio hands it over."""
+    values = inputs(**changes)
+    return {component: values[name] for name, component in tab.controls.named.items()} | {tab.wrong: ""}
+
+
+def run(tab, compare="", **changes):
+    return list(tab.make(values_of(tab, compare=compare, **changes)))
 
 
 @contextlib.contextmanager
-def packed(session):
+def packed(tab, session):
     """The download."""
-    with contextlib.closing(_pack(session)) as steps:
-        update, _ = next(steps)
-        with zipfile.ZipFile(update["value"]) as archive:
-            yield archive
+    with contextlib.closing(tab.pack(session)) as steps, zipfile.ZipFile(next(steps)[tab.stage.file]) as archive:
+        yield archive
+
+
+def opened(tab, query):
+    return tab.open(gr.EventData(None, {"query": query}))
 
 
 def session_of(tab, updates) -> Session:
@@ -76,37 +92,39 @@ def last(part, updates):
 
 def test_a_picture_forms_and_is_judged(tab):
     updates = run(tab, steps=12, seeds=2)
-    column = tab.columns[0]
+    column = tab.stage.columns[0]
     assert any("step 1 of 12" in u.get(column.progress, "") for u in updates)
     session = session_of(tab, updates)
     assert session.finished
     (lane,) = session.lanes
     assert [p.status for p in lane.pictures] == ["ok", "ok"]
-    assert "Done in" in last(tab.status, updates)
+    assert "Done in" in last(tab.stage.status, updates)
     said = last(column.verdicts, updates)
     for name in ("demo:resnet", "demo:vit", "demo:convnext"):
         assert name in said
     assert "striped star" in last(column.picture, updates)
-    assert 'alt="2 feature visualizations of striped star' in last(column.picture, updates)
-    assert 'alt="Score curve' in last(column.curve, updates)
+    assert 'alt="Feature visualization of striped star in demo:resnet, demo:resnet, seed 0' in last(
+        column.picture, updates
+    )
+    assert 'aria-label="Score curve' in last(column.curve, updates)
 
 
 def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_repeated(tab, tmp_path, capsys):
     """By the picture, by what the network says of it, by the manifest, and by the command line on the page."""
-    said = run(tab, columns="outputs", steps=4, outputs="sigmoid")
+    said = run(tab, compare=OUTPUTS, steps=4, outputs="sigmoid")
     session = session_of(tab, said)
     lane = session.lanes[1]
     assert lane.own[0].top[0][2] + lane.own[0].top[1][2] > 1
     assert lane.readings["logit"] == lane.readings["log_odds"]
     assert lane.readings["probability"] == pytest.approx(1 / (1 + np.exp(-lane.readings["logit"])))
-    assert last(tab.command, said).count("--outputs sigmoid") == 3
-    session.lanes, session.kind = [lane], "models"
+    assert last(tab.stage.command, said).count("--outputs sigmoid") == 3
+    session.lanes, session.compare = [lane], ""
     for name, data in files(session, {"demo:resnet": get_model("demo:resnet")}).items():
         (tmp_path / name).write_bytes(data)
     assert json.loads((tmp_path / "manifest.json").read_text())["request"]["said"] == {"outputs": "sigmoid"}
     assert main(["features", "--from", str(tmp_path / "manifest.json")]) == 0
     assert "identical, bit for bit" in capsys.readouterr().out
-    plain = session_of(tab, run(tab, columns="outputs", steps=4)).lanes[1]
+    plain = session_of(tab, run(tab, compare=OUTPUTS, steps=4)).lanes[1]
     assert plain.readings["logit"] > plain.readings["log_odds"] and sum(p for *_, p in plain.own[0].top) <= 1
 
 
@@ -140,8 +158,8 @@ def test_a_layer_that_only_one_model_has_is_made_for_that_one(tab):
     )
     (lane,) = session_of(tab, updates).lanes
     assert lane.request.units == ("layer2/channel/3",)
-    assert "demo:vit is left out" in last(tab.reading, updates)
-    assert "demo:vit" in last(tab.columns[0].verdicts, updates)
+    assert "demo:vit is left out" in last(tab.stage.reading, updates)
+    assert "demo:vit" in last(tab.stage.columns[0].verdicts, updates)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +179,7 @@ def test_a_layer_that_only_one_model_has_is_made_for_that_one(tab):
         ({"what": LAYER, "layer": "layer2", "numbers": (0, None, 0, 0, 0)}, "channel is empty"),
         ({"what": LAYER, "layer": "layer2", "kind": "head"}, "no attention heads"),
         ({"what": LAYER, "layer": "layer2", "kind": "token"}, "no prefix tokens"),
-        ({"what": LAYER, "layer": "layer2", "kind": "inversion"}, "There is no photo yet"),
+        ({"what": LAYER, "layer": "layer2", "kind": "inversion"}, "There is no picture yet"),
         ({"what": EXPRESSION}, "expression is empty"),
         ({"what": EXPRESSION, "expression": "class/1 +"}, "ends too early"),
         ({"what": EXPRESSION, "expression": "<script>"}, "is not a unit"),
@@ -169,7 +187,7 @@ def test_a_layer_that_only_one_model_has_is_made_for_that_one(tab):
         ({"steps": None}, "whole number"),
         ({"seeds": 9}, "between 1 and 8"),
         ({"size": 4096}, "between 16 and 512"),
-        ({"start": "photo"}, "There is no photo yet"),
+        ({"start": "photo"}, "There is no picture yet"),
         ({"recipe": "lucid", "learning_rate": None}, "“learning rate” is empty"),
         ({"recipe": "lucid", "learning_rate": -1}, "learning_rate lies between"),
         ({"recipe": "lucid", "views": 200}, "At most 32 views"),
@@ -183,7 +201,7 @@ def test_a_layer_that_only_one_model_has_is_made_for_that_one(tab):
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_in_the_page(tab, changes, sentence):
-    status = last(tab.status, run(tab, **changes))
+    status = last(tab.stage.status, run(tab, **changes))
     assert sentence in status
     assert 'role="alert"' in status
     assert "<img" not in status and "<script" not in status
@@ -193,7 +211,7 @@ def test_a_damaged_photo_is_refused_before_anything_is_loaded(tab, tmp_path, mon
     path = tmp_path / "note.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nonsense" * 10)
     monkeypatch.setattr("lsd.ui.features.request.get_model", lambda name: pytest.fail("a model was loaded"))
-    status = last(tab.status, run(tab, start="photo", photo=str(path)))
+    status = last(tab.stage.status, run(tab, start="photo", photo=str(path)))
     assert 'role="alert"' in status and "wrong on our side" not in status
 
 
@@ -210,9 +228,9 @@ def test_a_dream_starts_at_the_photo(tab):
 
 def test_a_dead_unit_is_said_to_be_dead(tab):
     updates = run(tab, what=EXPRESSION, expression="0 * class/3", steps=70)
-    assert "did not respond to anything that was tried" in last(tab.status, updates)
-    assert "did not respond to anything that was tried" in last(tab.columns[0].verdicts, updates)
-    assert "no gradient" in last(tab.columns[0].picture, updates)
+    assert "did not respond to anything that was tried" in last(tab.stage.status, updates)
+    assert "did not respond to anything that was tried" in last(tab.stage.columns[0].verdicts, updates)
+    assert "no gradient" in last(tab.stage.columns[0].picture, updates)
 
 
 def test_no_picture_is_lost_where_memory_gives_out(tab, monkeypatch):
@@ -230,49 +248,49 @@ def test_no_picture_is_lost_where_memory_gives_out(tab, monkeypatch):
     session = session_of(tab, updates)
     (lane,) = session.lanes
     assert [p.job.seed for p in lane.pictures] == [0, 1, 2, 3] and [len(t) for t in lane.traces] == [5] * 4
-    assert len(lane.live) == 4 and "Done in" in last(tab.status, updates)
+    assert len(lane.live) == 4 and "Done in" in last(tab.stage.status, updates)
     record = json.loads(files(session, {"demo:resnet": get_model("demo:resnet")})["manifest.json"])
     assert record["batches"] == [2, 2] and len(record["results"]) == 4
 
 
 def test_what_of_a_recipe_comes_to_nothing_is_said(tab):
     updates = run(tab, what=EXPRESSION, expression="conv1.0/channel/3", recipe="lsd", steps=2)
-    said = last(tab.columns[0].verdicts, updates)
+    said = last(tab.stage.columns[0].verdicts, updates)
     assert "no residual branch lies before this unit" in said and "no activation function" in said
-    assert "lsd-trouble" not in last(tab.columns[0].verdicts, run(tab, recipe="lsd", steps=2))
+    assert "lsd-trouble" not in last(tab.stage.columns[0].verdicts, run(tab, recipe="lsd", steps=2))
 
 
 def test_no_regularization_beside_the_recipe(tab):
-    updates = run(tab, "recipes", steps=60, seeds=4)
+    updates = run(tab, NONE, steps=60, seeds=4)
     session = session_of(tab, updates)
     assert [lane.cooking.base for lane in session.lanes] == ["none", "jitter", "lucid"]
     assert {lane.recipe.output for lane in session.lanes} == {"logit"}
     assert {lane.request.seeds for lane in session.lanes} == {(0,)}
-    assert "Without regularization" in last(tab.reading, updates)
-    status = last(tab.status, run(tab, "recipes", recipe="none", steps=3))
+    assert "Without regularization" in last(tab.stage.reading, updates)
+    status = last(tab.stage.status, run(tab, NONE, recipe="none", steps=3))
     assert "Done in" in status
-    (first, *_) = session_of(tab, run(tab, "recipes", recipe="jitter", steps=2)).lanes
+    (first, *_) = session_of(tab, run(tab, NONE, recipe="jitter", steps=2)).lanes
     assert first.cooking.base == "none"
 
 
 def test_the_three_outputs_share_noise_and_views(tab):
-    updates = run(tab, "outputs", steps=3)
+    updates = run(tab, OUTPUTS, steps=3)
     lanes = session_of(tab, updates).lanes
     assert [lane.recipe.output for lane in lanes] == ["logit", "log_odds", "probability"]
     assert all(set(lane.readings) == {"logit", "log_odds", "probability"} for lane in lanes)
     assert lanes[1].readings["log_odds"] == pytest.approx(lanes[1].pictures[0].score, abs=1e-3)
     assert lanes[2].readings["probability"] == pytest.approx(lanes[2].pictures[0].score, abs=1e-5)
-    assert "made for the log-odds" in last(tab.reading, updates)
-    status = last(tab.status, run(tab, "outputs", what=LAYER, layer="layer2"))
+    assert "made for the log-odds" in last(tab.stage.reading, updates)
+    status = last(tab.stage.status, run(tab, OUTPUTS, what=LAYER, layer="layer2"))
     assert "belong to a class" in status
 
 
 def test_closing_ends_every_ascent(tab, monkeypatch):
     steps = []
     monkeypatch.setattr(batch, "report", lambda done, total: steps.append(done))
-    job = tab._make("models", inputs(models=["demo:resnet", "demo:vit"], steps=1000))
+    job = tab.make(values_of(tab, models=["demo:resnet", "demo:vit"], steps=1000))
     for update in job:
-        if "step 1 of" in update.get(tab.columns[1].progress, ""):
+        if "step 1 of" in update.get(tab.stage.columns[1].progress, ""):
             break
     job.close()  # what Gradio does when Stop is pressed
     count = len(steps)
@@ -284,18 +302,18 @@ def test_closing_ends_every_ascent(tab, monkeypatch):
 
 
 def test_stop_leaves_what_there_is_to_look_back_through(tab):
-    job = tab._make("models", inputs(steps=1000))
+    job = tab.make(values_of(tab, steps=1000))
     session = None
     for update in job:
         session = update.get(tab.session, session)
-        if "step " in update.get(tab.columns[0].progress, ""):
+        if "step " in update.get(tab.stage.columns[0].progress, ""):
             break
     job.close()
-    left = tab._stopped(session)
-    assert "Stopped at step" in left[tab.status]
-    assert left[tab.after]["visible"]
-    assert "img" in _look_back(session, 1)[0]
-    assert "nothing to download" in next(_pack(session))[1]
+    left = tab.stage.stopped(session)
+    assert "Stopped at step" in left[tab.stage.status]
+    assert left[tab.stage.scrub]["interactive"] and left[tab.stage.scrub]["maximum"] > 1
+    assert "img" in tab.stage.at(session, 1)[tab.stage.columns[0].picture]
+    assert "nothing to download" in next(tab.pack(session))[tab.stage.status]
 
 
 def test_a_model_that_fails_leaves_the_others(tab, monkeypatch):
@@ -312,31 +330,31 @@ def test_a_model_that_fails_leaves_the_others(tab, monkeypatch):
     updates = run(tab, models=["demo:resnet", "demo:vit"], steps=3)
     session = session_of(tab, updates)
     assert [lane.done for lane in session.lanes] == [False, True]
-    assert "OutOfMemoryError" in last(tab.columns[0].verdicts, updates)
-    assert "demo:resnet" in last(tab.columns[1].verdicts, updates)  # it still says what it sees
-    status = last(tab.status, updates)
+    assert "OutOfMemoryError" in last(tab.stage.columns[0].verdicts, updates)
+    assert "demo:resnet" in last(tab.stage.columns[1].verdicts, updates)  # it still says what it sees
+    status = last(tab.stage.status, updates)
     assert "Done in" in status and "demo:resnet: Something went wrong" in status and 'role="alert"' in status
-    with packed(session) as archive:
+    with packed(tab, session) as archive:
         assert {name.split("/")[0] for name in archive.namelist()} == {"demo_vit"}
 
 
 def test_a_model_that_cannot_be_had_leaves_the_others(tab):
     updates = run(tab, models=["no_such_model", "demo:vit"], steps=2)
     assert session_of(tab, updates).lanes[0].done
-    assert "no_such_model is left out: There is no model called" in last(tab.reading, updates)
+    assert "no_such_model is left out: There is no model called" in last(tab.stage.reading, updates)
     updates = run(tab, models=["no_such_model", "nor_this_one"])
-    assert "no_such_model" in last(tab.status, updates) and "nor_this_one" in last(tab.status, updates)
+    assert "no_such_model" in last(tab.stage.status, updates) and "nor_this_one" in last(tab.stage.status, updates)
 
 
 def test_the_layers_are_listed_while_somebody_else_has_the_place(tab):
     seen = []
     with jobs.turn():
         look = threading.Thread(
-            target=lambda: seen.extend(tab.unit._find_layers(tab.status, LAYER, ["demo:vit"], None)), daemon=True
+            target=lambda: seen.extend(tab.controls.unit.find_layers(LAYER, ["demo:vit"], None)), daemon=True
         )
         look.start()
         look.join(60)
-    assert seen[-1][tab.unit.layers]
+    assert seen[-1][tab.controls.unit.layers]
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "class_13.0.PNG", "manifest.json"])
@@ -344,7 +362,7 @@ def test_an_upload_replaces_nothing_in_the_download(tab, tmp_path, name):
     photo = tmp_path / name
     photo.write_bytes(Path(CHELSEA).read_bytes())
     updates = run(tab, steps=2, start="photo", photo=str(photo))
-    with packed(session_of(tab, updates)) as archive:
+    with packed(tab, session_of(tab, updates)) as archive:
         names = archive.namelist()
         record = json.loads(archive.read("manifest.json"))
         kept = archive.read(record["request"]["photo"]["file"])
@@ -353,19 +371,42 @@ def test_an_upload_replaces_nothing_in_the_download(tab, tmp_path, name):
 
 def test_looking_back(tab):
     session = session_of(tab, run(tab, steps=60, seeds=4))
-    (lane,) = session.lanes
+    (lane,), column = session.lanes, tab.stage.columns[0]
     assert len(lane.frames) <= FRAMES
-    first, early, end = (_look_back(session, step)[0] for step in (1, 20, 60))
+    first, early, end = (tab.stage.at(session, step)[column.picture] for step in (1, 20, 60))
     assert len({first, early, end}) == 3
     assert "step 20 of 60" in early and "finished" in end
-    assert _say(session, 0)[0] != _say(session, 3)[0]
-    assert _look_back(None, 3) == [gr.skip()] * 3
+    assert tab.stage.at(None, 3) == {}
+
+
+def test_a_seeds_thumbnail_shows_its_picture_large_at_the_same_step_and_its_verdicts(tab):
+    updates = run(tab, steps=12, seeds=4)
+    session, column = session_of(tab, updates), tab.stage.columns[0]
+    strip = last(column.seeds, updates)
+    assert strip.count("<button") == 4 and strip.count('aria-pressed="true"') == 1
+    shown = [tab.show_seed(session, step, gr.EventData(None, {"seed": seed})) for seed in (0, 3) for step in (4, 12)]
+    assert len({one[column.picture] for one in shown}) == 4
+    assert "seed 3, step 4 of 12" in shown[2][column.picture] and session.seed == 3
+    assert shown[0][column.verdicts] != shown[3][column.verdicts]
+    for odd in ({"seed": 99}, {"seed": "x"}, {}, None):
+        assert column.picture in tab.show_seed(session, 12, gr.EventData(None, odd))
+    assert tab.show_seed(None, 1, gr.EventData(None, {"seed": 1})) == {}
+
+
+def test_the_film_is_every_frame_once(tab, monkeypatch):
+    session = session_of(tab, run(tab, steps=5))
+    monkeypatch.setattr("lsd.ui.features.stage._FRAME_SECONDS", 0)
+
+    async def played():
+        return [update async for update in tab.stage.film(session)]
+
+    assert [update[tab.stage.scrub] for update in asyncio.run(played())] == [1, 2, 3, 4, 5]
 
 
 def test_the_download_is_what_the_command_line_writes(tab, tmp_path, monkeypatch):
     updates = run(tab, steps=5, seeds=2, shift=0.2, size=64)
-    line = last(tab.command, updates).split("<pre")[1].split(">")[1].split("<")[0]
-    with packed(session_of(tab, updates)) as archive:
+    line = last(tab.stage.command, updates)
+    with packed(tab, session_of(tab, updates)) as archive:
         ours = {name: archive.read(name) for name in archive.namelist()}
     monkeypatch.chdir(tmp_path)
     assert line.startswith("python -m lsd features ")
@@ -381,19 +422,20 @@ def test_the_download_is_what_the_command_line_writes(tab, tmp_path, monkeypatch
 
 
 def test_several_columns_go_into_folders_with_the_photo_beside(tab):
-    updates = run(tab, "recipes", steps=2, start="photo", photo=CHELSEA)
-    with packed(session_of(tab, updates)) as archive:
+    updates = run(tab, NONE, steps=2, start="photo", photo=CHELSEA)
+    with packed(tab, session_of(tab, updates)) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {
         "none_no_regularization", "jitter_only_a_shift", "lucid", "chelsea.png"
     }  # fmt: skip
-    assert "--photo chelsea.png --start photo" in last(tab.command, updates)
+    assert "--photo chelsea.png --start photo" in last(tab.stage.command, updates)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_choosing_a_recipe_sets_every_knob_exactly(name):
-    about, _, *values = _show_recipe(name)
-    assert about == find_recipe(name).about
+def test_choosing_a_recipe_sets_every_knob_exactly(tab, name):
+    update = tab.controls.show_recipe(name)
+    assert update[tab.controls.about] == find_recipe(name).about
+    values = {key: update[knob] for key, knob in tab.controls.knobs.items()}
     assert differences(find_recipe(name), json.loads(json.dumps(values))) == {}
 
 
@@ -419,76 +461,148 @@ def test_the_layers_of_a_model_and_the_kinds_they_have(tab):
     assert feature_units.kinds_of(layers["blocks.0.attn"]) == [
         "channel", "neuron", "position", "layer", "head", "inversion", "caricature"
     ]  # fmt: skip
-    picker, status = tab.unit, tab.status
-    *_, last = picker._find_layers(status, LAYER, ["demo:vit"], None)
+    picker = tab.controls.unit
+    *_, last = picker.find_layers(LAYER, ["demo:vit"], None)
     found = last[picker.layers]
     assert last[picker.layer]["value"] in found
-    kind, *numbers = feature_units._show_kinds(found, "blocks.0.attn", "head")
-    assert kind["value"] == "head"
-    assert [n["visible"] for n in numbers] == [False, False, False, False, True]
-    assert list(picker._find_layers(status, CLASS, ["demo:vit"], None)) == []
-    *_, last = picker._find_layers(status, LAYER, ["demo:nothing"], None)
-    assert "There is no model" in last[status]
+    update = picker._kinds({picker.layers: found, picker.layer: "blocks.0.attn", picker.kind: "head"})
+    assert update[picker.kind]["value"] == "head"
+    assert [name for name, number in picker.numbers.items() if update[number]["visible"]] == ["head"]
+    assert list(picker.find_layers(CLASS, ["demo:vit"], None)) == []
+    *_, last = picker.find_layers(LAYER, ["demo:nothing"], None)
+    assert "There is no model" in last[picker.told]
 
 
-def test_the_address_shows_the_same_again():
-    values = inputs(
-        models=["demo:resnet", "demo:vit"], steps=64, seeds=3, size=128, shift=0.2, start="photo", photo=CHELSEA,
-        example="Chelsea the cat", outputs="sigmoid", layouts="demo:resnet=layer2=nhwc,demo:vit=blocks.1=tokens:1",
+# ------------------------------------------------------------------------------------------------- addresses
+
+
+SETTINGS = st.sampled_from(
+    [{}, {"sd": "0.5"}, {"transforms.shift": "0.25", "squash": "clamp", "transforms.zoom": "[0.5, 1.1]"}]
+)
+UNITS = ("class/13", "contrast/1/2", "layer2/channel/3", "layer1/neuron/3/4/5", "layer3/layer", "similarity",
+         "class/1 + 0.5 * layer2/channel/3", "layer2/inversion", "layer2/direction/1:1,4:-0.5", "nonsense")  # fmt: skip
+
+
+@st.composite
+def wishes(draw):
+    base = draw(st.sampled_from(["lsd", "lucid", "none"]))
+    steps = draw(st.one_of(st.just(requests.steps_of(base)), st.integers(1, 1024)))
+    cooking = Cooking(base, draw(SETTINGS) if base == "lucid" else {}, steps, draw(st.sampled_from([None, 64, 512])))
+    example = draw(st.sampled_from(["", "Chelsea the cat"]))
+    models = draw(st.sampled_from([("demo:resnet",), ("demo:resnet", "demo:vit"), ("hf-hub:a/b",)]))
+    return Wish(
+        models, draw(st.sampled_from(UNITS)), cooking, draw(st.integers(1, 8)), draw(st.sampled_from(["noise", "photo"])),
+        draw(st.sampled_from(["", NONE, OUTPUTS])), draw(st.sampled_from(["", "sigmoid"])),
+        draw(st.sampled_from(["", "layer2=nhwc", "demo:resnet=layer2=nhwc, demo:vit=blocks.1=tokens:1"])),
+        examples()[example] if example else None, example,
     )  # fmt: skip
-    query = _write_address(*values)
+
+
+@given(wishes())
+@settings(max_examples=200, deadline=None)
+def test_an_address_is_read_as_it_was_written(wish):
+    found = address.read(QueryParams(address.write(wish)))
+    assert found.wish == wish and not found.wrong
+
+
+@given(wishes())
+@settings(max_examples=60, deadline=None)
+def test_the_controls_say_what_the_address_says(tab, wish):
+    """So that going back restores exactly: the controls, set from an address, make the same address again."""
+    update = tab.controls.updates(wish)
+    values = {}
+    for name, component in tab.controls.named.items():
+        value = update.get(component)
+        values[name] = value.get("value") if isinstance(value, dict) else value
+    again = feature_units.read(values)
+    assert feature_units.portable(again, wish.models) == wish.unit
+    uses_photo = wish.start == "photo" or feature_units.needs_photo(wish.unit)
+    if wish.unit != "nonsense" and not (wish.layouts and "=layer2" in wish.layouts and len(wish.models) < 2):
+        expected = wish if uses_photo else replace(wish, photo=None, example="")
+        assert read_wish(values) == expected
+
+
+def test_what_the_controls_say_becomes_the_address(tab):
+    values = values_of(
+        tab, models=["demo:resnet", "demo:vit"], steps=64, seeds=3, size=128, shift=0.2, start="photo", photo=CHELSEA,
+        outputs="sigmoid", layouts="demo:resnet=layer2=nhwc,demo:vit=blocks.1=tokens:1",
+    )  # fmt: skip
+    asked = tab.ask(NONE, values)
+    query = asked[tab.address]
     assert query.startswith("tab=features&model=demo:resnet&model=demo:vit&unit=class/13&recipe=lucid")
-    asked = read_address(QueryParams(query))
-    assert (asked.models, asked.of, asked.expression) == (["demo:resnet", "demo:vit"], "13", None)
-    assert (asked.steps, asked.seeds, asked.size, asked.start) == (64, 3, 128, "photo")
-    assert asked.recipe.transforms.shift == 0.2
-    assert (asked.example, asked.outputs) == ("Chelsea the cat", "sigmoid")
-    assert asked.layouts == "demo:resnet=layer2=nhwc, demo:vit=blocks.1=tokens:1"
-    again = inputs(
-        models=asked.models, of=asked.of, steps=asked.steps, seeds=asked.seeds, size=asked.size, start=asked.start,
-        photo=CHELSEA, example=asked.example, outputs=asked.outputs, layouts=asked.layouts, shift=asked.recipe.transforms.shift,
-    )  # fmt: skip
-    assert write_address(read_wish(again)) == query
-    assert _write_address(*inputs(models=[])) == ""
+    assert "compare=none" in query and "example=Chelsea+the+cat" in query
+    assert address.read(QueryParams(query)).wish.photo == examples()["Chelsea the cat"]
+    assert (asked[tab.compare], asked[tab.wrong]) == (NONE, "")
+    nothing = tab.ask("", values_of(tab, models=[]))
+    assert nothing[tab.address] == "" and nothing[tab.asked] > asked[tab.asked]  # the run says why
 
 
-class Request:
-    def __init__(self, query):
-        self.query_params = QueryParams(query)
+def test_an_address_sets_all_controls_and_asks(tab):
+    update = opened(tab, "tab=features&model=demo:resnet&unit=class/3&recipe=jitter&set=sd=0.5&compare=outputs")
+    controls = tab.controls
+    assert update[controls.models] == ["demo:resnet"] and update[controls.unit.of]["value"] == "checkered circle"
+    assert update[controls.steps]["value"] == requests.steps_of("jitter") and update[controls.knobs["sd"]] == 0.5
+    assert (update[tab.compare], update[tab.session], update[tab.wrong]) == (OUTPUTS, None, "")
+    assert tab.asked in update and 'data-lanes="3"' in update[tab.stage.columns[0].head]
+    again = opened(tab, "tab=features&model=demo:resnet")  # what is not named is the default
+    assert again[controls.recipe] == DEFAULT and again[controls.seeds] == requests.DEFAULT_SEEDS
+    assert again[controls.unit.of]["value"] == "striped star" and again[tab.compare] == ""
+    assert controls.picture not in again  # a visitor's picture survives
 
 
-def test_an_address_of_another_tab_changes_nothing_here():
-    updates = _read_address(Request("model=demo:vit&method=grad_cam"))
-    assert updates == [gr.skip()] * (15 + len(KNOBS))
+def test_a_units_address_opens_its_layer_and_numbers(tab):
+    update = opened(tab, "tab=features&model=demo:resnet&unit=layer2/neuron/3/4/5")
+    picker = tab.controls.unit
+    assert (update[picker.what], update[picker.layer], update[picker.kind]["value"]) == (LAYER, "layer2", "neuron")
+    assert [update[picker.numbers[name]]["value"] for name in ("channel", "row", "column")] == [3, 4, 5]
+    assert update[picker.group]["visible"] and not update[picker.of]["visible"]
 
 
-def test_a_hostile_address_is_harmless():
-    updates = _read_address(
-        Request(
-            "tab=features&model=&unit=<script>&recipe=../x&steps=²&seeds=99999999999&size=-1&set=a=b&example=/etc&outputs=a"
-        )
-    )
-    assert updates[0]["selected"] == "features"
-    assert updates[4] == "<script>"  # an expression that will be refused, in a text box
-    assert updates[5] == DEFAULT
-    assert updates[8:15] == [gr.skip()] * 7
-    assert updates[15:] == knob_values(find_recipe(DEFAULT))
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("recipe=../x", "There is no recipe “../x”"),
+        ("steps=²", "“steps” is a whole number"),
+        ("steps=99999999999", "“steps” lies between"),
+        ("seeds=x", "“seeds” is a whole number"),
+        ("size=-1", "“size” lies between"),
+        ("set=a=b", "“a” is not a setting"),
+        ("set=learning_rate=-1", "learning_rate lies between"),
+        ("example=/etc/passwd", "There is no example “/etc/passwd”"),
+        ("compare=<script>", "There is no compare “<script>”"),
+        ("start=x", "There is no start"),
+        ("outputs=x", "There is no outputs"),
+        ("model=a&model=b&model=c&model=d", "At most 3 models"),
+    ],
+)
+def test_what_an_address_names_wrongly_is_said_and_the_rest_is_shown(tab, query, sentence):
+    update = opened(tab, f"tab=features&unit=class/3&{query}")
+    assert sentence in update[tab.wrong]
+    assert update[tab.controls.recipe] == DEFAULT and tab.asked in update
+    values = values_of(tab, steps=2) | {tab.wrong: update[tab.wrong]}
+    status = list(tab.make(values))[-1][tab.stage.status]
+    assert "Done in" in status and 'role="alert"' in status and "<script" not in status
 
 
-def test_an_address_of_this_tab_does_not_run_the_other():
-    from lsd.ui.saliency.tab import _read_address as other
+def test_a_hostile_unit_is_refused_in_a_sentence(tab):
+    update = opened(tab, "tab=features&model=&unit=<script>")
+    assert update[tab.controls.unit.what] == EXPRESSION
+    assert update[tab.controls.unit.expression]["value"] == "<script>"  # that will be refused, in a text box
 
-    updates = other(Request("tab=features&model=demo:vit&unit=class/3"))
-    assert not any(isinstance(update, list) for update in updates)
+
+def test_where_the_picture_leads_on_to(tab):
+    links = last(tab.stage.questions, run(tab, steps=2))
+    assert "?tab=saliency&amp;model=demo:resnet&amp;of=striped+star" in links and "tab=gallery" not in links
+    assert last(tab.stage.questions, run(tab, steps=2, what=EXPRESSION, expression="layer2/channel/3")) == ""
+    first = opened(tab, "tab=features")[tab.stage.questions]
+    assert "?tab=gallery&amp;view=class&amp;class=golden+retriever" in first
 
 
-def test_mosaic():
-    pixels = np.zeros((5, 40, 40, 3), np.uint8)
-    assert mosaic(pixels, 1000).size == (3 * 42 - 2, 2 * 42 - 2)
-    assert max(mosaic(pixels, 60).size) == 60
-    buffer = io.BytesIO()
-    mosaic(pixels[:1], 1000).save(buffer, "PNG")
-    assert mosaic(pixels[:1], 1000).size == (40, 40)
+def test_a_picture_of_the_visitor_is_used_only_where_it_is_asked_for(tab):
+    assert read_wish(inputs(photo=CHELSEA)).photo is None
+    assert read_wish(inputs(photo=CHELSEA, start="photo")).example == "Chelsea the cat"
+    assert read_wish(inputs(photo=CHELSEA, what=feature_units.SIMILAR)).photo == Path(CHELSEA)
+    assert tab.picture is tab.controls.named["photo"]
 
 
 def test_a_public_space_opens_no_folder_of_the_machine(tab, monkeypatch):
@@ -497,10 +611,10 @@ def test_a_public_space_opens_no_folder_of_the_machine(tab, monkeypatch):
         {"models": ["local-dir:/etc"]},
         {"what": EXPRESSION, "expression": "local-dir:/etc::class/1 + class/2"},
     ):
-        assert "Folders of this machine" in last(tab.status, run(tab, **changes))
+        assert "loads the models of its list" in last(tab.stage.status, run(tab, **changes))
 
 
 def test_a_judge_that_is_missing_spoils_nothing(tab, monkeypatch):
-    monkeypatch.setattr(features_tab.requests, "ready_models", lambda: ["demo:vit", "demo:gone"])
+    monkeypatch.setattr(requests, "ready_models", lambda: ["demo:vit", "demo:gone"])
     updates = run(tab, steps=2)
     assert session_of(tab, updates).judges == ["demo:vit"]

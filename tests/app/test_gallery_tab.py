@@ -16,9 +16,8 @@ from gallery.filters import Filters
 from gallery.index import build
 from gallery.queries import Gallery
 from lsd.features.recipes import LUCID, MACO, RECIPES, VIT, changed, described
-from lsd.ui.features.request import read_address
+from lsd.ui.features import address as features_address
 from lsd.ui.gallery import again as gallery_again
-from lsd.ui.gallery import tab as gallery_tab
 from lsd.ui.gallery import unit as gallery_unit
 from lsd.ui.gallery.address import BROWSE, CLASS, CLASSES, COMPARE, UNIT, View, read, write
 from lsd.ui.gallery.browse import front
@@ -28,7 +27,7 @@ from lsd.ui.gallery.plot import trace_plot
 from lsd.ui.gallery.tab import GalleryTab, origin, show
 from lsd.ui.gallery.weights import Standing
 from lsd.ui.page import build as build_page
-from lsd.ui.saliency.tab import _read_address as read_saliency_address
+from lsd.ui.saliency import address as saliency_address
 
 RESNET, VIT_TINY, CONVNEXT = (model for model, *_ in MODELS)
 EVIL = '<script>alert("x")</script>${alert(1)}{{7*7}}'
@@ -230,7 +229,9 @@ def test_what_a_gallery_says_is_escaped(query):
     assert "&lt;script&gt;" in main
     assert 'alert("x")' not in main
     for href in re.findall(r'href="([^"]*)"', main):
-        assert href.startswith(("?", "data:image/webp", "data:application/json", "https://huggingface.co/"))
+        assert href.startswith(
+            ("?", "gallery-picture?", "data:image/webp", "data:application/json", "https://huggingface.co/")
+        )
 
 
 @pytest.mark.parametrize(
@@ -278,22 +279,19 @@ def test_a_recipe_of_another_hash_gets_no_command():
 
 def test_the_live_tab_opens_with_the_same_unit_and_recipe(gallery):
     entry = gallery.entry(GOOD)
-    asked = read_address(QueryParams(gallery_again.live_address(entry, CUSTOM)[1:]))
-    assert (asked.models, asked.of, asked.base) == ([RESNET], "207", "maco")
-    assert asked.recipe.transforms.views == 2 and asked.recipe.squash == "clamp"
+    asked = features_address.read(QueryParams(gallery_again.live_address(entry, CUSTOM)[1:])).wish
+    assert (asked.models, asked.unit, asked.cooking.base) == ((RESNET,), "class/207", "maco")
+    recipe = asked.cooking.recipe()
+    assert recipe.transforms.views == 2 and recipe.squash == "clamp"
     assert entry.seed == 3 and asked.seeds == 4  # 0 to 3
     first, last = replace(entry, seed=0), replace(entry, seed=8)  # the tab makes eight at most
     assert "seeds" not in gallery_again.live_address(first, CUSTOM) + gallery_again.live_address(last, CUSTOM)
 
 
 def test_the_saliency_tab_opens_with_the_model_and_class(gallery):
-    class Request:
-        query_params = QueryParams(gallery_again.saliency_address(gallery.entry(GOOD))[1:])
-
-    updates = read_saliency_address(Request())
-    assert updates[0] == [RESNET]
-    assert any(isinstance(u, dict) and u.get("value") == "golden retriever" for u in updates)
-    assert updates[-1]["selected"] == "saliency"
+    address = gallery_again.saliency_address(gallery.entry(GOOD))
+    reading = saliency_address.read(QueryParams(address[1:]))
+    assert (tuple(reading.wish.models), reading.wish.of, reading.doubts) == ((RESNET,), "golden retriever", ())
     assert gallery_again.saliency_address(gallery.entry(f"{RESNET}/layer3.5/channel/3/lucid/0")) == ""
 
 
@@ -386,27 +384,22 @@ def test_an_empty_gallery_says_why(monkeypatch):
 def test_the_tab_answers_the_browser_and_the_first_visit():
     with gr.Blocks():
         tab = GalleryTab()
-    event = gr.EventData(None, {"query": "?tab=gallery&q=dog"})
-    assert "golden retriever" in asyncio.run(tab._follow("", event))[1]
-    assert "golden retriever" in asyncio.run(tab._follow("", gr.EventData(None, None)))[1]
 
-    class Request:
-        query_params = QueryParams(f"u={GOOD}")
+    def shown(data):
+        return asyncio.run(tab._show("", gr.EventData(None, data)))
 
-    _, main, _, about = asyncio.run(tab._open(Request()))
+    assert "golden retriever" in shown({"query": "tab=gallery&q=dog"})[1]
+    assert "golden retriever" in shown(None)[1]
+    _, main, _, about = shown({"query": f"u={GOOD}"})
     assert "golden retriever</h2>" in main and "pictures. The folder" in about
+    assert "no tab “&lt;b&gt;”" in shown({"query": "tab=<b>"})[1]
 
 
 def test_the_gallery_comes_first_and_its_events_wait_for_nobody():
     config = build_page().get_config_file()
     tabs = [c["props"]["label"] for c in config["components"] if c["type"] == "tabitem"]
     assert tabs[0] == "Gallery"
-    (bar,) = (
-        c["id"]
-        for c in config["components"]
-        if c["props"].get("js_on_load") == gallery_tab.script("gallery/gallery.js")
-    )
-    (event,) = (d for d in config["dependencies"] if (bar, "show") in [tuple(t) for t in d["targets"]])
+    (event,) = (d for d in config["dependencies"] if "gallery" in [name for _, name in d["targets"]])
     assert event["queue"] is False and event["trigger_mode"] == "always_last"
 
 

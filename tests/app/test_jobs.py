@@ -10,7 +10,8 @@ import pytest
 from lsd.errors import LSDError
 from lsd.progress import report
 from lsd.ui.shared import jobs, pace
-from lsd.ui.shared.jobs import BusyError, Line, Progress, Waiting, aside, doing, follow, sentence, turn
+from lsd.ui.shared.jobs import BudgetError, BusyError, Line, Progress, Waiting, aside, doing, follow, sentence, turn
+from lsd.ui.shared.limits import job_seconds
 from lsd.ui.shared.pace import Cost, Pace
 
 SOON = 5  # seconds that are more than enough
@@ -359,3 +360,36 @@ def test_work_that_is_given_up_is_not_measured(monkeypatch):
     with pace.measured(Cost("a", 1)):
         pass
     assert known.expected([Cost("a", 1)]) is not None
+
+
+def test_what_would_take_too_long_is_refused_before_it_waits(monkeypatch, line):
+    monkeypatch.setenv("LSD_JOB_SECONDS", "10")
+    pace_ = Pace()
+    pace_.note(Cost("steps", 1), 1.0)
+    monkeypatch.setattr(jobs, "expected", pace_.expected)
+
+    def work(steps):
+        with turn(Cost("steps", steps)):
+            yield "done"
+
+    assert run(everything(lambda: work(9))) == ["done"]
+    with pytest.raises(BudgetError, match="about 11 s here, and a job on this page may take 10 s"):
+        run(everything(lambda: work(11)))
+    assert not line._tickets
+
+
+def test_what_nobody_has_measured_is_stopped_when_its_time_is_over(monkeypatch, line):
+    monkeypatch.setenv("LSD_JOB_SECONDS", "0.2")
+    with pytest.raises(BudgetError, match="stopped after 0 s"):
+        run(everything(endless))
+    assert not line._tickets
+
+
+def test_only_a_public_page_has_a_budget(monkeypatch):
+    for name in ("LSD_JOB_SECONDS", "LSD_PUBLIC", "SPACE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert job_seconds() is None
+    monkeypatch.setenv("LSD_PUBLIC", "1")
+    assert job_seconds() == 120
+    monkeypatch.setenv("LSD_JOB_SECONDS", "0")
+    assert job_seconds() is None

@@ -2,34 +2,59 @@
 
 import re
 import threading
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from starlette.datastructures import QueryParams
 
 from lsd.evaluation import mistakes
 from lsd.evaluation.mistakes import ScanProgress
 from lsd.models import get_model
 from lsd.packages import installed
-from lsd.ui.mistakes import tab as mistakes_tab
-from lsd.ui.mistakes import views as mistake_views
-from lsd.ui.mistakes.tab import MistakesTab, _choose_again, _suggest_models, _values, open_public
-from lsd.ui.mistakes.views import ALL, MAPS, PAGE, Filters
-from lsd.ui.shared import controls, jobs
+from lsd.saliency.methods import METHODS
+from lsd.ui.mistakes import filters as mistake_filters
+from lsd.ui.mistakes import request, views
+from lsd.ui.mistakes import search as mistake_search
+from lsd.ui.mistakes.address import read, write
+from lsd.ui.mistakes.filters import ALL, ORDERS, WRONG_BY, Filters
+from lsd.ui.mistakes.form import better_models
+from lsd.ui.mistakes.plot import probe_plot
+from lsd.ui.mistakes.request import (
+    YOURS,
+    Look,
+    Question,
+    Removal,
+    View,
+    completed,
+    open_source,
+    shortened,
+    worked_cases,
+)
+from lsd.ui.mistakes.session import PAGE, Session
+from lsd.ui.mistakes.tab import MistakesTab
+from lsd.ui.mistakes.views import MAPS
+from lsd.ui.shared import address, controls, jobs
 from lsd.ui.shared.markup import top_table
 
-SET, MODELS = "demo:misleading-tags", ["demo:shortcut", "demo:resnet"]
+SET, MODELS = "demo:misleading-tags", ("demo:shortcut", "demo:resnet")
+GRADIENT = Look(method="gradient")
+ASKED = View(Question(SET, 32, MODELS), look=GRADIENT)
 
 
 @pytest.fixture(scope="module")
 def page():
-    """The tab, the place of it, and all events."""
+    """The tab, the page's door, and all events."""
     with gr.Blocks() as blocks:
-        with gr.Tab("Mistakes") as place:
+        with gr.Tab("Mistakes"):
             tab = MistakesTab()
-        tab.restore(place)
-    return tab, place, blocks.fns.values()
+        door = address.door({"mistakes": "Mistakes"})
+        tab.restore(door)
+    return tab, door, blocks.fns.values()
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +63,23 @@ def tab(page):
 
 
 @pytest.fixture(scope="module")
-def scanned(tab):
-    return list(tab._scan(SET, 32, MODELS))
+def explained(tab):
+    """A session in which a mistake is explained, and all that was shown for it."""
+    return worked(tab, ASKED)
 
 
-@pytest.fixture(scope="module")
-def search(tab, scanned):
-    return scanned[-1][tab.search]
+@pytest.fixture
+def session(explained):
+    """That session, as it was."""
+    session, _ = explained
+    kept = vars(session).copy()
+    yield session
+    vars(session).update(kept)
 
 
-@pytest.fixture(scope="module")
-def explained(tab, search):
-    """All that choosing the first mistake yields, joined."""
-    choice = pick(tab, search, 0)
-    return joined(tab._explain(search, choice, "gradient", "model", "heatmap"))
+@pytest.fixture
+def shown(explained):
+    return explained[1]
 
 
 def joined(updates):
@@ -61,13 +89,55 @@ def joined(updates):
     return result
 
 
-def pick(tab, search, index, page=0, filters=None):
-    event = gr.SelectData(None, {"index": index, "value": None})
-    return tab._pick(search, page, *_values(filters or Filters()), event)
+def work(tab, session, number):
+    """What a number begins, joined."""
+    return joined(update for part in (tab._search, tab._explain, tab._probe) for update in part(session, number))
 
 
-def probed(tab, search, share=2, which="contrast", fill="mean", model="demo:shortcut"):
-    return joined(tab.probe.ask(search, model, which, fill, share))
+def worked(tab, view, session=None, path=None):
+    session = session or Session()
+    session.path = path
+    return session, work(tab, session, session.ask(view))
+
+
+def opened(tab, query, session=None, picture=None):
+    """What an address shows."""
+    session = session or Session()
+    event = gr.EventData(None, {"query": query})
+    updates = tab._open({tab.session: session, tab.picture: picture}, event)
+    return session, updates | work(tab, session, updates[tab.asked])
+
+
+def values(tab, session, **changed):
+    """All that a handler could be given: what the controls say for the session's view, but for what has changed."""
+    view = session.view
+    full = completed(view.question)
+    form = tab.form
+    said = {
+        tab.session: session,
+        form.source: full.source,
+        form.number: full.number,
+        form.models: list(full.models),
+        form.label: full.label,
+        form.picture: session.path,
+        **{control: getattr(view.filters, name) for name, control in tab.browser.filters.items()},
+        **{control: getattr(view.look, name) for name, control in tab.case.controls.items()},
+        **{control: getattr(view.removal, name) for name, control in tab.probe.controls.items()},
+    }  # fmt: skip
+    parts = (tab.browser.filters, tab.case.controls, tab.probe.controls)
+    return said | {control: changed[name] for part in parts for name, control in part.items() if name in changed}
+
+
+def pick(tab, session, index):
+    """Choose a mistake of the whole list; the number it is asked for by."""
+    p = mistake_filters.find(session.search.result, session.view.filters)[index]
+    event = gr.EventData(None, {"picture": p.item.id, "by": p.model})
+    return tab._pick({tab.session: session}, event)
+
+
+def probed(tab, session, **removal):
+    session.view = replace(session.view, removal=Removal(**removal))
+    return joined(tab.probe.ask(session))
 
 
 def on(events, component, name):
@@ -76,58 +146,138 @@ def on(events, component, name):
     return found
 
 
-def after(events, event):
-    (found,) = (later for later in events if later.trigger_after == event._id)
-    return found
-
-
 def text(markup):
     return re.sub(r"<[^>]*>", " ", markup).replace("\u00a0", " ")
+
+
+# The address
+
+_names = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20).map(str.strip)
+_views = st.builds(
+    View,
+    st.builds(
+        Question, _names, st.integers(32, 1024), st.lists(_names.filter(bool), max_size=4, unique=True).map(tuple), _names
+    ),
+    st.builds(
+        Filters,
+        *[_names.map(lambda name: name or ALL)] * 3,
+        wrong_by=st.sampled_from(list(WRONG_BY)), sort=st.sampled_from(list(ORDERS)),
+    ),
+    st.integers(1, 50), _names, _names,
+    st.builds(
+        Look,
+        st.sampled_from([name for name in METHODS if not name.startswith("captum:")]),
+        st.sampled_from(list(request.SCALES)), st.sampled_from(list(request.OVERLAYS)),
+    ),
+    st.builds(
+        Removal, _names, st.sampled_from(MAPS), st.sampled_from(["mean", "blur"]),
+        st.integers(0, 100).map(lambda half: half / 2),
+    ),
+)  # fmt: skip
+
+
+@given(_views)
+def test_reading_an_address_is_the_inverse_of_writing_it(view):
+    assert read(QueryParams(write(view))) == (view, [])
+
+
+def test_a_first_view_has_a_short_address():
+    assert write(View()) == "tab=mistakes"
+    assert read(QueryParams("tab=mistakes")) == (View(), [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sort", "beauty"), ("wrong", "7"), ("method", "magic"), ("method", "captum:Saliency"), ("scale", "log"),
+        ("overlay", "x"), ("map", "x"), ("fill", "x"), ("share", "99"), ("share", "nan"), ("number", "4"),
+        ("number", "many"), ("page", "0"), ("page", "-1"),
+    ],
+)  # fmt: skip
+def test_what_an_address_names_wrongly_is_the_default_and_is_said(key, value):
+    view, (trouble,) = read(QueryParams({"tab": "mistakes", key: value}))
+    assert view == View() and f"{key} is “{value}”" in trouble
+
+
+def test_more_models_than_fit_are_said():
+    view, (trouble,) = read(QueryParams([("tab", "mistakes"), *(("model", f"m{i}") for i in range(6))]))
+    assert view.question.models == ("m0", "m1", "m2", "m3") and "6 models" in trouble
+
+
+@pytest.mark.parametrize("source", ["", SET, "demo", YOURS])
+def test_a_question_is_completed_and_shortened_again(source):
+    full = completed(Question(source))
+    assert full.source and full.models
+    assert completed(shortened(full)) == full
+    assert shortened(full) == Question("" if source == next(iter(worked_cases())) else source)
+
+
+def test_opening_an_address_shows_all_that_it_says(tab):
+    query = (
+        f"tab=mistakes&set={SET}&number=32&model=demo:shortcut&model=demo:resnet&only=demo:shortcut&sort=margin&page=2&"
+        "picture=0001-plain-star&by=demo:shortcut&method=gradient&scale=rank&overlay=map&map=predicted&fill=blur&share=5"
+    )
+    session, shown = opened(tab, query)
+    assert shown[tab.address] and read(QueryParams(shown[tab.address])) == (session.view, [])
+    assert [shown[tab.form.source], shown[tab.form.models]] == [SET, list(MODELS)]
+    assert shown[tab.browser.filters["model"]]["value"] == "demo:shortcut"
+    assert "Page 2 of" in shown[tab.browser.where]
+    assert session.case.said.item.id == "0001-plain-star" and session.case.method == "gradient"
+    assert [shown[tab.case.scale], shown[tab.case.overlay], shown[tab.probe.share]] == ["rank", "map", 5]
+    assert "5 % most salient" in text(shown[tab.probe.verdict])
+    assert "lsd-error" not in shown[tab.status]
+
+
+def test_another_picture_and_back_runs_no_scan_again(tab, explained, monkeypatch):
+    first, before = explained
+    session = Session(search=first.search)
+    monkeypatch.setattr(mistake_search, "scan", None)
+    last = mistake_filters.find(first.search.result, Filters())[-1]
+    full_name = first.search.result.class_names[0][last.true]
+    _, there = opened(tab, write(replace(ASKED, filters=Filters(true=full_name))), session)
+    assert there[tab.browser.filters["true"]]["value"] == full_name
+    assert session.case.said.true_name == last.true_name != first.case.said.true_name
+    _, back = opened(tab, write(ASKED), session)
+    assert session.case.said == first.case.said and back[tab.case.title] == before[tab.case.title]
+    _, again = worked(tab, ASKED, session)
+    assert "wrong about" in again[tab.status]
+
+
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        ("set=/no/such", "There are no pictures called"),
+        (f"set={SET}&number=32&model=no_such_model", "There is no model called"),
+        (f"set={SET}&number=32&picture=nix", "There is no picture “nix” here"),
+        (f"set={SET}&number=32&true=unicorn", "No mistake here is about “unicorn”"),
+        (f"set={SET}&number=32&only=demo:nobody", "demo:nobody makes no mistake here"),
+        (f"set={SET}&number=32&page=99", "There is no page 99"),
+        (f"set={SET}&number=32&by=x&picture=0001-plain-star", "x was not asked"),
+        (f"set={SET}&number=32&probe=x", "x was not asked"),
+    ],
+)
+def test_what_an_address_names_and_there_is_not_is_said_and_the_nearest_is_shown(tab, monkeypatch, named, sentence):
+    monkeypatch.setattr(request, "imagenet_models", list)
+    monkeypatch.setattr(request, "demo_models", lambda: ["demo:shortcut"])
+    session, shown = opened(tab, f"tab=mistakes&method=gradient&{named}")
+    assert sentence in shown[tab.status] and 'role="alert"' in shown[tab.status]
+    assert "wrong about" in shown[tab.status]
+    assert "data-picture" in shown[tab.browser.list] and "says" in shown[tab.case.title]
+    assert session.case.readings
 
 
 # The first view
 
 
 @pytest.mark.skipif(len(installed()) < 2, reason="no ImageNet networks are installed as packages")
-def test_opening_the_tab_shows_photos_that_networks_get_wrong_and_why(page, followed):
-    tab, place, events = page
-    search = on(events, tab.asked, "change")
-    assert on(events, place, "select").outputs == [tab.asked]
-    assert [tab.source.value, tab.models.value] == ["example-photos", installed()[:3]]
-    last = followed(search.fn, *(c.value for c in search.inputs))[-1]
-    assert "is wrong about" in last[tab.status] and "lsd-error" not in last[tab.status]
-    assert last[tab.gallery]["value"] and "of them wrong" in last[tab.story]
-    explain = after(events, search)
-    values = {c: last.get(c, c.value) for c in explain.inputs}
-    shown = joined(followed(explain.fn, *values.values()))
-    assert shown[tab.title].endswith("It is tabby.</h3>")
-    assert all(shown[image]["value"] for row in tab.rows[: len(tab.models.value)] for image in row.images)
-    assert after(events, explain).outputs == tab.probe.outputs
-
-
-def test_only_the_first_opening_asks_and_every_button_asks_anew(page):
-    tab, place, events = page
-    first = on(events, place, "select").fn(None)
-    assert first and on(events, place, "select").fn(first) == first
-    again = on(events, tab.run, "click").fn(None)
-    asked = [on(events, tab.starts[source], "click").fn(None) for source in tab.cases]
-    assert len({first, again, *(number for number, *_ in asked)}) == 2 + len(asked)
-    assert [rest for _, *rest in asked] == [[source, models] for source, models in tab.cases.items()]
-    assert tab.cases[SET][:2] == MODELS
-
-
-def test_asking_anew_and_stop_end_the_work_on_the_last_mistake(tab):
-    search = list(tab._scan(SET, 32, ["demo:shortcut"]))[-1][tab.search]
-    for leave in (lambda: mistakes_tab._ask(search), lambda: tab._stop(search, None)):
-        choice = pick(tab, search, 0)
-        steps = tab._explain(search, choice, "gradient", "model", "heatmap")
-        next(steps)
-        leave()
-        assert not any(tab.rows[0].head in step for step in steps)
-        assert list(tab._probe_first(search, choice, "demo:shortcut", "contrast", "mean", 2)) == []
-    again, _ = _choose_again(search, "gradient")  # but another method shows it again
-    assert (again.row, again.column) == (choice.row, choice.column)
-    assert tab.rows[0].head in joined(tab._explain(search, again, "gradient", "model", "heatmap"))
+def test_opening_the_tab_shows_photos_that_networks_get_wrong_and_why(tab):
+    session, shown = opened(tab, "tab=mistakes")
+    assert [shown[tab.form.source], shown[tab.form.models]] == ["example-photos", installed()[:3]]
+    assert "is wrong about" in shown[tab.status] and "lsd-error" not in shown[tab.status]
+    assert shown[tab.case.title].endswith("It is tabby.</h3>")
+    assert shown[tab.case.maps].count("<figure") == 3 * len(session.search.result.models)
+    assert "turns the answer" in text(shown[tab.probe.verdict]) or "leaves the answer" in text(shown[tab.probe.verdict])
+    assert "tab=saliency" in shown[tab.case.about] and "example=Chelsea+the+cat" in shown[tab.case.about]
 
 
 def test_without_packages_the_drawn_pictures_come_first(monkeypatch):
@@ -135,127 +285,212 @@ def test_without_packages_the_drawn_pictures_come_first(monkeypatch):
     monkeypatch.setattr("lsd.weights.installed", list)
     with gr.Blocks():
         tab = MistakesTab()
-    assert [tab.source.value, tab.models.value[:2]] == [SET, MODELS]
-    assert list(tab.starts) == [SET]
+    assert [tab.form.source.value, tuple(tab.form.models.value[:2])] == [SET, MODELS]
+    assert list(worked_cases()) == [SET]
 
 
 def test_without_the_photos_the_drawn_pictures_come_first(monkeypatch):
     monkeypatch.setattr("lsd.evaluation.labelled.labelled_photos", list)
-    assert list(mistakes_tab.worked_cases()) == [SET]
+    assert list(worked_cases()) == [SET]
 
 
 def test_photos_and_a_model_without_their_classes_give_one_sentence(tab):
-    *_, last = tab._scan("example-photos", 32, ["demo:resnet"])
-    assert "The labels of the example photos are not classes of demo:resnet" in last[tab.status]
+    _, shown = worked(tab, View(Question("example-photos", 32, ("demo:resnet",))))
+    assert "The labels of the example photos are not classes of demo:resnet" in shown[tab.status]
+
+
+# Who asks last
+
+
+def test_every_asking_begins_its_own_work_and_ends_the_last(tab, explained, page):
+    _, door, events = page
+    session = Session(search=explained[0].search)
+    asked = [
+        opened(tab, write(ASKED), session)[1][tab.asked],
+        tab._ask(values(tab, session))[tab.asked],
+        pick(tab, session, 1)[tab.chosen],
+        tab._explain_anew(values(tab, session, method="gradient"))[tab.chosen],
+    ]
+    assert len(set(asked)) == len(asked)
+    assert [session.is_past(number) for number in asked] == [True, True, True, False]
+    session.stop()
+    assert session.is_past(asked[-1])
+    assert {tab.asked, tab.address} <= set(on(events, door, "mistakes").outputs)
+
+
+def test_a_click_wins_over_the_first_view_wherever_that_is(tab, explained):
+    last = mistake_filters.find(explained[0].search.result, Filters())[-1]
+    for steps in range(9):
+        session = Session(search=explained[0].search)
+        first = session.ask(replace(ASKED, picture=last.item.id), told=True)
+        late = (update for part in (tab._search, tab._explain, tab._probe) for update in part(session, first))
+        for _, _update in zip(range(steps), late, strict=False):
+            pass
+        number = session.ask(ASKED)
+        assert not any("<figcaption" in update.get(tab.case.maps, "") for update in late)
+        work(tab, session, number)
+        assert session.case.said == explained[0].case.said and session.view == ASKED
+
+
+def test_the_page_hears_nothing_of_what_is_past(tab, page, followed):
+    _, _, events = page
+    search = on(events, tab.asked, "change")
+    session = Session()
+    number = session.ask(ASKED)
+    session.ask(ASKED)
+    assert followed(search.fn, {tab.session: session, tab.asked: number}) == [{tab.status: gr.skip()}]
+
+
+def test_another_choice_ends_the_work_on_the_last(tab, explained):
+    session = Session(search=explained[0].search)
+    session.ask(ASKED)
+    number = pick(tab, session, 0)[tab.chosen]
+    steps = tab._explain(session, number)
+    next(steps)
+    again = pick(tab, session, 1)[tab.chosen]
+    assert not any("<figcaption" in step.get(tab.case.maps, "") for step in steps)
+    assert list(tab._explain(session, number)) == [] and list(tab._probe(session, number)) == []
+    assert "<figcaption" in joined(tab._explain(session, again))[tab.case.maps]
+
+
+def test_nothing_happens_before_the_first_search(tab):
+    session = Session()
+    assert list(tab._explain(session, 0)) == [] and list(tab.probe.ask(session)) == []
+    for handler in (tab._filter, lambda v: tab._turn(v, 1)):
+        assert set(handler(values(tab, session))) == {tab.address}
+    assert set(tab._pick({tab.session: session}, gr.EventData(None, {"picture": "x"}))) == {tab.address}
+    assert tab.case.draw(session) == {tab.case.legend: ""}
 
 
 # From a search to the probe
 
 
-def test_the_scan_tells_its_progress_and_finds_mistakes(tab, scanned, search):
-    statuses = [u[tab.status] for u in scanned]
+def test_the_scan_tells_its_progress_and_finds_mistakes(tab):
+    session = Session()
+    updates = list(tab._search(session, session.ask(ASKED)))
+    statuses = [u[tab.status] for u in updates if tab.status in u]
     assert any("16 of 32 pictures" in s and "progressbar" in s for s in statuses)
-    last = scanned[-1]
+    last = updates[-1]
     assert "wrong about" in last[tab.status] and "lsd-error" not in last[tab.status]
-    assert search.result.wrong[0].sum() > 16
-    for model in MODELS:
-        assert model in last[tab.accuracy]
-    assert search.wanted is last[tab.choice]
+    assert session.search.result.wrong[0].sum() > 16
+    assert all(model in last[tab.accuracy] for model in MODELS)
 
 
-def test_a_page_of_thumbnails_with_captions(tab, scanned, search):
-    shown = scanned[-1][tab.gallery]["value"]
-    found = mistake_views.find(search.result, Filters())
-    assert len(shown) == min(PAGE, len(found))
-    path, caption = shown[0]
-    assert Image.open(path).format == "JPEG"
-    assert re.fullmatch(r"said .+ \d+ %, is .+ · Demo .+", caption.replace("\u00a0", " "))
+def test_a_page_of_thumbnails_with_captions(shown, tab, session):
+    found = mistake_filters.find(session.search.result, Filters())
+    cards = re.findall(r"<li>.*?</li>", shown[tab.browser.list])
+    assert len(cards) == min(PAGE, len(found))
+    assert re.fullmatch(r"\s*\S.+ \d+ %\s+is \S.+\s+Demo .+", text(cards[0]))
+    assert [f'aria-pressed="{state}"' in card for state, card in zip(["true", "false"], cards[:2], strict=True)] == [
+        True
+    ] * 2
+    assert session.search.thumbnail(session.search.result.items[0])[:2] == b"\xff\xd8"
 
 
-def test_paging_goes_forth_and_stops_at_the_ends(tab, search):
-    found = mistake_views.find(search.result, Filters())
+def test_paging_goes_forth_and_stops_at_the_ends(tab, session):
+    found = mistake_filters.find(session.search.result, Filters())
     pages = -(-len(found) // PAGE)
-    for wanted, page in ((-1, 0), (0, 0), (1, min(1, pages - 1)), (99, pages - 1)):
-        update = tab._browse(search, wanted, *_values(Filters()))
-        assert update[tab.page] == page
-        assert f"page {page + 1} of {pages}" in update[tab.where]
+    for step, page in ((-1, 1), (1, min(2, pages)), (99, pages)):
+        session.view = replace(ASKED, page=1)
+        update = tab._turn(values(tab, session), step)
+        assert f"Page {page} of {pages}" in update[tab.browser.where]
+        assert update[tab.browser.next]["interactive"] == (page < pages)
 
 
-def test_filters_narrow_and_their_counts_are_right(search):
-    result = search.result
-    everything = mistake_views.find(result, Filters())
-    choices = mistake_views.filter_choices(result, Filters())
-    for name, values in choices.items():
-        for label, value in values:
-            found = mistake_views.find(result, Filters(**{name: value}))
+def test_filters_narrow_and_their_counts_are_right(session):
+    result = session.search.result
+    everything = mistake_filters.find(result, Filters())
+    choices = mistake_filters.choices(result, Filters())
+    for name, offered in choices.items():
+        for label, value in offered:
+            found = mistake_filters.find(result, Filters(**{name: value}))
             assert label.endswith(f"({len(found)})")
-        parts = [len(mistake_views.find(result, Filters(**{name: value}))) for _, value in values[1:]]
+        parts = [len(mistake_filters.find(result, Filters(**{name: value}))) for _, value in offered[1:]]
         assert sum(parts) == len(everything)
     by_model = Filters(model="demo:shortcut")
-    true = mistake_views.filter_choices(result, by_model)["true"][1][1]
-    both = mistake_views.find(result, Filters(model="demo:shortcut", true=true))
+    true = mistake_filters.choices(result, by_model)["true"][1][1]
+    both = mistake_filters.find(result, Filters(model="demo:shortcut", true=true))
     assert {(p.model, p.true_name) for p in both} == {("demo:shortcut", true)}
-    predicted = mistake_views.filter_choices(result, Filters(true=true))["predicted"]
-    assert predicted[0] == (f"all ({len(mistake_views.find(result, Filters(true=true)))})", ALL)
+    predicted = mistake_filters.choices(result, Filters(true=true))["predicted"]
+    assert predicted[0] == (f"all ({len(mistake_filters.find(result, Filters(true=true)))})", ALL)
 
 
-def test_a_filter_that_nothing_passes_any_more_stays_selectable(tab, search):
-    nothing = Filters(model="demo:resnet", wrong_by="one", true="plain star", predicted="plain star")
-    update = tab._browse(search, 0, *_values(nothing))
-    assert "0 mistakes" in update[tab.where]
-    assert "plain star" in [value for _, value in update[tab.by_predicted]["choices"]]
+def test_orders_are_those_of_the_evaluation():
+    assert set(ORDERS) == set(mistakes.SORTS)
 
 
-def test_choosing_one_shows_three_maps_for_every_model(tab, explained, search):
-    assert explained[tab.title].startswith("<h3>Demo tag reader says")
-    for row, reading in zip(tab.rows, search.case.readings, strict=False):
-        assert reading.model in explained[row.head]
-        assert [set(explained[image]) >= {"value", "alt_text"} for image in row.images] == [True] * 3
-        assert max(explained[row.images[0]]["value"].size) == mistake_views.CELL_SIDE
-    assert [r.mistaken for r in search.case.readings] == [True, False]
-    assert "✗ wrong" in explained[tab.rows[0].head] and "✓ right" in explained[tab.rows[1].head]
-    assert explained[tab.probe.model]["choices"] == [("Demo tag reader", "demo:shortcut")]
+def test_a_filter_that_nothing_passes_any_more_stays_selectable(tab, session):
+    nothing = {"model": "demo:resnet", "wrong_by": "one", "true": "plain star", "predicted": "plain star"}
+    update = tab._filter(values(tab, session, **nothing))
+    assert "0 mistakes" in update[tab.browser.where] and "No mistake passes" in update[tab.browser.list]
+    assert "plain star" in [value for _, value in update[tab.browser.filters["predicted"]]["choices"]]
 
 
-def test_the_tag_is_named_as_the_reason(tab, explained, search):
-    about = text(explained[tab.about])
-    said = search.case.said
+def test_a_filter_leaves_what_is_explained_and_the_address_says_both(tab, session):
+    said = session.case.said
+    update = tab._filter(values(tab, session, model="demo:resnet"))
+    view, _ = read(QueryParams(update[tab.address]))
+    assert (view.filters.model, view.picture, view.by) == ("demo:resnet", said.item.id, said.model)
+
+
+def test_choosing_one_shows_three_maps_for_every_model(tab, shown, session):
+    assert shown[tab.case.title].startswith("<h3>Demo tag reader says")
+    maps = shown[tab.case.maps]
+    assert maps.count("<figure") == 6 and maps.count(f'width="{views.CELL_SIDE}"') == 6
+    assert [r.mistaken for r in session.case.readings] == [True, False]
+    first, second = maps.split('class="lsd-m-reading"')[1:]
+    assert "demo:shortcut" in first and "✗ wrong" in first and "demo:resnet" in second and "✓ right" in second
+    assert shown[tab.probe.model]["choices"] == [("Demo tag reader", "demo:shortcut")]
+
+
+def test_the_tag_is_named_as_the_reason(tab, shown, session):
+    about = text(shown[tab.case.about])
+    said = session.case.said
     assert f"The corner tag claims “{said.predicted_name}”, and so says Demo tag reader." in about
     share = re.search(r"(\d+) % of this map lies on the corner tag, which is 1\.1 % of the picture", about)
     assert int(share[1]) > 5
-    shortcut, resnet = search.case.readings
+    shortcut, resnet = session.case.readings
     assert shortcut.without["corner tag"][0] != said.predicted_name
     assert shortcut.without["object"][0] == said.predicted_name  # it does not even need the object
     assert "with the corner tag painted over, it says" in about
-    own, other = (mistake_views.shares(search.case, r, "contrast")["corner tag"][0] for r in (shortcut, resnet))
+    own, other = (views.shares(session.case, r, "contrast")["corner tag"][0] for r in (shortcut, resnet))
     assert own > 5 * other
 
 
-def test_for_a_model_that_is_right_the_contrast_is_against_the_others_mistake(explained, search):
-    shortcut, resnet = search.case.readings
+def test_a_case_leads_to_what_one_asks_next(tab, shown, session):
+    links = [QueryParams(href.replace("&amp;", "&")) for href in re.findall(r'href="\?([^"]+)"', shown[tab.case.about])]
+    compare, visualize = links  # a drawn picture is none of the page's examples
+    said = session.case.said
+    assert (compare["tab"], compare["view"], compare["model"]) == ("gallery", "compare", "demo:shortcut")
+    assert compare.getlist("class") == [said.true_name, said.predicted_name]
+    assert (visualize["tab"], visualize["model"]) == ("features", "demo:shortcut")
+    assert visualize["unit"] == f"class/{said.predicted}"
+
+
+def test_for_a_model_that_is_right_the_contrast_is_against_the_others_mistake(session):
+    shortcut, resnet = session.case.readings
     assert (resnet.wrong, resnet.true) == (shortcut.wrong, shortcut.true)
     assert resnet.names == shortcut.names
 
 
-def test_assumed_names_are_told_below_what_a_network_says(tab, explained, search, monkeypatch):
-    case = search.case
-    monkeypatch.setattr(mistakes_tab.get_model("demo:shortcut"), "names_note", "The class names are assumed.")
-    shown = joined(tab._explain(search, pick(tab, search, 0), "gradient", "model", "heatmap"))
-    search.case = case
-    assert ["assumed" in shown[row.head] for row in tab.rows[:2]] == [True, False]
-    assert not any("assumed" in explained[row.head] for row in tab.rows[:2])
+def test_assumed_names_are_told_below_what_a_network_says(tab, explained, shown, monkeypatch):
+    monkeypatch.setattr(get_model("demo:shortcut"), "names_note", "The class names are assumed.")
+    session = Session(search=explained[0].search)
+    maps = work(tab, session, session.ask(ASKED))[tab.case.maps]
+    assert maps.count("assumed") == 1 and "assumed" in maps.split('class="lsd-m-reading"')[1]
+    assert "assumed" not in shown[tab.case.maps]
 
 
 @pytest.mark.parametrize("scale", ["model", "all", "rank"])
-def test_one_unit_serves_the_maps_that_share_a_scale(explained, search, scale):
-    finished = mistake_views._finished(search.case, scale)
+def test_one_unit_serves_the_maps_that_share_a_scale(session, scale):
+    finished = views._finished(session.case, scale)
     for maps in finished:
         assert set(maps) == set(MAPS)
         assert maps["predicted"].min() >= 0 and maps["contrast"].min() < 0
     if scale == "rank":
         return
     units = []
-    for reading, maps in zip(search.case.readings, finished, strict=True):
+    for reading, maps in zip(session.case.readings, finished, strict=True):
         for name in MAPS:
             strongest = np.abs(reading.values[name].sum(axis=0))
             inside = (np.abs(maps[name]) > 0) & (np.abs(maps[name]) < 1)
@@ -264,77 +499,70 @@ def test_one_unit_serves_the_maps_that_share_a_scale(explained, search, scale):
     assert np.allclose(units[3:], units[0], rtol=1e-4) == (scale == "all")
 
 
-def test_drawing_anew_runs_no_model(tab, explained, search, monkeypatch):
-    monkeypatch.setattr(mistakes_tab, "get_model", None)
-    update = tab._draw(search, "rank", "map")
-    assert "rank" in update[tab.legend]
-    assert update[tab.rows[0].images[2]]["value"].size == explained[tab.rows[0].images[2]]["value"].size
+def test_drawing_anew_runs_no_model(tab, session, shown, monkeypatch):
+    monkeypatch.setattr("lsd.ui.mistakes.explain.get_model", None)
+    update = tab._draw(values(tab, session, scale="rank", overlay="map"))
+    assert "rank" in update[tab.case.legend] and "scale=rank&overlay=map" in update[tab.address]
+    assert update[tab.case.maps].count("<figure") == shown[tab.case.maps].count("<figure")
 
 
-def test_the_probe_flips_by_the_map_and_not_at_random(tab, explained, search):
-    said = search.case.said.predicted_name
-    verdict = text(probed(tab, search)[tab.probe.verdict])
+def test_the_probe_flips_by_the_map_and_not_at_random(tab, shown, session):
+    said = session.case.said.predicted_name
+    verdict = text(shown[tab.probe.verdict])
     assert f"Removing the 2 % most salient pixels turns the answer from {said} to" in verdict
     assert f"removing 2 % random pixels leaves it {said}" in verdict
-    curve = search.case.curves["demo:shortcut", "contrast", "mean"]
+    curve = session.case.curves["demo:shortcut", "contrast", "mean"]
     assert curve.flip_fraction <= 0.02 < curve.controls["random pixels"].flip_fraction
+    plot = probe_plot(curve, ("<one>", "other"), 0.02)
+    assert plot.count("<svg") == 2 and "&lt;one&gt;" in plot and "the answer changes" in plot
 
 
-def test_moving_the_slider_computes_no_new_curve(tab, explained, search, monkeypatch):
-    probed(tab, search)
+def test_moving_the_slider_computes_no_new_curve(tab, session, monkeypatch):
     monkeypatch.setattr("lsd.ui.mistakes.probe.probe", None)
-    update = probed(tab, search, share=0)
+    update = probed(tab, session, share=0.0)
     assert "Nothing is removed yet" in update[tab.probe.verdict]
-    assert "0 % of its pixels removed" in update[tab.probe.images[0]]["alt_text"]
-    assert update[tab.probe.plot]["value"].width > 800
+    assert "0 % of its pixels removed" in update[tab.probe.pictures] and "<svg" in update[tab.probe.plot]
 
 
-def test_another_map_and_another_fill_are_curves_of_their_own(tab, explained, search):
-    update = probed(tab, search, which="predicted", fill="blur")
+def test_another_map_and_another_fill_are_curves_of_their_own(tab, session):
+    update = probed(tab, session, which="predicted", fill="blur")
     assert "lsd-error" not in update[tab.probe.verdict]
-    assert ("demo:shortcut", "predicted", "blur") in search.case.curves
+    assert ("demo:shortcut", "predicted", "blur") in session.case.curves
+
+
+def test_what_the_probe_shows_is_not_asked_again(tab, session):
+    assert probed(tab, session, share=3.0)
+    assert probed(tab, session, share=3.0) == {}
 
 
 def test_a_method_that_one_model_lacks_leaves_the_others(tab):
-    search = list(tab._scan(SET, 32, ["demo:shortcut", "demo:vit"]))[-1][tab.search]
-    update = joined(tab._explain(search, search.wanted, "guided_backprop", "model", "heatmap"))
-    assert [r.model for r in search.case.readings] == ["demo:shortcut"]
-    assert "demo:vit" in update[tab.progress] and "lsd-error" in update[tab.progress]
-    assert update[tab.probe.model]["choices"] == [("Demo tag reader", "demo:shortcut")]
-
-
-def test_another_choice_ends_the_work_on_the_last(tab, search):
-    old = pick(tab, search, 0)
-    steps = tab._explain(search, old, "smoothgrad", "model", "heatmap")
-    next(steps)
-    again, _ = _choose_again(search, "gradient")
-    assert (again.row, again.column) == (old.row, old.column) and search.wanted is again
-    assert not any(tab.rows[0].head in step for step in steps)
-    assert list(tab._explain(search, old, "gradient", "model", "heatmap")) == []
-    list(tab._explain(search, again, "gradient", "model", "heatmap"))
-
-
-def test_nothing_happens_before_the_first_scan(tab):
-    assert list(tab._explain(None, None, "gradient", "model", "heatmap")) == []
-    assert list(tab.probe.ask(None, None, "contrast", "mean", 2)) == []
-    assert tab._browse(None, 1, *_values(Filters())) == {tab.page: 0}
-    assert tab._draw(None, "model", "heatmap") == {tab.legend: ""}
+    view = View(Question(SET, 32, ("demo:shortcut", "demo:vit")), look=Look("guided_backprop"))
+    session, shown = worked(tab, view)
+    assert [r.model for r in session.case.readings] == ["demo:shortcut"]
+    assert "demo:vit" in shown[tab.case.progress] and "lsd-error" in shown[tab.case.progress]
+    assert shown[tab.probe.model]["choices"] == [("Demo tag reader", "demo:shortcut")]
 
 
 @pytest.mark.parametrize(
     ("source", "models", "sentence"),
     [
         ("/no/such/folder", MODELS, "There are no pictures called"),
-        ("", MODELS, "No pictures are chosen"),
-        (SET, [], "No model is chosen"),
-        (SET, ["demo:resnet"] * 5, "at most 4"),
-        (SET, ["no_such_model"], "There is no model called"),
+        (SET, ("demo:resnet",) * 5, "at most 4"),
+        (SET, ("no_such_model",), "There is no model called"),
     ],
 )
 def test_a_bad_request_gives_one_sentence(tab, source, models, sentence):
-    *_, last = tab._scan(source, 32, models)
-    assert set(last) == {tab.status}
-    assert sentence in last[tab.status] and 'role="alert"' in last[tab.status]
+    _, shown = worked(tab, View(Question(source, 32, models)))
+    assert sentence in shown[tab.status] and 'role="alert"' in shown[tab.status]
+    assert shown[tab.details] == gr.update(visible=False)
+
+
+def test_no_set_and_no_model_mean_those_that_the_tab_opens_with(tab):
+    session = Session(view=ASKED)
+    tab._ask(values(tab, session) | {tab.form.source: "", tab.form.models: []})
+    assert session.view.question == Question(number=32)
+    with pytest.raises(ValueError, match="No pictures are chosen"):
+        open_source("", 32)
 
 
 def test_a_picture_that_cannot_be_read_is_told_and_left_out(tab, tmp_path):
@@ -342,9 +570,9 @@ def test_a_picture_that_cannot_be_read_is_told_and_left_out(tab, tmp_path):
         (tmp_path / name).mkdir()
         Image.new("RGB", (96, 96), "red").save(tmp_path / name / "good.png")
     (tmp_path / "plain star" / "bad.png").write_bytes(b"not a picture")
-    last = list(tab._scan(str(tmp_path), 32, ["demo:shortcut"]))[-1]
-    assert len(last[tab.search].result.items) == 2
-    assert "Not readable, and left out: 1; the first: 'plain star/bad.png'" in last[tab.status].replace("&#x27;", "'")
+    session, shown = worked(tab, View(Question(str(tmp_path), 32, ("demo:shortcut",)), look=GRADIENT))
+    assert len(session.search.result.items) == 2
+    assert "Not readable, and left out: 1; the first: 'plain star/bad.png'" in shown[tab.status].replace("&#x27;", "'")
 
 
 @pytest.mark.parametrize("source", ["/etc", "..", "hf:/etc", "hf:..", "hf:lsd", "hf:../x", "~"])
@@ -352,9 +580,9 @@ def test_on_a_public_space_no_folder_of_the_machine_opens(monkeypatch, tmp_path,
     (tmp_path / "lsd").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPACE_ID", "someone/lsd")
-    with pytest.raises(ValueError, match="Folders of this machine cannot be opened"):
-        open_public(source, 32)
-    assert len(open_public(SET, 32)) == 32
+    with pytest.raises(ValueError, match="opens the sets of its list"):
+        open_source(source, 32)
+    assert len(open_source(SET, 32)) == 32
 
 
 def test_closing_the_generator_stops_the_scan(tab, monkeypatch):
@@ -367,92 +595,150 @@ def test_closing_the_generator_stops_the_scan(tab, monkeypatch):
         finally:
             seen.append("closed")
 
-    monkeypatch.setattr(mistakes_tab, "scan", scan)
-    steps = tab._scan(SET, 1024, MODELS)
+    monkeypatch.setattr(mistake_search, "scan", scan)
+    session = Session()
+    steps = tab._search(session, session.ask(replace(ASKED, question=Question(SET, 1024, MODELS))))
     next(steps), next(steps)
     steps.close()
     assert seen == ["closed"]
 
 
 def test_a_model_that_cannot_take_part_leaves_the_others(tab):
-    last = list(tab._scan(SET, 32, ["no_such_model", "demo:shortcut"]))[-1]
-    assert last[tab.search].result.models == ("demo:shortcut",) and last[tab.choice] is not None
-    assert "There is no model called" in last[tab.status] and "wrong about" in last[tab.status]
-    assert 'role="alert"' in last[tab.status]
+    session, shown = worked(tab, View(Question(SET, 32, ("no_such_model", "demo:shortcut")), look=GRADIENT))
+    assert session.search.result.models == ("demo:shortcut",) and session.case
+    assert "There is no model called" in shown[tab.status] and "wrong about" in shown[tab.status]
+    assert 'role="alert"' in shown[tab.status]
 
 
-def test_a_scan_that_is_stopped_or_fails_leaves_what_it_has_found(tab, monkeypatch):
-    steps = tab._scan(SET, 64, ["demo:shortcut"])
-    so_far = next(u[tab.scanning] for u in steps if u.get(tab.scanning) and u[tab.scanning].result)
-    steps.close()
-    left = tab._stop(None, so_far)
-    assert "Stopped after 16 pictures" in left[tab.status] and left[tab.gallery]["value"]
-    assert len(left[tab.search].result.items) == 16 and left[tab.scanning] is None
+def test_a_scan_that_is_stopped_leaves_what_it_has_found_and_is_no_answer(tab):
+    view = View(Question(SET, 64, ("demo:shortcut",)))
+    session = Session()
+    steps = tab._search(session, session.ask(view))
+    next(step for step in steps if session.scanning and session.scanning.result)
+    left = tab._stop({tab.session: session})
+    assert list(steps) == []
+    assert "Stopped after 16 pictures" in left[tab.status] and "data-picture" in left[tab.browser.list]
+    assert len(session.search.result.items) == 16 and session.scanning is None and not session.found
+    assert "Stopped." in tab._stop({tab.session: session})[tab.status]
 
+
+def test_a_scan_that_fails_leaves_what_it_has_found(tab, monkeypatch):
     def failing(models, pictures):
         for step in mistakes.scan(models, pictures):
             yield step
             if step.done == 32:
                 raise MemoryError
 
-    monkeypatch.setattr(mistakes_tab, "scan", failing)
-    last = list(tab._scan(SET, 64, ["demo:shortcut"]))[-1]
-    assert "MemoryError" in last[tab.status] and len(last[tab.search].result.items) == 32
-    assert last[tab.gallery]["value"]
+    monkeypatch.setattr(mistake_search, "scan", failing)
+    session = Session()
+    last = list(tab._search(session, session.ask(View(Question(SET, 64, ("demo:shortcut",))))))[-1]
+    assert "MemoryError" in last[tab.status] and len(session.search.result.items) == 32
+    assert "data-picture" in last[tab.browser.list]
 
 
-def test_the_slider_shows_its_pictures_while_the_model_is_at_work(tab, explained, search):
-    probed(tab, search)
+def test_the_slider_shows_its_pictures_while_the_model_is_at_work(tab, session):
     model, looked = get_model("demo:shortcut"), []
     held = threading.Event()
 
-    def work():
+    def busy():
         with jobs.turn(), model.lock:
             held.set()
             done.wait(60)
 
     done = threading.Event()
-    threading.Thread(target=work, daemon=True).start()
+    threading.Thread(target=busy, daemon=True).start()
     held.wait(60)
-    look = threading.Thread(
-        target=lambda: looked.append(tab.probe.look(search, "demo:shortcut", "contrast", "mean", 5)), daemon=True
-    )
+    given_values = values(tab, session, share=5, model="demo:shortcut")
+    look = threading.Thread(target=lambda: looked.append(tab._remove(given_values)), daemon=True)
     look.start()
     look.join(30)
-    asked = tab.probe.ask(search, "demo:shortcut", "contrast", "mean", 5)
+    asked = tab.probe.ask(session)
     done.set()
-    assert "Asking Demo tag reader" in looked[0][tab.probe.verdict]
-    assert "5 % of its pixels removed" in looked[0][tab.probe.images[0]]["alt_text"]
+    assert "Asking Demo tag reader" in looked[0][tab.probe.verdict] and "share=5" in looked[0][tab.address]
+    assert "5 % of its pixels removed" in looked[0][tab.probe.pictures]
     assert "Removing the 5 % most" in text(joined(asked)[tab.probe.verdict])
 
 
-def test_what_the_visitor_does_not_ask_any_more_is_not_shown(tab, explained, search, monkeypatch):
-    answers = mistake_views.answers
+def test_what_the_visitor_does_not_ask_any_more_is_not_shown(tab, session, monkeypatch):
+    answers = views.answers
 
     def slow(*arguments):
-        search.case.probed = "something else since"
+        session.view = ASKED
         return answers(*arguments)
 
-    probed(tab, search)
-    monkeypatch.setattr(mistake_views, "answers", slow)
-    assert list(tab.probe.ask(search, "demo:shortcut", "contrast", "mean", 5)) == []
+    monkeypatch.setattr(views, "answers", slow)
+    assert tab.probe.verdict not in probed(tab, session, share=5.0)
 
 
-def test_thumbnails_go_with_their_search(tab):
-    search = list(tab._scan(SET, 32, ["demo:shortcut"]))[-1][tab.search]
-    path = search.thumbnail(search.result.items[0])
-    assert path.exists()
-    search.folder.cleanup()
-    assert not path.parent.exists()
+# The visitor's own picture
+
+
+@pytest.fixture
+def star(tmp_path):
+    """A picture that the demo models know."""
+    path = tmp_path / "star.png"
+    open_source("demo", 16)[0].picture().save(path)
+    return str(path)
+
+
+def own(label, models=("demo:resnet",)):
+    return View(Question(YOURS, models=models, label=label), look=GRADIENT)
+
+
+def test_a_picture_of_the_visitor_that_a_model_gets_wrong_is_explained(tab, star):
+    session, shown = worked(tab, own("plain star"), path=star)
+    assert "Demo ResNet is wrong about your picture." in shown[tab.status]
+    assert shown[tab.browser.column] == gr.update(visible=False)
+    assert shown[tab.case.title].endswith("It is plain star.</h3>") and shown[tab.case.maps].count("<figure") == 3
+    assert "Removing the 2 %" in text(shown[tab.probe.verdict])
+    assert "Explain this picture in Saliency" in shown[tab.case.about]
+    assert session.found
+
+
+def test_a_picture_of_the_visitor_that_a_model_gets_right_is_told_with_its_runner_up(tab, star):
+    session, shown = worked(tab, own("plain circle"), path=star)
+    assert "Demo ResNet is right about your picture: plain circle." in shown[tab.status]
+    assert "the maps show the runner-up" in shown[tab.status]
+    (reading,) = session.case.readings
+    assert (reading.true, reading.wrong) == tuple(index for index, *_ in reading.top[:2])
+    assert "its runner-up" in shown[tab.case.maps] and "and is right" in shown[tab.case.title]
+    assert "Visualize the runner-up" in shown[tab.case.about]
+    assert "Removing the 2 %" in text(shown[tab.probe.verdict])
+
+
+def test_an_own_picture_needs_a_picture_and_a_class(tab, star):
+    assert "There is no picture of yours" in worked(tab, own("plain star"))[1][tab.status]
+    assert "Say what your picture shows" in worked(tab, own(""), path=star)[1][tab.status]
+    assert "unicorn" in worked(tab, own("unicorn"), path=star)[1][tab.status]
+
+
+def test_the_address_of_an_own_picture_opens_the_form_and_shows_it_again_where_it_is(tab, star):
+    query = write(own("plain star"))
+    _, shown = opened(tab, query)
+    assert shown[tab.form.yours]["visible"] is True and not shown[tab.form.number]["interactive"]
+    assert "Upload a picture" in shown[tab.status] and "lsd-error" not in shown[tab.status]
+    _, shown = opened(tab, query, picture=star)
+    assert "wrong about your picture" in shown[tab.status]
+
+
+def test_another_picture_of_the_visitor_is_scanned(tab, star, tmp_path):
+    session, _ = worked(tab, own("plain star"), path=star)
+    other = tmp_path / "other.png"
+    Image.new("RGB", (64, 64), "navy").save(other)
+    session.path = str(other)
+    assert not session.found
+
+
+# The controls
 
 
 def test_another_kind_of_set_suggests_models_that_know_it(monkeypatch):
     monkeypatch.setattr(controls, "default_models", lambda: ["resnet18.a1_in1k", "vit_tiny"])
-    assert _suggest_models("example-photos", MODELS) == ["resnet18.a1_in1k", "vit_tiny"]
-    assert _suggest_models("demo", ["resnet18.a1_in1k"])[:2] == MODELS
-    monkeypatch.setattr(controls, "default_models", lambda: MODELS)  # nothing else is ready
-    for update in (_suggest_models("demo", MODELS), _suggest_models("example-photos", MODELS)):
-        assert isinstance(update, dict)
+    assert better_models("example-photos", list(MODELS)) == ["resnet18.a1_in1k", "vit_tiny"]
+    assert better_models("demo", ["resnet18.a1_in1k"])[:2] == list(MODELS)
+    assert better_models(YOURS, list(MODELS)) == []
+    monkeypatch.setattr(controls, "default_models", lambda: list(MODELS))  # nothing else is ready
+    assert better_models("demo", list(MODELS)) == better_models("example-photos", list(MODELS)) == []
 
 
 def test_names_are_escaped():

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import html
 import json
+import re
 import threading
 import zipfile
 from pathlib import Path
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
+from starlette.datastructures import QueryParams
 
 from lsd.cli import main
 from lsd.images import open_image
@@ -21,21 +26,31 @@ from lsd.models import get_model
 from lsd.packages import PACKAGES
 from lsd.provenance import write_files
 from lsd.recent import Recent
+from lsd.saliency import defaults
 from lsd.saliency.explain import TargetSpec, explain
 from lsd.saliency.maps import MapSettings
+from lsd.saliency.methods import METHODS
 from lsd.saliency.views import Look
 from lsd.sayings import NOTHING_OF_ANY
+from lsd.ui.saliency import address
 from lsd.ui.saliency import run as saliency_run
-from lsd.ui.saliency import tab as saliency_tab
-from lsd.ui.saliency.tab import SaliencyTab, _draw, _pack, _read_address, explain_first
+from lsd.ui.saliency.drawing import allowed_channels
+from lsd.ui.saliency.request import Request, Wish
+from lsd.ui.saliency.run import explain_first
+from lsd.ui.saliency.session import draw, files
+from lsd.ui.saliency.square import square_on, within
+from lsd.ui.saliency.tab import SaliencyTab
 from lsd.ui.shared import answers, controls, jobs, markup
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS, SIMILAR
-from lsd.ui.shared.examples import drawn, examples
+from lsd.ui.shared.examples import drawn as drawn_examples
+from lsd.ui.shared.examples import examples
 from lsd.ui.shared.long_event import long_event
-from lsd.view import View
+from lsd.view import EVALUATED, View
 
-DRAWN = drawn()[0]
-MAP_VALUES = ["abs", "max", "image", 99.0, 0.0, "bilinear", "heatmap", 0.7, True]
+DRAWN = drawn_examples()[0]
+
+
+MAPS, LOOK = MapSettings(), Look()
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +60,44 @@ def tab():
 
 
 def run(tab, **changes):
-    return list(tab._explain(*request_of(**changes)))
+    return list(tab._explain(given(tab, **changes)))
 
 
-def request_of(*, path=None, models=("demo:resnet",), target=FIRST_CHOICE, of=None, against=None, like=None,
-               method="gradient", kind="log_odds", outputs="", layouts="", check=False, **settings):  # fmt: skip
-    """The values of the tab's inputs."""
-    values = [settings.get(name, setting.default) for name, setting in SETTINGS.items()]
-    path = str(examples()[DRAWN]) if path is None else path
-    return [path, list(models), target, of, against, like, method, kind, outputs, layouts, check, *values]
+def page_after(updates):
+    """What is on the page in the end."""
+    return {control: value for update in updates for control, value in update.items()}
+
+
+def given(tab, *, path=None, doubts=(), mine=None, session=None, **changes):
+    """The values of the tab's inputs: a drawn picture and one demo model, where nothing else is said."""
+    asked = {
+        "picture": str(examples()[DRAWN]) if path is None else path, "models": ["demo:resnet"], "target": FIRST_CHOICE,
+        "of": None, "against": None, "like": None, "method": "gradient", "kind": "log_odds", "outputs": "", "layouts": "",
+        "check": False, "view": "evaluated", "square": None,
+    }  # fmt: skip
+    settings = {name: setting.default for name, setting in SETTINGS.items()}
+    drawn = {name: getattr(MAPS if hasattr(MAPS, name) else LOOK, name) for name in tab.drawing}
+    values = asked | settings | drawn | changes
+    controls_of = tab.asking | tab.settings | tab.drawing
+    assert set(values) == set(controls_of)
+    found = {control: values[name] for name, control in controls_of.items()}
+    return found | {tab.doubts: doubts, tab.mine: mine, tab.session: session}
+
+
+def drawn(tab, session, **changes):
+    return tab._draw(given(tab, session=session, **changes))
+
+
+def stage(tab, updates, place=0):
+    return updates[tab.results[place].stage]
 
 
 @contextlib.contextmanager
-def packed(session):
+def packed(tab, session):
     """The download."""
-    with contextlib.closing(_pack(session, *MAP_VALUES)) as steps:
-        update, _ = next(steps)
-        with zipfile.ZipFile(update["value"]) as archive:
+    with contextlib.closing(tab._pack(given(tab, session=session))) as steps:
+        next(steps)
+        with zipfile.ZipFile(next(steps)[tab.file]) as archive:
             yield archive
 
 
@@ -73,26 +109,27 @@ def last_status(tab, updates):
     return next(u[tab.status] for u in reversed(updates) if tab.status in u)
 
 
-def test_each_model_is_shown_as_soon_as_it_is_done(tab):
+def test_each_model_is_shown_as_soon_as_it_is_done(tab, monkeypatch):
+    monkeypatch.setattr(Request, "is_answered", False)
     updates = run(tab, models=["demo:resnet", "demo:vit"])
-    order = [i for u in updates for i in (0, 1) if isinstance(u.get(tab.results[i].head), str)]
-    assert order == [0, 1, 0, 1]  # one by one, and all with the last word, in case the page was not ready for the first
-    assert all(updates[-1][tab.results[i].image]["value"] for i in (0, 1))
+    shown = [["lsd-map" in stage(tab, u, place) for place in (0, 1)] for u in updates[:-1]]
+    assert shown == [[False, False], [True, False], [True, True]]
+    assert all("lsd-plain" in stage(tab, u, 1) for u in updates[:-1])  # the picture waits for its map
     session = session_of(tab, updates)
     assert session.models == ["demo:resnet", "demo:vit"]
     assert [e.top[0][1] for e in session.explanations] == [DRAWN, DRAWN]
     assert f"All say {DRAWN}" in last_status(tab, updates)
 
 
-def test_the_badge_says_that_captum_agrees(tab):
+def test_the_badge_says_that_captum_agrees(tab, monkeypatch):
+    monkeypatch.setattr(Request, "is_answered", False)
     updates = run(tab, check=True)
-    assert sum("Captum agrees" in (u.get(tab.results[0].badge) or "") for u in updates) == 2
-    assert "Captum agrees" in updates[-1][tab.results[0].badge]
+    assert ["Captum agrees" in u[tab.results[0].text] for u in updates[:-1]] == [False, False, True]
 
 
 def test_where_captum_cannot_compare_the_badge_says_why(tab):
     updates = run(tab, models=["demo:vit"], method="grad_cam", check=True)
-    assert any("laid out as tokens" in (u.get(tab.results[0].badge) or "") for u in updates)
+    assert "laid out as tokens" in page_after(updates)[tab.results[0].text]
 
 
 def test_a_contrast_takes_names_and_indices(tab):
@@ -137,23 +174,10 @@ def test_a_file_that_is_no_picture_is_refused(tab, tmp_path):
 
 
 def test_progress_is_shown_and_leaving_stops_the_work(tab):
-    values = [{"samples": 512, "batch_size": 2}.get(name, s.default) for name, s in SETTINGS.items()]
-    request = [
-        str(examples()[DRAWN]),
-        ["demo:resnet"],
-        FIRST_CHOICE,
-        None,
-        None,
-        None,
-        "smoothgrad",
-        "log_odds",
-        "",
-        "",
-        False,
-    ]
+    request = given(tab, method="smoothgrad", samples=512, batch_size=2)
 
     async def leave():
-        steps = tab_event(tab)(*request, *values)
+        steps = long_event(tab._explain, tab.status)(request)
         async for update in steps:
             if isinstance(update.get(tab.status), str) and "of 512 passes" in update[tab.status]:
                 break
@@ -165,24 +189,20 @@ def test_progress_is_shown_and_leaving_stops_the_work(tab):
     model.lock.release()
 
 
-def tab_event(tab):
-    return long_event(tab._explain, tab.status)
-
-
 def test_a_model_for_which_the_method_is_not_defined_leaves_the_others(tab):
     """Its sentence is in the place of its map; what the others have found is drawn and downloaded."""
     models = ["demo:resnet", "demo:vit", "demo:shortcut"]
-    last = run(tab, models=models, method="guided_backprop", check=True)[-1]
-    session = last[tab.session]
-    assert session.models == ["demo:resnet", "demo:shortcut"] and session.places == [0, 2]
-    assert "uses GELU" in last[tab.results[1].note] and "Demo XCiT" in last[tab.results[1].head]
-    assert all(last[tab.results[i].image]["value"] for i in (0, 2))
-    assert "Done in" in last[tab.status] and "Demo XCiT: " in last[tab.status] and 'role="alert"' in last[tab.status]
-    assert last[tab.which]["choices"] == [("Demo ResNet", 0), ("Demo tag reader", 1)]
-    drawn = dict(zip(tab.pictures, _draw(session, 1, *MAP_VALUES), strict=True))
-    assert drawn[tab.results[2].image]["alt_text"].startswith("Saliency map of demo:shortcut")
-    assert drawn[tab.results[1].image] == drawn[tab.results[1].note] == gr.skip()
-    with packed(session) as archive:
+    shown = page_after(run(tab, models=models, method="guided_backprop", check=True))
+    session = shown[tab.session]
+    assert session.models == ["demo:resnet", "demo:shortcut"] and [a.place for a in session.answers] == [0, 2]
+    assert "uses GELU" in shown[tab.results[1].text] and "Demo XCiT" in shown[tab.results[1].head]
+    assert ["lsd-map" in stage(tab, shown, i) for i in range(3)] == [True, False, True]
+    assert "lsd-waiting" not in stage(tab, shown, 1)
+    assert "Done in" in shown[tab.status] and "Demo XCiT: " in shown[tab.status] and 'role="alert"' in shown[tab.status]
+    again = drawn(tab, session)
+    assert "Saliency map of demo:shortcut" in stage(tab, again, 2)
+    assert stage(tab, again, 1) == stage(tab, shown, 1)
+    with packed(tab, session) as archive:
         assert json.loads(archive.read("manifest.json"))["request"]["models"] == session.models
 
 
@@ -193,31 +213,31 @@ def test_a_defect_in_one_model_leaves_the_others(tab, nothing_answered, monkeypa
         return 1 / 0 if model.name == "demo:resnet" else explain(model, *arguments, **settings)
 
     monkeypatch.setattr(answers, "explain", defect)
-    last = run(tab, models=["demo:resnet", "demo:vit"])[-1]
-    assert last[tab.session].models == ["demo:vit"] and "ZeroDivisionError" in last[tab.results[0].note]
+    shown = page_after(run(tab, models=["demo:resnet", "demo:vit"]))
+    assert shown[tab.session].models == ["demo:vit"] and "ZeroDivisionError" in shown[tab.results[0].text]
 
 
-def test_what_was_finished_before_stop_is_drawn_and_downloaded(tab):
-    steps = tab._explain(*request_of(models=["demo:resnet", "demo:vit"]))
-    session = next(update[tab.session] for update in steps if update.get(tab.session))
+def test_what_was_finished_before_stop_is_drawn_and_downloaded(tab, monkeypatch):
+    monkeypatch.setattr(Request, "is_answered", False)
+    steps = tab._explain(given(tab, models=["demo:resnet", "demo:vit"]))
+    session = next(u[tab.session] for u in steps if tab.session in u and u[tab.session].answers)
     steps.close()
     assert session.models == ["demo:resnet"]
-    assert "1 of 2 models were asked" in saliency_tab._stopped(session)
-    drawn = dict(zip(tab.pictures, _draw(session, 0, *MAP_VALUES), strict=True))
-    assert drawn[tab.results[0].image]["value"] and drawn[tab.results[1].image] == gr.skip()
-    with packed(session) as archive:
+    stopped = tab._stopped(given(tab, session=session))
+    assert "1 of 2 models were asked" in stopped[tab.status]
+    assert "lsd-map" in stage(tab, stopped) and "lsd-waiting" not in stage(tab, stopped, 1)
+    with packed(tab, session) as archive:
         assert "demo_resnet.png" in archive.namelist()
-    assert saliency_tab._stopped(None) == markup.status("Stopped.")
+    assert tab._stopped(given(tab)) == {tab.status: markup.status("Stopped.")}
 
 
 def test_asking_anew_gives_up_what_is_under_way():
-    """By the button too, which the page presses itself for its first view: a visitor's click is not taken for it."""
     with gr.Blocks() as page:
         tab = SaliencyTab()
     events = list(page.fns.values())
-    (explain,) = (e for e in events if (tab.asked._id, "change") in e.targets)
+    (explain,) = (e for e in events if (tab.asked._id, "change") in e.targets and tab.session in e.outputs)
     assert explain.trigger_mode == "multiple"
-    for component, name in ((tab.run, "click"), (tab.gallery, "select"), (tab.image, "upload"), (tab.stop, "click")):
+    for component, name in ((tab.run, "click"), (tab.gallery, "select"), (tab.picture, "upload"), (tab.stop, "click")):
         assert any(explain._id in e.cancels for e in events if (component._id, name) in e.targets), name
     asking = [e for e in events if e.outputs == [tab.asked]]
     assert len(asking) == 3 and asking[0].fn() != asking[0].fn()
@@ -236,31 +256,55 @@ def test_what_is_answered_already_waits_for_nobody(tab):
 def test_drawing_again_runs_no_model(tab, monkeypatch):
     session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"]))
     monkeypatch.setattr(saliency_run, "get_model", lambda name: pytest.fail("a model was asked for"))
-    first = _draw(session, 0, *MAP_VALUES)
-    signed = _draw(session, 0, "signed", *MAP_VALUES[1:])
-    assert np.any(np.asarray(first[0]["value"]) != np.asarray(signed[0]["value"]))
-    assert "demo:resnet" in first[0]["alt_text"]
+    first, again = drawn(tab, session), drawn(tab, session)
+    signed = drawn(tab, session, sign="signed")
+    assert stage(tab, first) == stage(tab, again)  # so that the browser asks for nothing
+    assert 'data-signed="1"' in stage(tab, signed) and map_of(stage(tab, first)) != map_of(stage(tab, signed))
+    assert "Saliency map of demo:resnet" in stage(tab, first)
+    assert "against" in signed[tab.legend] and "against" not in first[tab.legend]
+
+
+def map_of(html):
+    return re.search(r'class="lsd-map" src="gradio_api/file=([^"]+)"', html)[1]
+
+
+def test_a_map_is_read_under_the_pointer_where_the_model_saw_it(tab):
+    session = session_of(tab, run(tab, path=str(examples()["Summer Palace"])))
+    (shown,) = draw(session, MAPS, LOOK)
+    values, seen = np.moveaxis(np.asarray(shown.values), -1, 0)
+    assert max(values.shape) == 160 and values.shape[1] > values.shape[0]
+    assert seen[:, values.shape[1] // 2].all() and not seen[:, 0].any()  # of a wide picture the middle
+    assert values.max() == 255 and not values[seen == 0].any()
+    (signed,) = draw(session, MapSettings(sign="signed"), LOOK)
+    assert np.asarray(signed.values)[..., 0].min() < 127 < np.asarray(signed.values)[..., 0].max()
+
+
+def test_a_picture_that_is_shown_already_is_not_written_again(tab):
+    """Somebody may be reading it."""
+    first = Path(map_of(stage(tab, page_after(run(tab)))))
+    node = first.stat().st_ino
+    assert Path(map_of(stage(tab, page_after(run(tab))))) == first and first.stat().st_ino == node
+    assert str(first) in tab.legend.temp_files  # so it goes after an hour
 
 
 def test_an_empty_map_says_which_sign_shows_something(tab):
-    updates = run(tab, models=["demo:resnet", "demo:vit"], path=str(examples()["dotted square"]), method="grad_cam")
-    assert any("Choose the sign “against”" in (u.get(tab.results[1].note) or "") for u in updates)
-    assert not any(u.get(tab.results[0].note) for u in updates)
-    session = session_of(tab, updates)
+    path = str(examples()["dotted square"])
+    shown = page_after(run(tab, models=["demo:resnet", "demo:vit"], path=path, method="grad_cam", sign="positive"))
+    assert "Choose the sign “against”" in stage(tab, shown, 1) and "lsd-empty" not in stage(tab, shown, 0)
     for sign, expected in (("positive", True), ("negative", False), ("abs", False), ("signed", False)):
-        drawn = dict(zip(tab.pictures, _draw(session, 0, sign, *MAP_VALUES[1:]), strict=True))
-        assert ("counts <b>for</b> the target" in drawn[tab.results[1].note]) == expected
-        assert drawn[tab.results[0].note] == ""
+        again = drawn(tab, shown[tab.session], sign=sign)
+        assert ("counts <b>for</b> the target" in stage(tab, again, 1)) == expected
+        assert "lsd-empty" not in stage(tab, again, 0)
 
 
 def test_a_map_that_is_not_defined_is_a_sentence(tab):
     session = session_of(tab, run(tab))
-    assert "leaves no sign" in _draw(session, 0, "signed", "l2", *MAP_VALUES[2:])[-1]
+    assert "leaves no sign" in drawn(tab, session, sign="signed", channels="l2")[tab.status]
 
 
 def test_the_bundle_holds_pictures_values_and_manifest(tab):
     session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"]))
-    with packed(session) as archive:
+    with packed(tab, session) as archive:
         names = set(archive.namelist())
         record = json.loads(archive.read("manifest.json"))
         with archive.open("attributions.npz") as file:
@@ -275,7 +319,7 @@ def test_an_upload_replaces_nothing_in_the_bundle(tab, tmp_path, name, capsys):
     upload = tmp_path / name
     upload.write_bytes(examples()[DRAWN].read_bytes())
     session = session_of(tab, run(tab, path=str(upload)))
-    with packed(session) as archive:
+    with packed(tab, session) as archive:
         archive.extractall(tmp_path / "bundle")
         names = archive.namelist()
     assert len({one.lower() for one in names}) == len(names) == 5
@@ -288,20 +332,27 @@ def test_an_upload_replaces_nothing_in_the_bundle(tab, tmp_path, name, capsys):
 
 def test_the_page_keeps_no_download(tab):
     """Gradio makes a copy of what it is given, and forgets it after an hour."""
-    steps = _pack(session_of(tab, run(tab)), *MAP_VALUES)
-    path = Path(next(steps)[0]["value"])
+    steps = tab._pack(given(tab, session=session_of(tab, run(tab))))
+    next(steps)
+    path = Path(next(steps)[tab.file])
     assert path.exists()
     assert list(steps) == [] and not path.parent.exists()
 
 
+def test_without_a_result_nothing_is_downloaded(tab):
+    with pytest.raises(gr.Error, match="nothing to download"):
+        next(tab._pack(given(tab)))
+
+
 def test_likeness_to_another_picture_needs_no_class_and_goes_into_the_bundle(tab, tmp_path, capsys):
-    other = examples()[drawn()[1]]
+    other = examples()[drawn_examples()[1]]
     session = session_of(tab, updates := run(tab, target=SIMILAR, like=str(other), models=["demo:resnet", "demo:vit"]))
     (target,) = {e.attribution.target.kind for e in session.explanations}
     assert target == "similarity"
-    assert "similarity to reference.png = " in updates[-1][tab.results[0].head]
+    assert "similarity to reference.png = " in page_after(updates)[tab.results[0].text]
+    assert "lsd-next" not in page_after(updates)[tab.results[0].text]  # there is no class to go on with
     assert "Demo XCiT: similarity -0." in last_status(tab, updates)
-    with packed(session) as archive:
+    with packed(tab, session) as archive:
         archive.extractall(tmp_path)
     # Where it lies on the server is nobody's business.
     assert str(other) not in (tmp_path / "manifest.json").read_text()
@@ -321,7 +372,7 @@ def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_nobody_elses(ta
     assert (told.attribution.target.outputs, own.attribution.target.outputs) == ("sigmoid", "classes")
     assert sum(p for *_, p in told.top) > 1 > sum(p for *_, p in own.top) and told.top[0][0] == own.top[0][0]
     for session, kept in ((said, {"outputs": "sigmoid"}), (plain, None)):
-        with packed(session) as archive:
+        with packed(tab, session) as archive:
             (result,) = json.loads(archive.read("manifest.json"))["results"]
         assert result.get("said") == kept
 
@@ -334,7 +385,7 @@ def test_what_a_visitor_says_of_one_networks_layer_is_followed_and_kept(tab):
     )
     told, own = ([e.attribution.values for e in session.explanations] for session in (said, plain))
     assert not torch.equal(told[0], own[0]) and torch.equal(told[1], own[1])
-    with packed(said) as archive:
+    with packed(tab, said) as archive:
         first, second = json.loads(archive.read("manifest.json"))["results"]
     assert first["said"] == {"layouts": {"layer2": "nhwc"}} and "said" not in second
 
@@ -345,15 +396,8 @@ def test_assumed_names_are_told_below_the_predictions(tab, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(about))
     save_file(net.state_dict(), tmp_path / "model.safetensors")
     updates = run(tab, models=["demo:resnet", f"local-dir:{tmp_path}"])
-    known, assumed = (updates[-1][tab.results[i].table] for i in (0, 1))
+    known, assumed = (page_after(updates)[tab.results[i].text] for i in (0, 1))
     assert "The class names are assumed: it has 1000 classes as ImageNet-1k has" in assumed and "assumed" not in known
-
-
-def first_view(tab, session=None, opened=False):
-    """What the handler of the tab's first opening gives, for the controls as a fresh page has them."""
-    values = [c.value["path"] if isinstance(c.value, dict) else c.value for c in tab.inputs]
-    values[0] = str(examples()[controls.default_example(controls.default_models())])
-    return tab._first(opened, session, *values)
 
 
 @pytest.fixture
@@ -362,14 +406,29 @@ def nothing_answered(monkeypatch):
     monkeypatch.delenv("LSD_MODEL_PATH", raising=False)
 
 
+def opened(tab, query="tab=saliency", *, picture=None, mine=None, models=None):
+    """What an address does to the tab: the updates, and the values that a run finds then."""
+    models = controls.default_models() if models is None else models
+    before = {tab.picture: picture, tab.mine: mine, tab.asking["models"]: models}
+    updates = tab._restore(before, gr.EventData(None, {"query": query}))
+    values = dict(given(tab, path=picture or ""))
+    for control, update in updates.items():
+        if not isinstance(update, dict):
+            values[control] = update
+        elif "value" in update:
+            values[control] = update["value"]
+    return updates, values
+
+
 def test_it_opens_on_a_photo_that_three_networks_have_explained(tab, nothing_answered, monkeypatch):
     explain_first()
     monkeypatch.setattr(answers, "explain", lambda *_, **__: pytest.fail("computed again"))
     monkeypatch.setattr(answers, "crosscheck_explanation", lambda *_: pytest.fail("compared again"))
-    shown = first_view(tab)
-    assert shown[tab.ask] == "" and shown[tab.session].models == list(PACKAGES)
-    assert all(shown[result.image]["value"] for result in tab.results[:3])
-    assert all("Captum agrees" in shown[result.badge] for result in tab.results[:3])
+    _, values = opened(tab)
+    shown = page_after(tab._explain(values))
+    assert shown[tab.session].models == list(PACKAGES)
+    assert all("lsd-map" in stage(tab, shown, i) for i in range(3))
+    assert all("Captum agrees" in shown[result.text] for result in tab.results[:3])
     assert "Done in" in shown[tab.status] and "EfficientNet-Lite0" in shown[tab.results[0].head]
 
 
@@ -377,15 +436,6 @@ def test_a_first_view_that_cannot_be_explained_leaves_the_page_running(nothing_a
     monkeypatch.setattr(saliency_run, "get_model", lambda name: 1 / 0)
     explain_first()
     assert "not explained beforehand" in caplog.text
-
-
-def test_where_it_is_not_explained_yet_the_button_is_pressed(tab, nothing_answered):
-    assert first_view(tab) == {tab.opened: True, tab.ask: "run"}
-    assert first_view(tab, opened=True) == {tab.opened: True, tab.ask: ""}  # coming back begins nothing
-
-
-def test_what_a_visitor_made_is_not_replaced_by_the_first_view(tab):
-    assert first_view(tab, session_of(tab, run(tab))) == {tab.opened: True, tab.ask: ""}
 
 
 def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):
@@ -400,7 +450,7 @@ def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):
     first, again = session_of(tab, run(tab)), session_of(tab, run(tab))
     assert len(computed) == 1 and first.explanations == again.explanations
     run(tab, method="gradient_x_input")
-    run(tab, path=str(examples()[drawn()[1]]))
+    run(tab, path=str(examples()[drawn_examples()[1]]))
     run(tab, target=OWN_CLASS, of="3")
     run(tab, models=["demo:vit"])
     assert len(computed) == 5
@@ -411,11 +461,9 @@ def test_two_views_of_a_picture_never_share_an_answer_and_each_goes_into_its_bun
     Image.open(examples()[DRAWN]).resize((200, 96)).save(path)
     found = {}
     for view in map(View.parse, ("evaluated", "squashed", "padded", "60,8,80", "60,9,80")):
-        request = saliency_run.Request(
-            path, ("demo:resnet",), TargetSpec(), "gradient", {}, NOTHING_OF_ANY, True, view=view
-        )
+        request = Request(path, ("demo:resnet",), TargetSpec(), "gradient", {}, NOTHING_OF_ANY, True, view=view)
         assert not request.is_answered
-        *_, (_, _, session) = saliency_run.explain_all(request)
+        *_, session = saliency_run.explain_all(request)
         assert request.is_answered and session.checks[0].agrees
         (explanation,) = session.explanations
         assert torch.equal(
@@ -424,50 +472,162 @@ def test_two_views_of_a_picture_never_share_an_answer_and_each_goes_into_its_bun
         )
         found[view] = explanation.box
         folder = tmp_path / str(view)
-        write_files(folder, saliency_run.files(session, MapSettings(), Look()))
+        write_files(folder, files(session, MapSettings(), Look()))
         assert json.loads((folder / "manifest.json").read_text())["request"]["view"] == str(view)
         assert main(["saliency", "--from", str(folder / "manifest.json")]) == 0
     assert len(set(found.values())) == len(found)
 
 
 def test_a_square_beyond_the_picture_is_told_beside_each_model(tmp_path):
-    request = saliency_run.Request(
+    request = Request(
         Path(examples()[DRAWN]), ("demo:resnet",), TargetSpec(), "gradient", {}, NOTHING_OF_ANY, False, view=View((0, 0, 9999))
     )  # fmt: skip
-    *_, (_, _, session) = saliency_run.explain_all(request)
+    *_, session = saliency_run.explain_all(request)
     assert "reaches beyond the picture" in session.troubles[0]
 
 
-class Request:
-    def __init__(self, query):
-        from starlette.datastructures import QueryParams
-
-        self.query_params = QueryParams(query)
-
-
-def test_the_address_restores_the_controls():
-    updates = _read_address(Request("model=demo:vit&model=demo:resnet&method=grad_cam&of=3&against=5&example=" + DRAWN))
-    assert updates[0] == ["demo:vit", "demo:resnet"]
-    assert updates[1] == "grad_cam"
-    assert updates[3] == DRAWN
-    assert updates[4] == CONTRAST
-
-
-def test_the_address_restores_what_was_said():
-    updates = _read_address(Request("model=demo:vit&outputs=sigmoid&layout=blocks.1%3Dtokens:1&layout=a%3Dnchw"))
-    assert updates[10:12] == ["sigmoid", "blocks.1=tokens:1, a=nchw"]
-    assert _read_address(Request("model=demo:vit&outputs=tanh"))[10:12] == [gr.skip()] * 2
+def test_a_followed_link_keeps_the_visitors_picture(tab, tmp_path):
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(examples()[DRAWN].read_bytes() + b"another")
+    example = str(examples()[DRAWN])
+    updates, _ = opened(tab, "tab=saliency&model=demo:vit&of=3", picture=str(mine))
+    assert updates[tab.picture] == gr.skip() and updates[tab.mine] == str(mine)
+    updates, _ = opened(tab, f"tab=saliency&example={DRAWN}", picture=str(mine))
+    assert updates[tab.picture] == example and updates[tab.mine] == str(mine)  # the way back leads to it
+    updates, _ = opened(tab, "tab=saliency", picture=example, mine=str(mine))
+    assert updates[tab.picture] == str(mine)
+    mine.unlink()
+    updates, _ = opened(tab, "tab=saliency&model=demo:vit", picture=example, mine=str(mine))
+    assert updates[tab.picture] == gr.skip() and updates[tab.mine] is None  # an example is there
 
 
-def test_the_address_restores_the_other_picture():
-    updates = _read_address(Request(f"model=demo:vit&like={DRAWN}"))
-    assert updates[4] == SIMILAR and updates[8] == str(examples()[DRAWN]) and updates[9] == DRAWN
-    assert _read_address(Request("model=demo:vit&like=/etc/passwd"))[4] != SIMILAR
+def test_a_picture_that_another_tab_has_put_there_is_what_the_next_run_explains(tab, tmp_path):
+    other = tmp_path / "other.png"
+    other.write_bytes(examples()[DRAWN].read_bytes() + b"another")
+    updates = run(tab, path=str(other))
+    assert updates[0] == {tab.mine: str(other)} and session_of(tab, updates).request.path == other
+    assert "example" not in tab._write(given(tab, path=str(other)))
 
 
-def test_a_hostile_address_changes_nothing():
-    updates = _read_address(Request("method=../../etc&example=<script>&model="))
-    assert not any(isinstance(u, str | list) for u in updates[1:])
+def test_an_address_sets_every_control(tab):
+    query = (
+        f"tab=saliency&model=demo:resnet&model=demo:vit&example={DRAWN}&method=smoothgrad&set=samples=8&set=antithetic=off"
+        "&of=3&against=5&view=0,10,200&check=off&outputs=sigmoid&layout=demo:vit=a=nchw&sign=signed&channels=max&opacity=0.5"
+    )
+    updates, values = opened(tab, query)
+    assert updates[tab.asking["target"]] == CONTRAST and updates[tab.asking["against"]]["visible"]
+    assert updates[tab.settings["samples"]]["visible"] and not updates[tab.settings["layer"]]["visible"]
+    assert updates[tab.asking["square"]]["value"]["side"] == 200 and updates[tab.sees]["open"]
+    assert updates[tab.drawing["channels"]]["choices"] == ["max", "sum"]
+    assert updates[tab.doubts] == ()
+    shown = tab._write(values | {tab.picture: str(examples()[DRAWN])})
+    assert address.read(QueryParams(shown)) == address.read(QueryParams(query))
+
+
+TARGETS = st.one_of(
+    st.just({}),
+    st.builds(lambda of: {"target": OWN_CLASS, "of": of}, st.sampled_from(["tabby", "a & b = c?", "207"])),
+    st.builds(lambda of: {"target": CONTRAST, "of": of, "against": "lynx"}, st.sampled_from(["tabby", "3"])),
+    st.builds(lambda like: {"target": SIMILAR, "like": like}, st.sampled_from(["", DRAWN])),
+)
+METHOD_SETTINGS = st.sampled_from([
+    {}, {"method": "gradient"}, {"method": "smoothgrad", "settings": {"samples": 8, "antithetic": False, "sigma": 0.2}},
+    {"method": "grad_cam", "settings": {"layer": "layer2.0"}},
+])  # fmt: skip
+WISHES = st.builds(
+    lambda target, method, rest: Wish(**target, **method, **rest), TARGETS, METHOD_SETTINGS,
+    st.fixed_dictionaries({}, optional={
+        "models": st.lists(st.sampled_from(["demo:vit", "hf-hub:a/b", "x+y"]), min_size=1, max_size=4).map(tuple),
+        "example": st.sampled_from(["", DRAWN]), "kind": st.sampled_from(["logit", "probability"]),
+        "outputs": st.sampled_from(["", "sigmoid"]), "layouts": st.sampled_from(["", "a=nchw, m=b=tokens:1:14x14"]),
+        "check": st.booleans(), "view": st.sampled_from([EVALUATED, View("padded"), View((3, 0, 50))]),
+    }),
+)  # fmt: skip
+MAP_SETTINGS = st.builds(
+    lambda sign, channels, rest: MapSettings(sign, channels, **rest), st.sampled_from(["abs", "positive", "negative"]),
+    st.sampled_from(["max", "l2", "sum"]),
+    st.fixed_dictionaries({
+        "clip": st.floats(90, 100), "blur": st.sampled_from([0.0, 1.0, 2.5]), "scale": st.sampled_from(["image", "rank"]),
+        "upsampling": st.sampled_from(["nearest", "bicubic"]),
+    }),
+) | st.just(MapSettings("signed", "max"))  # fmt: skip
+LOOKS = st.builds(Look, st.sampled_from(["heatmap", "mask"]), st.floats(0, 1), st.booleans())
+
+
+@given_any(WISHES, MAP_SETTINGS, LOOKS)
+def test_an_address_says_all_of_what_is_shown(wish, maps, look):
+    assert address.read(QueryParams(address.write(wish, maps, look))) == address.Reading(wish, maps, look)
+
+
+def test_what_is_at_its_default_is_not_in_the_address():
+    wish = Wish(models=("demo:vit",), example=DRAWN)
+    text = address.write(wish, MapSettings(sign=METHODS[defaults.METHOD].sign), Look())
+    assert text == f"tab=saliency&model=demo:vit&example={DRAWN.replace(' ', '+')}"
+
+
+@pytest.mark.parametrize(("query", "doubt"), [
+    ("method=../../etc", "no method “../../etc”"), ("example=<script>", "no example “<script>”"), ("kind=x", "no output “x”"),
+    ("set=samples=4", "no setting “samples”"), ("view=5,5", "“5,5” is no view"), ("check=maybe", "check is on or off"),
+    ("sign=both", "sign 'both' is unknown"), ("channels=l2&sign=signed", "leaves no sign to show"), ("style=x", "no overlay “x”"),
+    ("opacity=2", "opacity lies between 0 and 1"), ("blur=nan", "blur lies between"), ("clip=x", "clip lies between"),
+    ("like=/etc/passwd", "no example “/etc/passwd”"), ("model=a&model=b&model=c&model=d&model=e", "5 models are named"),
+])  # fmt: skip
+def test_what_is_named_wrongly_leaves_the_default(query, doubt):
+    reading = address.read(QueryParams(query))
+    assert len(reading.doubts) == 1 and doubt in reading.doubts[0]
+    assert reading.wish.target == FIRST_CHOICE and reading.look == Look() and reading.wish.view == EVALUATED
+
+
+def test_what_an_address_does_not_name_is_the_default(tab):
+    updates, _ = opened(tab, "tab=saliency&model=demo:vit")
+    assert updates[tab.asking["method"]] == defaults.METHOD and updates[tab.asking["target"]] == FIRST_CHOICE
+    assert updates[tab.asking["of"]]["value"] is None and not updates[tab.asking["of"]]["visible"]
+    assert updates[tab.drawing["sign"]] == METHODS[defaults.METHOD].sign and updates[tab.asking["check"]] is True
+    assert "choices" in updates[tab.asking["of"]]
+    assert "choices" not in opened(tab, "tab=saliency&model=demo:vit", models=["demo:vit"])[0][tab.asking["of"]]
+
+
+def test_what_an_address_names_wrongly_is_said_with_what_is_shown(tab):
+    updates, values = opened(tab, "tab=saliency&model=demo:resnet&example=nope&method=magic&clip=7")
+    assert len(updates[tab.doubts]) == 3
+    status = last_status(tab, list(tab._explain(values | {tab.picture: str(examples()[DRAWN])})))
+    assert "no example “nope”" in status and "no method “magic”" in status and "Done in" in status
+
+
+def test_what_cannot_be_run_leaves_the_address(tab):
+    assert tab._write(given(tab, target=OWN_CLASS)) == ""
+    assert tab._write(given(tab, method="smoothgrad", sigma=7)) == ""
+
+
+def test_a_result_leads_on_to_its_class(tab):
+    text = page_after(run(tab))[tab.results[0].text]
+    links = [QueryParams(html.unescape(link)[1:]) for link in re.findall(r'href="([^"]+)"', text)]
+    assert [link.get("tab") for link in links] == ["gallery", "features"]
+    assert links[0].multi_items()[1:] == [("view", "class"), ("class", DRAWN)]
+    assert links[1].get("model") == "demo:resnet" and links[1].get("unit") == "class/0"
+    assert links[1].get("example") == DRAWN
+    both = page_after(run(tab, target=CONTRAST, of="3", against="5"))[tab.results[0].text]
+    assert "view=compare" in both and "class=checkered+circle&amp;class=striped+square" in both
+
+
+@pytest.mark.parametrize(("view", "square", "box"), [
+    ("squashed", None, (0, 0, 480, 480)), ("square", {"left": 40, "top": 8, "side": 200}, (40, 8, 240, 208)),
+])  # fmt: skip
+def test_what_the_model_sees_is_chosen(tab, view, square, box):
+    (explanation,) = session_of(tab, run(tab, view=view, square=square)).explanations
+    np.testing.assert_allclose(explanation.box, box)
+
+
+def test_a_square_lies_on_the_picture():
+    picture, serve = examples()["Summer Palace"], lambda name, content: name
+    largest = square_on(picture, None, serve)
+    assert largest["side"] == largest["height"] < largest["width"] and largest["left"] > 0
+    moved = largest | {"left": 3, "top": 4, "side": 50}
+    assert square_on(picture, moved, serve) == moved
+    assert square_on(examples()[DRAWN], moved, serve)["side"] == 480  # of another size: begun anew
+    far = within(View((9000, 0, 9000)), largest)
+    assert far["left"] + far["side"] == largest["width"] and far["side"] == largest["height"]
+    assert square_on(None, None, None) is None
 
 
 def test_the_choices_name_each_class_once():
@@ -488,6 +648,6 @@ def test_an_embedding_offers_no_classes(monkeypatch):
 
 def test_a_sign_that_rules_a_choice_of_channels_out_leads_to_the_default():
     default = MapSettings().channels
-    assert saliency_tab._allowed_channels("signed", "l2")["value"] == default == "sum"
-    assert saliency_tab._allowed_channels("signed", "max")["value"] == "max"
-    assert "value" not in saliency_tab._allowed_channels("abs", "l2")
+    assert allowed_channels("signed", "l2")["value"] == default == "sum"
+    assert allowed_channels("signed", "max")["value"] == "max"
+    assert allowed_channels("abs", "l2")["value"] == "l2"

@@ -1,4 +1,4 @@
-"""The Choices tab as a visitor meets it."""
+"""The tab “Evidence” as a visitor meets it."""
 
 import pytest
 
@@ -32,28 +32,39 @@ def test_a_link_beside_a_control_opens_its_choice_without_a_reload(server, tab):
     assert tab.evaluate("window.same"), "the page was loaded again"
 
 
-def test_choosing_writes_the_address_and_the_address_opens_the_choice(server, tab):
-    tab.goto(server, wait_until="domcontentloaded")
-    tab.get_by_role("tab", name="Choices").click()
+def test_choosing_writes_the_address_which_opens_the_choice_and_back_returns(server, tab):
+    tab.goto(f"{server}?tab=choices", wait_until="domcontentloaded")
     wait_for_choice(tab, "method")
     tab.get_by_text("Colour channels: ", exact=False).first.click()
     wait_for_choice(tab, "channels")
-    assert tab.url.endswith("?tab=choices&factor=channels")
+    tab.wait_for_function("location.search === '?tab=choices&factor=channels'")
+    tab.go_back()
+    wait_for_choice(tab, "method")
+    tab.go_forward()
+    wait_for_choice(tab, "channels")
     tab.reload(wait_until="domcontentloaded")
     wait_for_choice(tab, "channels")
     assert tab.locator(".lsd-c-wide img").first.evaluate("image => image.complete && image.naturalWidth > 1000")
 
 
+def wait_for_levels(tab, count):
+    tab.wait_for_function("document.querySelector('#choices-status')?.innerText.includes(' says ')")
+    pictures = "[...document.querySelectorAll('.lsd-c-gallery .thumbnail-item img')]"
+    tab.wait_for_function(f"{pictures}.filter(i => i.complete && i.naturalWidth).length === {count}")
+
+
 def test_the_levels_side_by_side_on_a_picture(server, tab):
     open_address(server, tab, "sign")
     tab.locator("#choices-run").click()
-    tab.wait_for_function("document.querySelector('#choices-status')?.innerText.includes(' says ')")
-    pictures = "[...document.querySelectorAll('.lsd-c-gallery .thumbnail-item img')]"
-    tab.wait_for_function(f"{pictures}.filter(i => i.complete && i.naturalWidth).length === 3")
+    wait_for_levels(tab, 3)
+    assert "&example=Chelsea+the+cat" in tab.url and "&model=" in tab.url
     assert tab.locator(".lsd-c-gallery .caption-label").all_inner_texts() == ["strength (default)", "for", "against"]
     tab.locator("#choices-factor input[value=clip]").check(force=True)  # other levels: the pictures go
     wait_for_choice(tab, "clip")
     tab.locator(".lsd-c-gallery .thumbnail-item").first.wait_for(state="detached")
+    tab.go_back()  # … and come again
+    wait_for_choice(tab, "sign")
+    wait_for_levels(tab, 3)
 
 
 def test_a_phone_has_everything_in_its_width(server, tab):

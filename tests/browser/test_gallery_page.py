@@ -138,7 +138,8 @@ def test_from_a_picture_to_the_live_tab(server, tab):
     )
     tab.locator("#stop-features").click()
     tab.get_by_role("tab", name="Gallery").click()
-    tab.locator(CARD).first.wait_for()
+    tab.locator("img.lsd-g-large").wait_for()  # as it was left
+    assert tab.url.endswith(f"?u={DRAWN}")
 
 
 def test_from_a_class_to_where_a_picture_shows_it(server, tab):

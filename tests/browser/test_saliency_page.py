@@ -1,11 +1,15 @@
 """The Saliency tab as a visitor meets it."""
 
+import re
 import threading
+import zipfile
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from lsd.ui.saliency import run as saliency_run
+from lsd.ui.saliency.request import Request
 from lsd.ui.shared import jobs
 from lsd.ui.shared.examples import drawn, photos
 
@@ -26,9 +30,13 @@ def wait_for_maps(tab, count):
     )
 
 
+def wait_for_width(tab, pixels):
+    """Of the map's picture, which tells whose it is."""
+    tab.wait_for_function("([css, n]) => document.querySelector(css)?.naturalWidth === n", arg=[MAPS, pixels])
+
+
 def open_tab(server, tab):
-    tab.goto(server, wait_until="domcontentloaded")
-    tab.get_by_role("tab", name="Saliency").click()
+    tab.goto(f"{server}?tab=saliency", wait_until="domcontentloaded")
     tab.locator("#explain").wait_for()
 
 
@@ -56,6 +64,7 @@ def test_of_two_quick_choices_the_last_is_explained(server, tab):
     wait_for_status(tab, "Done in")
     tab.get_by_label("Method").click()
     tab.get_by_role("option", name="SmoothGrad", exact=True).click()
+    tab.get_by_role("button", name="Settings of the method").click()
     tab.get_by_label("number input for samples").fill("8")  # still long enough to be interrupted
     examples = tab.locator(".lsd-examples button.thumbnail-item")
     examples.nth(1).click()
@@ -78,7 +87,7 @@ def test_a_click_while_the_first_view_is_computed_begins_anew(server, tab, monke
         return explained(model, *arguments)
 
     monkeypatch.setattr(saliency_run, "explained", deaf)
-    monkeypatch.setattr(saliency_run.Request, "is_answered", False)
+    monkeypatch.setattr(Request, "is_answered", False)
     open_tab(server, tab)
     while not begun:
         tab.wait_for_timeout(50)
@@ -101,7 +110,8 @@ def test_an_address_shows_what_it_says(server, tab):
 def test_what_makes_it_like_another_picture(server, tab):
     tab.goto(f"{server}?model=demo:vit&method=gradient&example={DRAWN}", wait_until="domcontentloaded")
     wait_for_status(tab, "Done in")
-    tab.get_by_label("What makes it like another picture").check()
+    tab.get_by_label("Class", exact=True).click()
+    tab.get_by_role("option", name="What makes it like another picture").click()
     tab.locator("#explain").click()
     wait_for_status(tab, "There is no other picture yet")
     tab.get_by_label("Or an example").first.click()
@@ -109,7 +119,7 @@ def test_what_makes_it_like_another_picture(server, tab):
     tab.locator("#like img").first.wait_for()
     tab.locator("#explain").click()
     wait_for_status(tab, "similarity 1.00")  # it is the same one
-    tab.wait_for_url(f"**like={DRAWN.replace(' ', '+')}*")
+    tab.wait_for_url(f"**like={DRAWN.replace(' ', '+')}*", wait_until="commit")
     tab.goto(tab.url, wait_until="domcontentloaded")
     wait_for_status(tab, "similarity 1.00")
 
@@ -121,18 +131,25 @@ def test_the_overlay_changes_without_another_run(server, tab):
     before = tab.locator(MAPS).get_attribute("src")
     status = tab.inner_text("#status [role=status]")  # Gradio writes its own seconds beside it
     tab.get_by_label("map alone", exact=True).first.click()
-    tab.wait_for_function("([css, src]) => document.querySelector(css).src !== src", arg=[MAPS, before])
+    tab.wait_for_function(
+        "([css, src]) => document.querySelector(css)?.getAttribute('src') !== src", arg=[MAPS, before]
+    )
     assert tab.inner_text("#status [role=status]") == status, "it ran again"
+    tab.wait_for_url("**style=map*", wait_until="commit")
+    tab.go_back()
+    tab.wait_for_function(
+        "([css, src]) => document.querySelector(css)?.getAttribute('src') === src", arg=[MAPS, before]
+    )
+    expect(tab.get_by_label("heat map", exact=True).first).to_be_checked()
 
 
 def test_a_file_that_is_no_picture_gets_a_sentence(server, tab, tmp_path):
     path = tmp_path / "broken.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"nonsense" * 10)
-    open_tab(server, tab)
+    tab.goto(f"{server}?tab=saliency&model=demo:resnet&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
     tab.get_by_label("Clear").or_(tab.get_by_label("Remove")).first.click()
-    tab.locator("input[type=file]").first.set_input_files(str(path))
-    tab.wait_for_timeout(1000)
-    tab.locator("#explain").click()
+    tab.locator("#lsd-saliency-tab input[type=file]").first.set_input_files(str(path))
     tab.wait_for_selector("#status [role=alert]")
     assert "Traceback" not in tab.inner_text("body")
 
@@ -158,3 +175,106 @@ def test_an_empty_map_says_so_until_the_sign_changes(server, tab):
     tab.get_by_label("against", exact=True).first.click()
     tab.get_by_text("Choose the sign “against”").wait_for(state="detached")
     assert tab.inner_text("#status [role=status]") == status, "it ran again"
+
+
+def test_a_place_is_marked_on_all_maps_and_a_slider_uncovers_one(server, tab):
+    address = f"{server}?tab=saliency&model=demo:resnet&model=demo:vit&example={DRAWN}"
+    tab.goto(address, wait_until="domcontentloaded")
+    wait_for_maps(tab, 2)
+    wait_for_status(tab, "Done in")
+    stage = tab.locator(".lsd-stage").first
+    box = stage.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    values = tab.locator(".lsd-value")
+    expect(values.nth(0)).to_have_text(re.compile(r"^[01]\.\d\d$"))
+    expect(values.nth(1)).to_have_text(re.compile(r"^[01]\.\d\d$"))
+    boxes = [mark.bounding_box() for mark in tab.locator(".lsd-mark").all()]
+    assert abs(boxes[0]["y"] - boxes[1]["y"]) < 1 and boxes[1]["x"] > boxes[0]["x"] + box["width"]
+    tab.mouse.move(5, 5)
+    expect(tab.locator(".lsd-mark").first).to_be_hidden()
+    stage.focus()
+    tab.keyboard.press("ArrowRight")
+    expect(tab.locator(".lsd-mark").nth(1)).to_be_visible()
+
+    clips = "() => [...document.querySelectorAll('.lsd-map')].map(i => getComputedStyle(i).clipPath)"
+    plain = tab.evaluate(clips)
+    slider = tab.get_by_label("Uncover the picture under the map of Demo ResNet")
+    slider.focus()
+    for _ in range(10):
+        tab.keyboard.press("ArrowRight")
+    assert tab.evaluate(clips) == ["inset(0px 0px 0px 10%)", plain[1]]
+    tab.get_by_label("mask", exact=True).first.click()  # drawn anew, it stays uncovered
+    tab.wait_for_url("**style=mask*", wait_until="commit")
+    assert tab.evaluate(clips)[0] == "inset(0px 0px 0px 10%)"
+
+
+def test_the_download_is_one_click(server, tab):
+    tab.goto(f"{server}?tab=saliency&model=demo:resnet&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    for _ in range(2):
+        with tab.expect_download() as download:
+            tab.get_by_role("button", name="Download pictures, values and manifest").click()
+        with zipfile.ZipFile(download.value.path()) as archive:
+            assert "manifest.json" in archive.namelist()
+        assert download.value.suggested_filename == "lsd-saliency.zip"
+
+
+def test_a_square_is_moved_and_is_what_the_model_sees(server, tab):
+    tab.goto(
+        f"{server}?tab=saliency&model=demo:resnet&example=Summer+Palace&view=100,50,200", wait_until="domcontentloaded"
+    )
+    wait_for_status(tab, "Done in")
+    square = tab.locator(".lsd-square-box")
+    expect(square).to_have_attribute("aria-label", re.compile("200 × 200 pixels, 100 from the left, 50 from the top"))
+    square.focus()
+    for key in ("ArrowRight", "ArrowDown", "+"):
+        tab.keyboard.press(key)
+    label = square.get_attribute("aria-label")
+    side, left, top = re.search(r"(\d+) × \d+ pixels, (\d+) from the left, (\d+)", label).groups()
+    assert int(left) > 100 and int(top) > 50 and int(side) > 200
+    box = square.bounding_box()
+    tab.mouse.move(box["x"] + 20, box["y"] + 20)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 10, box["y"] + 20)
+    tab.mouse.up()
+    expect(square).not_to_have_attribute("aria-label", label)
+    tab.locator("#explain").click()
+    tab.wait_for_url(re.compile(rf"view=\d+,{top},{side}"), wait_until="commit")
+    wait_for_status(tab, "Done in")
+    tab.get_by_label("The whole picture, padded").check()
+    expect(square).to_be_hidden()
+
+
+def test_a_link_from_a_result_and_the_way_back_keep_the_visitors_picture(server, tab, tmp_path):
+    path = tmp_path / "mine.png"
+    Image.new("RGB", (300, 200), "olive").save(path)
+    tab.goto(f"{server}?tab=saliency&model=demo:resnet&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    tab.get_by_label("Clear").or_(tab.get_by_label("Remove")).first.click()
+    tab.locator("#lsd-saliency-tab input[type=file]").first.set_input_files(str(path))
+    tab.wait_for_function("() => !location.search.includes('example')")
+    wait_for_width(tab, 300)
+    tab.get_by_role("link", name=re.compile("^Visualize ")).first.click()
+    tab.wait_for_url(re.compile("tab=features"), wait_until="commit")
+    tab.go_back()
+    tab.wait_for_url(re.compile("tab=saliency"), wait_until="commit")
+    tab.go_back()
+    tab.wait_for_url("**example=*", wait_until="commit")
+    wait_for_width(tab, 480)
+    tab.go_forward()
+    wait_for_width(tab, 300)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_jumps_when_the_maps_come(server, tab, width):
+    tab.set_viewport_size({"width": width, "height": 844})
+    tab.goto(f"{server}?tab=saliency&model=demo:resnet&model=demo:vit&example={DRAWN}", wait_until="domcontentloaded")
+    tab.locator(".lsd-stage").first.wait_for()
+    place = (
+        "() => [...document.querySelectorAll('.lsd-stage')].slice(0, 2).map(s => s.getBoundingClientRect().y + scrollY)"
+    )
+    wait_for_maps(tab, 2)
+    before = tab.evaluate(place)
+    wait_for_status(tab, "Done in")
+    assert tab.evaluate(place) == before
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -11,10 +11,13 @@ import hashlib
 import io
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import gradio as gr
 import numpy as np
+from gradio import FileData
 from PIL import Image
 
 from lsd import labels
@@ -34,12 +37,14 @@ from lsd.saliency.explain import SimilarTo, TargetSpec, to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
+from lsd.ui.api.mcp import mend
 from lsd.ui.shared.answers import cost, explained
-from lsd.ui.shared.controls import check_public, default_models
+from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import Progress, Waiting, aside, follow, sentence, turn
-from lsd.ui.shared.limits import MAX_PROGRAM_STEPS
+from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_others
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.scratch import brief_folder
 from lsd.view import View
 
 FIRST_MODEL = default_models()[0]  # what is explained and visualized unless another is asked for
@@ -87,7 +92,7 @@ def saliency(
     outputs: str = "",
     layouts: dict | None = None,
     view: str = "evaluated",
-) -> dict:
+) -> tuple[dict, FileData, FileData]:
     """Which pixels moved the output.
 
     Args:
@@ -107,9 +112,9 @@ def saliency(
             it in pixels.
 
     Returns:
-        {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box", "overlay", "values"}:
-        `overlay` is a PNG in base64, `values` an .npy file in base64, float32 (1, C, h, w) over what the model saw, which
-        `crop_box` tells in the picture's pixels; the rest is as for `predict`.
+        {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box"}, as for `predict`; the
+        picture with the map over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over what the model saw, which
+        `crop_box` tells in the picture's pixels.
     """
     try:
         chosen, seen = find_method(method), View.parse(view)
@@ -124,7 +129,7 @@ def saliency(
             explanation = explained(network, picture, sha256, spec, method, settings, seen)
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
-        return {
+        answer = {
             "model": network.name,
             "names_assumed": network.names_assumed,
             "method": method,
@@ -134,9 +139,10 @@ def saliency(
             "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanation.top],
             "view": str(explanation.view),
             "crop_box": list(explanation.box),
-            "overlay": _encode(lambda file: shown.save(file, "PNG")),
-            "values": _encode(lambda file: np.save(file, a.values.cpu().numpy())),
         }
+        values = io.BytesIO()
+        np.save(values, a.values.cpu().numpy())
+        return answer, _File("overlay.png", png(shown)), _File("values.npy", values.getvalue())
     except Exception as error:
         raise gr.Error(sentence(error)) from error
 
@@ -149,7 +155,7 @@ def feature(
     seed: int = 0,
     outputs: str = "",
     layouts: dict | None = None,
-) -> dict:
+) -> tuple[dict, FileData]:
     """The picture that a unit responds to most, by gradient ascent from noise.
 
     Args:
@@ -163,8 +169,8 @@ def feature(
 
     Returns:
         {"model", "names_assumed", "unit", "title", "recipe", "recipe_hash", "seed", "steps", "score", "status", "notes",
-        "top", "picture"}: `picture` is a PNG in base64; `status` is "ok", "dead" where no gradient reaches the picture, or
-        "failed"; `notes` are sentences on why, and on what of the recipe came to nothing; the rest is as for `predict`.
+        "top"}: `status` is "ok", "dead" where no gradient reaches the picture, or "failed"; `notes` are sentences on why, and on
+        what of the recipe came to nothing; the rest is as for `predict`. And the picture (PNG).
     """
     try:
         if not 1 <= int(steps) <= MAX_PROGRAM_STEPS:
@@ -175,14 +181,14 @@ def feature(
         chosen = replace(find_recipe(recipe), steps=int(steps))
         wanted = resolve(unit, network)
         others = other_models([wanted], network.name)
-        check_public(others)
+        check_others(others)
         loaded = [aside(get_model, name) for name in others]
         work = Cost(("feature", network.name, chosen.name), chosen.steps)
         with turn(work), measured(work):
             for snapshot in ascend(network, [wanted], chosen, [int(seed)], others=loaded):
                 pictures = snapshot.finished
             top = classify([pictures[0].pixels], network)[0].top if network.num_classes else ()
-        return {
+        answer = {
             "model": network.name,
             "names_assumed": network.names_assumed,
             "unit": str(wanted),
@@ -195,20 +201,30 @@ def feature(
             "status": pictures[0].status,
             "notes": list(pictures[0].notes),
             "top": [{"index": i, "name": name, "probability": p} for i, name, p in top],
-            "picture": base64.b64encode(png(Image.fromarray(pictures[0].pixels))).decode(),
         }
+        return answer, _File("feature.png", png(Image.fromarray(pictures[0].pixels)))
     except Exception as error:
         raise gr.Error(sentence(error)) from error
 
 
 def register() -> None:
     """Offer all three; called inside a `gr.Blocks`. How many run at a time is `lsd.ui.shared.jobs`' business, not Gradio's."""
+    mend()
     for function in (predict, saliency, feature):
         gr.api(_endpoint(function), api_name=function.__name__, concurrency_limit=None)
 
 
-def _endpoint(function: Callable[..., dict]) -> Callable[..., AsyncIterator[dict]]:
+@dataclass(frozen=True)
+class _File:
+    """What goes out as a file, which clients fetch, and which MCP hands on as a picture."""
+
+    name: str
+    content: bytes
+
+
+def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
     """A function as a job, which yields {"waiting": …} or {"done": …, "total": …} until it has its answer."""
+    files = len(get_args(get_type_hints(function)["return"])[1:])  # that come after the answer itself
 
     @functools.wraps(function)
     async def endpoint(*values, **named):
@@ -218,19 +234,29 @@ def _endpoint(function: Callable[..., dict]) -> Callable[..., AsyncIterator[dict
         async for news in follow(work):
             match news:
                 case Waiting(before, seconds):
-                    yield {"waiting": before, "seconds": seconds}
+                    told = {"waiting": before, "seconds": seconds}
                 case Progress(_, done, total, seconds):
-                    yield {"done": done, "total": total, "seconds": seconds}
+                    told = {"done": done, "total": total, "seconds": seconds}
                 case None:
-                    yield {}
+                    told = {}
+                case (answer, *made):
+                    with brief_folder() as folder:
+                        yield answer, *(_delivered(file, Path(folder)) for file in made)
+                    continue
                 case answer:
-                    yield answer
+                    told = answer
+            yield (told, *[None] * files) if files else told
 
     return endpoint
 
 
+def _delivered(file: _File, folder: Path) -> FileData:
+    path = folder / file.name
+    path.write_bytes(file.content)
+    return FileData(path=str(path), orig_name=file.name)
+
+
 def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
-    check_public([name])
     said = Said.from_dict({"outputs": outputs, "layouts": layouts})
     return as_said(aside(get_model, name), said)
 
@@ -257,9 +283,3 @@ def _top(names, order, probabilities) -> list[dict]:
         {"index": int(i), "name": labels.short(names[i]), "probability": float(p)}
         for i, p in zip(order, probabilities, strict=True)
     ]
-
-
-def _encode(write) -> str:
-    buffer = io.BytesIO()
-    write(buffer)
-    return base64.b64encode(buffer.getvalue()).decode()

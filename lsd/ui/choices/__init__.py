@@ -1,1 +1,1 @@
-"""The Choices tab."""
+"""The tab “Evidence”."""

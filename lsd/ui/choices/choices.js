@@ -1,9 +1,8 @@
-window.lsdChoices?.abort();
-window.lsdChoices = new AbortController();
-document.addEventListener("click", event => {
-  const link = event.target.closest("a[href^='?tab=choices']");
-  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-  event.preventDefault();
-  history.replaceState(null, "", link.getAttribute("href"));
-  trigger("show", {factor: new URLSearchParams(link.getAttribute("href")).get("factor")});
-}, {signal: window.lsdChoices.signal});
+() => {  // the choice that an address names comes into view
+  const chip = document.querySelector("#choices-factor input:checked")?.closest("label"), row = chip?.parentElement;
+  if (row) row.scrollLeft = chip.offsetLeft - row.offsetLeft - 40;
+  const head = document.querySelector("#choices-head");
+  if (!head || !new URLSearchParams(location.search).has("factor")) return;
+  const top = head.getBoundingClientRect().top;
+  if (top < 0 || top > innerHeight * 0.7) document.querySelector("#choices-factor")?.scrollIntoView();
+}

@@ -1,5 +1,4 @@
-"""The Choices tab as HTML: the overview, and for each choice its verdict, its plots and its tables. All text is "
-"escaped."""
+"""The tab “Evidence” as HTML: overview, study, and for each choice its verdict, plots and tables. All text is escaped."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,20 +21,27 @@ _ARROWS = {"higher": ("↑", "higher is better"), "lower": ("↓", "lower is bet
 
 
 def overview(summary: Mapping) -> str:
-    """What the tab is, the rule, the extent of the study, what the metrics are."""
+    """What the tab is, in a sentence, and how many defaults stay."""
     return (
-        '<div class="lsd-c-intro"><h2>Every default defended</h2>'
-        "<p>A saliency map asks for a dozen choices. Each was tried at all its levels, on the same pictures and "
-        "networks, and scored in every way the field has; here is what came out, also where the default loses.</p>"
-        "<p><b>The rule.</b> A default stays unless another level that every network can have, in one pass, scores "
-        "better in more than half of all comparisons, with the whole interval above 50\u00a0%, widened for the number "
-        "of levels tried. Where levels differ in the drawing alone, what random noise gains by being drawn so is taken "
-        "off first.</p>"
+        '<div class="lsd-c-intro"><h2>Why each default is what it is</h2>'
+        "<p>Every default of the saliency maps was held against its alternatives, on the same pictures and networks and by "
+        f"{len(summary['metrics'])} metrics: here is which won, and how surely.</p>"
+        f"<p><b>{escape(texts.standing(summary))}.</b> ✓ the default stays; → something beats it. Choose one to see why.</p></div>"
+    )
+
+
+def about(summary: Mapping) -> str:
+    """The rule, the extent of the study, what the metrics are."""
+    rule = (
+        "<p>A default stays unless another level that every network can have, in one pass, scores better in more than half of all "
+        "comparisons, with the whole interval above 50\u00a0%, widened for the number of levels tried. Where levels differ in "
+        "the drawing alone, what random noise gains by being drawn so is taken off first.</p>"
         f'<p class="lsd-note">{escape(texts.extent(summary))} {escape(texts.moved())}</p>'
+    )
+    return (
+        f"<section class=lsd-c-part><h3>About the study</h3>{details('How a default is decided', rule)}"
         f"{details('What the metrics measure', _metrics(summary))}"
-        f"{details('How often each default is the best, whatever the other settings', _grid_wins(summary))}"
-        f"<h3>{escape(texts.standing(summary))}</h3>"
-        '<p class="lsd-note">✓ the default stays · → something beats it. Choose one to see why.</p></div>'
+        f"{details('How often each default is the best, whatever the other settings', _grid_wins(summary))}</section>"
     )
 
 

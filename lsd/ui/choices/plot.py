@@ -1,4 +1,4 @@
-"""The Choices tab's plots, drawn with matplotlib without its global state, so that two visitors' plots never meet.
+"""The tab “Evidence”'s plots, drawn with matplotlib without its global state, so that two visitors' plots never meet.
 
 Each is made for one width on the page and placed in CSS pixels, in one pair of axes that cover the whole picture: that
 keeps text at the size at which it is read, and is ten times as fast as forty pairs of axes and a layout that is solved

@@ -1,34 +1,23 @@
-"""The Choices tab: for each choice that a saliency map asks for, why its default is what it is."""
+"""The tab “Evidence”: for each choice that a saliency map asks for, why its default is what it is."""
 
 import functools
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import gradio as gr
 
-from lsd.catalogue import common_name
-from lsd.errors import LSDError
 from lsd.evaluation.choices import CHOICES, summary
-from lsd.evaluation.variants import FACTORS
-from lsd.models import get_model
 from lsd.ui.choices import extras, html, texts
-from lsd.ui.choices import pictures as choices_pictures
-from lsd.ui.shared import controls, markup
-from lsd.ui.shared.evidence import FIRST, TAB, known, read
-from lsd.ui.shared.examples import examples
+from lsd.ui.choices.try_it import TryIt
+from lsd.ui.shared import evidence, markup
+from lsd.ui.shared.address import QUICK, query_of, written
+from lsd.ui.shared.evidence import FIRST, TAB, Asked
+from lsd.ui.shared.examples import example_of
 from lsd.ui.shared.files import script
-from lsd.ui.shared.jobs import aside, doing, sentence, turn
-from lsd.ui.shared.long_event import LONG, long_event
-from lsd.ui.shared.pace import Cost, measured
-from lsd.weights import ready_models
+from lsd.ui.shared.jobs import sentence
+from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 
-_INVITATION = "Every level side by side, on the model’s first choice of class."
-_QUICK = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-_WRITE_ADDRESS = f"factor => {{ history.replaceState(null, '', '?tab={TAB}&factor=' + factor); }}"
-_HIDDEN = "hidden"  # but there: False takes it out of the page, and what it is given while it is put back can get lost
-_SHOW_CHOICE = (
-    "() => setTimeout(() => document.querySelector('#choices-factor')?.scrollIntoView({behavior: 'smooth'}), 150)"
-)
+_PLAIN = {"padding": False, "apply_default_css": False, "elem_classes": "lsd-c"}
 
 
 class ChoicesTab:
@@ -36,141 +25,77 @@ class ChoicesTab:
 
     def __init__(self):
         told = summary()
-        self.drawn = gr.State("")  # the choice that is on the page
-        gr.HTML(html.overview(told), padding=False, apply_default_css=False, elem_classes="lsd-c")
+        self.address = gr.Textbox("", visible=False)
+        self.asked = gr.State(None)  # another number every time that pictures are asked for
+        gr.HTML(html.overview(told), **_PLAIN)
         self.factor = gr.Radio(
             [(texts.label(name, told["factors"][name]), name) for name in CHOICES], value=FIRST,
             label="The choices", show_label=False, container=False, elem_id="choices-factor",
         )  # fmt: skip
-        with gr.Row():
+        with gr.Row(elem_classes="lsd-c-choice"):
             with gr.Column(scale=7, min_width=320):
-                self.head = gr.HTML(
-                    markup.status("Opening …"), padding=False, apply_default_css=False, elem_classes="lsd-c"
-                )
+                self.head = gr.HTML(markup.status("Opening …"), elem_id="choices-head", **_PLAIN)
             with gr.Column(scale=5, min_width=320, elem_classes="lsd-c-try"):
-                self._inputs()
-        self.gallery = gr.Gallery(
-            show_label=False, columns=5, object_fit="contain", height="auto", visible=_HIDDEN, interactive=False,
-            buttons=["download", "fullscreen"], format="jpeg", elem_classes="lsd-c-gallery",
-        )  # fmt: skip
-        self.missing = gr.HTML(visible=_HIDDEN, padding=False, apply_default_css=False, elem_classes="lsd-c")
-        self.scores = gr.HTML(padding=False, apply_default_css=False, elem_classes="lsd-c")
-        self.extras = gr.HTML(padding=False, apply_default_css=False, elem_classes="lsd-c")
+                self.try_it = TryIt()
+        self.try_it.build_results()
+        self.scores = gr.HTML(elem_id="choices-scores", **_PLAIN)
+        self.extras = gr.HTML(elem_id="choices-extras", **_PLAIN)
+        gr.HTML(html.about(told), elem_id="choices-about", **_PLAIN)
+        self.picture = self.try_it.picture
         self._events()
 
-    def _inputs(self) -> None:
-        models = controls.default_models()[:1]
-        example = controls.default_example(models)
-        with gr.Row():
-            self.picture = gr.Image(
-                str(examples()[example]), type="filepath", format="jpeg", interactive=False, show_label=False, buttons=[],
-                height=170, alt_text="The picture", min_width=120, scale=2,
-            )  # fmt: skip
-            with gr.Column(min_width=180, scale=3):
-                self.example = gr.Dropdown(list(examples()), value=example, label="Picture")
-                self.model = gr.Dropdown(
-                    [(common_name(name), name) for name in ready_models()],
-                    value=models[0],
-                    label="Model",
-                )
-        with gr.Row():
-            self.run = gr.Button("Show on a picture", variant="primary", elem_id="choices-run", scale=3)
-            self.stop = gr.Button("Stop", variant="stop", min_width=70)
-        self.status = gr.HTML(markup.status(_INVITATION), elem_id="choices-status")
-
     def _events(self) -> None:
-        page = [self.drawn, self.head, self.scores, self.extras, self.gallery, self.missing, self.status]
-        self.shown = [self.factor, *page]
-        started = self.run.click(
-            long_event(self._run, self.status), [self.factor, self.example, self.model], [self.gallery, self.missing, self.status],
-            trigger_mode="once", **LONG,
-        )  # fmt: skip
-        self.running = [started]
-        self.factor.input(None, self.factor, None, js=_WRITE_ADDRESS)
-        self.factor.input(self.show, self.factor, self.shown, cancels=self.running, **_QUICK)
-        self.example.input(lambda name: str(_picture(name)), self.example, self.picture, **_QUICK)
-        self.stop.click(lambda: markup.status("Stopped."), None, self.status, cancels=self.running, **_QUICK)
+        inputs = {self.factor, *self.try_it.inputs}
+        self.running = self.asked.change(
+            long_event(self.make, self.try_it.status), inputs, self.try_it.results, trigger_mode="multiple", **LONG
+        )
+        write = {"fn": None, "inputs": self.address, "outputs": None, "js": written(TAB)}
+        self.shown = [self.factor, self.address, self.head, self.scores, self.extras, *self.try_it.results]
+        self.factor.input(self.choose, self.factor, self.shown, cancels=self.running, **QUICK).then(**write)
+        self.try_it.run.click(
+            self.ask, inputs, [self.address, self.asked], cancels=self.running, **ASKING
+        ).then(**write)  # fmt: skip
+        self.try_it.stop.click(
+            lambda: markup.status("Stopped."), None, self.try_it.status, cancels=self.running, **QUICK
+        )
 
-    def restore(self, page: gr.Blocks, tabs: gr.Tabs, tab: gr.Tab) -> None:
-        """Show a choice when its address is opened, when a link to it is followed, and one when the tab is first opened.
+    def restore(self, door: gr.HTML) -> None:
+        """Show the choice that an address names, or the first; and its levels on the picture that it names."""
+        outputs = [*self.shown, *self.try_it.inputs, self.asked]
+        opened = door.choices(self.open, None, outputs, cancels=self.running, **ASKING)
+        opened.then(None, self.address, None, js=written(TAB)).then(None, None, None, js=script("choices/choices.js"))
 
-        Args:
-            tabs, tab: all of them, and this one, in whose context this must not be called.
-        """
-        links = gr.HTML(js_on_load=script("choices/choices.js"), elem_classes="lsd-c-links")
-        shown = [tabs, *self.shown]
-        page.load(self._open, None, shown, **_QUICK)
-        links.show(self._follow, None, shown, cancels=self.running, **_QUICK).then(None, None, None, js=_SHOW_CHOICE)
-        tab.select(self._first, [self.drawn, self.factor], self.shown, **_QUICK)
-
-    def show(self, factor: str) -> list:
-        """Updates for `shown`: a choice, and no pictures yet."""
+    def show(self, asked: Asked, wrong: str = "") -> dict:
+        """A choice, and no pictures yet."""
+        told = markup.status(wrong, error=True) if wrong else ""
         try:
-            parts = _parts(known(factor))
+            head, scores, more = _parts(asked.factor)
         except Exception as error:
-            parts = (markup.status(sentence(error), error=True), "", "")
-        pictures = [gr.update(value=None, visible=_HIDDEN), gr.update(visible=_HIDDEN), markup.status(_INVITATION)]
-        return [known(factor), known(factor), *parts, *pictures]
+            head, scores, more = markup.status(sentence(error), error=True), "", ""
+        return self.try_it.cleared() | {
+            self.factor: asked.factor, self.address: evidence.write(asked), self.head: told + head, self.scores: scores,
+            self.extras: more,
+        }  # fmt: skip
 
-    def _first(self, drawn: str, factor: str) -> list:
-        return [gr.skip()] * len(self.shown) if drawn else self.show(factor)
+    def choose(self, factor: str) -> dict:
+        """A visitor chooses a choice."""
+        return self.show(Asked(factor))
 
-    def _open(self, request: gr.Request) -> list:
-        factor = read(request.query_params)
-        return [gr.skip()] * (1 + len(self.shown)) if factor is None else [gr.update(selected=TAB), *self.show(factor)]
+    def open(self, event: gr.EventData) -> dict:
+        """What an address says."""
+        asked, wrong = evidence.read(query_of(event))
+        update = self.show(asked, wrong) | self.try_it.updates(asked)
+        return update | ({self.asked: next_number()} if asked.example else {})
 
-    def _follow(self, event: gr.EventData) -> list:
-        return [gr.update(selected=TAB), *self.show((event._data or {}).get("factor"))]
+    def ask(self, values: Mapping[Any, Any]) -> dict:
+        """A visitor wants pictures: which of the page's, and of which model, becomes the address."""
+        example = example_of(values[self.picture])
+        asked = Asked(values[self.factor], values[self.try_it.model] or "", example)
+        return {self.address: evidence.write(asked), self.asked: next_number()}
 
-    def _run(self, factor: str, example: str, model: str) -> Iterator[dict]:
-        """The long event: the maps of all levels, those of a few passes first, each shown as soon as it is there."""
-        try:
-            factor, path = known(factor), _picture(example)
-            (model,) = controls.checked_models([model or ""])
-            yield {
-                self.status: markup.status(f"Loading {common_name(model)} …"),
-                self.gallery: gr.update(value=None, visible=_HIDDEN),
-                self.missing: gr.update(visible=_HIDDEN),
-            }
-            aside(get_model, model)
-            cost = Cost(("choices", model, factor), 1)
-            with turn(cost), measured(cost):
-                case = choices_pictures.open_case(model, path)
-                for levels in choices_pictures.groups(FACTORS[factor]):
-                    doing(", ".join(texts.name(factor, v.level) for v in levels))
-                    choices_pictures.explain(case, levels)
-                    yield self._pictures(factor, case)
-            said = f"{case.said}. The maps are of its log-odds unless a level says otherwise."
-            # All pictures once more with the last word: the page may not have kept those that came while it was busy.
-            yield {**self._pictures(factor, case), self.status: markup.status(said)}
-        except Exception as error:
-            yield {self.status: markup.status(sentence(error), error=True)}
-
-    def _pictures(self, factor: str, case: choices_pictures.Case) -> dict:
-        """Those that are there, in the order of the table."""
-        levels = [v.level for v in FACTORS[factor].levels]
-        default = FACTORS[factor].default
-        shown = [
-            (case.shown[level], texts.name(factor, level) + (" (default)" if level == default else ""))
-            for level in levels
-            if level in case.shown
-        ]
-        missing = {texts.name(factor, level): case.missing[level] for level in levels if level in case.missing}
-        return {
-            self.gallery: gr.update(value=shown, visible=True),
-            self.missing: gr.update(value=html.reasons(missing, case.model.name), visible=bool(missing) or _HIDDEN),
-        }
-
-
-def _picture(example: str) -> Path:
-    """The file of an example.
-
-    Raises:
-        LSDError: there is none of that name.
-    """
-    if example not in examples():
-        raise LSDError(f"There is no example “{example}”; choose one of {', '.join(examples())}.")
-    return examples()[example]
+    def make(self, values: Mapping[Any, Any]) -> Iterator[dict]:
+        """The long event."""
+        yield from self.try_it.make(values[self.factor], values)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The Choices tab in words: what the study says of each default, in sentences. Figures are [mean, low, high, count]."""
+"""The tab “Evidence” in words: what the study says of each default, in sentences. Figures are [mean, low, high, count]."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,1 +1,1 @@
-"""The Features tab."""
+"""The tab “Feature visualization”."""

@@ -1,4 +1,4 @@
-"""What the Features tab opens on: what it would make by itself, made beforehand and shipped, so that no model has to run.
+"""What the tab opens on: what it would make by itself, made beforehand and shipped, so that no model has to run.
 
     python -m lsd.ui.features.first [--output FILE]
 
@@ -17,10 +17,9 @@ from lsd.features.bundle import Request
 from lsd.packages import PACKAGES
 from lsd.provenance import write_files
 from lsd.ui.features import request as requests
-from lsd.ui.features import units
 from lsd.ui.features.record import from_bytes, to_bytes
 from lsd.ui.features.runs import Session, advance
-from lsd.ui.features.texts import summary
+from lsd.ui.features.texts import agreement, summary
 from lsd.weights import locate
 
 FILE = Path(__file__).with_name("first_ascent.zip")
@@ -38,13 +37,12 @@ def shipped(file: Path = FILE) -> Session | None:
             raise LSDError(f"nothing was made beforehand with {name}, which comes first here.")
         session = from_bytes(file.read_bytes())
         (lane,) = session.lanes
-        unit = units.portable(wish.unit, wish.models)
-        if lane.request != Request(name, (unit,), tuple(range(wish.seeds)), wish.cooking.recipe()):
+        if lane.request != Request(name, (wish.unit,), tuple(range(wish.seeds)), wish.cooking.recipe()):
             raise LSDError("what was made beforehand is not what the tab's controls say by themselves.")
         if session.manifest["weights"]["digest"] != package.digest:
             raise LSDError(f"what was made beforehand was made with other weights of {name}.")
     except (LSDError, OSError) as error:
-        log.warning("The Features tab opens without a picture: %s", error)
+        log.warning("Feature visualization opens without a picture: %s", error)
         return None
     return session
 
@@ -56,7 +54,7 @@ def make() -> bytes:
         LSDError: a network is not there.
     """
     models = {}
-    for step in requests.prepare("models", requests.default_wish(), models):
+    for step in requests.prepare(requests.default_wish(), models):
         if isinstance(step, str):
             print(step, flush=True)
         else:
@@ -68,7 +66,7 @@ def make() -> bytes:
     session.seconds = time.perf_counter() - started
     for name in requests.ask(session, models):
         print(f"Asking {name} …", flush=True)
-    print(summary(session))
+    print(summary(session), agreement(session.lanes[0]))
     return to_bytes(session, kept, models[session.lanes[0].request.model])
 
 

@@ -1,14 +1,12 @@
-"""Every setting of a recipe as a control: what it does, and why its default is what it is.
+"""Every setting of a recipe as the page offers it: what it does, and why its default is what it is. No Gradio here.
 
 Numbers are typed rather than dragged: a slider rounds to its steps, and a rounded setting is another recipe.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import gradio as gr
 
 from lsd.errors import UndefinedError
 from lsd.features import parameterizations, transforms
@@ -32,6 +30,11 @@ class Knob:
     kind: str | tuple[str, ...] = "number"
     part: int | None = None
     label: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name among the page's controls."""
+        return self.path if self.part is None else f"{self.path}/{self.part}"
 
     @property
     def name(self) -> str:
@@ -108,43 +111,18 @@ GROUPS: dict[str, tuple[Knob, ...]] = {
     ),
 }  # fmt: skip
 
-_ACROSS = 4  # controls in one line of the page
-
 KNOBS: tuple[Knob, ...] = tuple(knob for group in GROUPS.values() for knob in group)
 
 
-def knob_controls(recipe: Recipe) -> list[gr.components.Component]:
-    """A control for every knob, group by group, at the recipe's values; in the order of `KNOBS`."""
-    values = iter(knob_values(recipe))
-    made = []
-    for title, group in GROUPS.items():
-        gr.Markdown(f"**{title}**")
-        for line in (group[i : i + _ACROSS] for i in range(0, len(group), _ACROSS)):
-            with gr.Row():
-                made += [_control(knob, next(values)) for knob in line]
-    return made
-
-
-def _control(knob: Knob, value: Any) -> gr.components.Component:
-    shared = {"label": knob.name, "info": knob.info, "interactive": True, "min_width": 150}
-    if isinstance(knob.kind, tuple):
-        return gr.Dropdown([(c.replace("_", "-"), c) for c in knob.kind], value=value, filterable=False, **shared)
-    if knob.kind == "check":
-        return gr.Checkbox(value, **shared)
-    if knob.kind in ("text", "json"):
-        return gr.Textbox(value, max_lines=1, **shared)
-    return gr.Number(value, precision=0 if knob.kind == "whole" else None, **shared)
-
-
-def knob_values(recipe: Recipe) -> list:
-    """The recipe's settings as the controls show them."""
+def knob_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's settings as the controls show them, by the knobs' keys."""
     whole = recipe.to_dict()
-    values = []
+    values = {}
     for knob in KNOBS:
         value = _at(whole, knob.path)
         if knob.part is not None:
             value = value[knob.part]
-        values.append(json.dumps(value) if knob.kind == "json" else value)
+        values[knob.key] = json.dumps(value) if knob.kind == "json" else value
     return values
 
 
@@ -153,8 +131,11 @@ def _at(values: Mapping, path: str):
     return values[table][key] if table else values[key]
 
 
-def differences(base: Recipe, values: Sequence) -> dict[str, str]:
+def differences(base: Recipe, values: Mapping[str, Any]) -> dict[str, str]:
     """Where the controls differ from `base`: setting → value as text, as `recipes.changed` and the command line take it.
+
+    Args:
+        values: of all controls, by name; those of the knobs are looked at.
 
     Raises:
         UndefinedError: an empty number, or JSON that cannot be read.
@@ -162,8 +143,8 @@ def differences(base: Recipe, values: Sequence) -> dict[str, str]:
     pairs: dict[str, list] = {}
     found: dict[str, Any] = {}
     whole = base.to_dict()
-    for knob, value in zip(KNOBS, values, strict=True):
-        value = _read(knob, value)
+    for knob in KNOBS:
+        value = _read(knob, values[knob.key])
         if knob.part is None:
             found[knob.path] = value
         else:

@@ -1,38 +1,42 @@
-"""The score at each step, drawn with matplotlib without its global state, so that two visitors' plots never meet."""
+"""The score at each step as a small drawing (SVG), in the colours of the page's theme."""
 
-import io
 from collections.abc import Sequence
 
-_INK, _FAINT = "#1f2937", "#9ca3af"
-_SEEDS = ("#c2410c", "#2563eb", "#15803d", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f", "#57534e")
+from lsd.ui.shared.markup import escape
+
+_WIDTH, _HEIGHT = 320, 96
+_POINTS = 160  # of a line: more are not seen
 
 
-def score_plot(traces: Sequence[Sequence[float]], steps: int, what: str) -> bytes:
-    """A PNG of the score at each step so far, one line for each seed.
+def score_curve(traces: Sequence[Sequence[float]], steps: int, what: str, alt: str) -> str:
+    """One line for each seed, and the range of the scores beside them; "" before the second step.
 
     Args:
         traces: one a seed, a number a step taken.
         steps: of the whole ascent, so that the axis does not move while the lines grow.
         what: the score's name.
+        alt: the same for those who do not see it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    values = [value for trace in traces for value in trace]
+    low, high = (min(values), max(values)) if values else (0.0, 0.0)
+    if not high > low:  # nothing to draw yet, or numbers that are none
+        return ""
+    lines = "".join(
+        f'<polyline class="lsd-seed{k}" points="{_points(t, steps, low, high)}"/>' for k, t in enumerate(traces)
+    )
+    return (
+        f'<figure class="lsd-curve"><figcaption>{escape(what.capitalize())} at each step</figcaption>'
+        f'<span class="lsd-curve-high" aria-hidden="true">{high:.3g}</span>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{escape(alt)}">{lines}</svg>'
+        f'<span class="lsd-curve-low" aria-hidden="true">{low:.3g}</span>'
+        f'<span class="lsd-curve-end" aria-hidden="true">{steps}</span></figure>'
+    )
 
-    figure = Figure(figsize=(4.6, 1.9), dpi=110, facecolor="white", layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for k, trace in enumerate(traces):
-        label = f"seed {k}" if len(traces) > 1 else None
-        axes.plot(range(1, len(trace) + 1), trace, color=_SEEDS[k % len(_SEEDS)], linewidth=1.4, label=label)
-    axes.set_xlim(0, steps)
-    axes.set_xlabel("step", color=_INK, fontsize=8)
-    axes.set_ylabel(what, color=_INK, fontsize=8)
-    axes.grid(color=_FAINT, alpha=0.25)
-    axes.tick_params(colors=_INK, labelsize=7.5)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    if len(traces) > 1:
-        axes.legend(fontsize=7, frameon=False, ncols=4, loc="upper left", columnspacing=1, handlelength=1.2)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    return buffer.getvalue()
+
+def _points(trace: Sequence[float], steps: int, low: float, high: float) -> str:
+    apart = max(1, len(trace) // _POINTS)
+    places = sorted({*range(0, len(trace), apart), *([len(trace) - 1] if trace else [])})
+    return " ".join(
+        f"{_WIDTH * i / max(steps - 1, 1):.1f},{_HEIGHT - 2 - (_HEIGHT - 4) * (trace[i] - low) / (high - low):.1f}"
+        for i in places
+    )

@@ -1,4 +1,4 @@
-"""A finished run of the Features tab as one small file, and back. No Gradio here.
+"""A finished run of the tab as one small file, and back. No Gradio here.
 
 The file is a zip. `manifest.json` and the finished pictures are those of the download, so `python -m lsd features --from`
 takes them, too; `ascent.json` holds what else the page shows; and the steps on the way are WebP pictures.
@@ -87,7 +87,7 @@ def _session(contents: Mapping[str, bytes]) -> Session:
         lane.own = [_verdict(request.model, result["top"]) for result in results]
     lane.others = [[_verdict(name, result["verifiers"][name]) for result in results] for name in judges]
     lane.spread, lane.readings = manifest["spreads"].get(request.units[0]), ascent["readings"]
-    return Session("models", [lane], None, judges, ascent["seconds"], manifest)
+    return Session("", [lane], None, judges, ascent["seconds"], manifest)
 
 
 def _picture(result: dict, score: float, trace: Sequence[float], contents: Mapping[str, bytes]) -> Picture:

@@ -1,4 +1,4 @@
-"""The work behind the Features tab: up to three ascents side by side, followed step by step. No Gradio here."""
+"""The work behind the tab: up to three ascents side by side, followed step by step. No Gradio here."""
 
 import io
 import math
@@ -28,10 +28,12 @@ from lsd.saliency.explain import to_input
 from lsd.saliency.targets import of_class
 from lsd.sayings import texts
 from lsd.ui.shared.jobs import sentence
+from lsd.ui.shared.limits import MAX_SIDE
 
 FRAMES = 40  # kept of each ascent, for looking back
 _FILM_EVERY = 16  # steps between two frames of the film, as on the command line
-_LIVE_SIDE, _FRAME_SIDE = 720, 448  # pixels, of all seeds together
+_FRAMES_SIDE = 640  # pixels: the frames of all seeds at one step are no larger than a square of this
+_THUMB_SIDE = 112
 _LOSSLESS = 40_000  # pixels: below this JPEG's blocks would show when it is enlarged
 
 
@@ -72,7 +74,7 @@ class Lane:
     spent: float = 0.0
     live: np.ndarray | None = None  # uint8 (N, H, W, 3), as they are now
     traces: list[list[float]] = field(default_factory=list)
-    frames: list[tuple[int, bytes]] = field(default_factory=list)
+    frames: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)  # (step, each seed's picture)
     batches: list[tuple[Picture, ...]] = field(default_factory=list)  # that are finished: several where memory gave out
     pictures: tuple[Picture, ...] = ()  # all of them
     gif: bytes | None = None
@@ -109,7 +111,8 @@ class Lane:
             trace.append(score)
         apart = math.ceil(self.steps / (FRAMES - 1))
         if self.step == 1 or self.step % apart == 0 or snapshot.finished:
-            self.frames.append((self.step, encoded(mosaic(self.live, _FRAME_SIDE))[1]))
+            side = int(_FRAMES_SIDE / math.sqrt(len(self.live)))
+            self.frames.append((self.step, tuple(encoded(one, side)[1] for one in self.live)))
         if self.step == 1 or self.step % _FILM_EVERY == 0 or snapshot.finished:
             film.add(snapshot)
         if snapshot.finished:
@@ -120,22 +123,34 @@ class Lane:
             self.pictures = tuple(replace(p, seconds=self.spent / len(made)) for p in made)
             self.gif = film.gif()
 
-    def frame(self, step: int) -> tuple[int, bytes] | None:
-        """The last picture kept at or before `step`."""
-        earlier = [kept for kept in self.frames if kept[0] <= step]
-        return earlier[-1] if earlier else self.frames[0] if self.frames else None
+    def frame(self, step: int, seed: int) -> tuple[int, tuple[str, bytes]] | None:
+        """Of a seed, the last picture kept at or before `step`: (its step, (MIME type, bytes))."""
+        if not self.frames:
+            return None
+        kept, pictures = next((one for one in reversed(self.frames) if one[0] <= step), self.frames[0])
+        picture = pictures[min(seed, len(pictures) - 1)]
+        return kept, ("image/png" if picture.startswith(b"\x89PNG") else "image/jpeg", picture)
+
+    def picture(self, seed: int) -> tuple[str, bytes] | None:
+        """(MIME type, bytes) of a seed's picture as it is now."""
+        return None if self.live is None else encoded(self.live[min(seed, len(self.live) - 1)])
+
+    def thumbnails(self) -> list[bytes]:
+        """Every seed's picture as it is now, small, as JPEG."""
+        return [] if self.live is None else [jpeg(shrunk(one, _THUMB_SIDE)) for one in self.live]
 
 
 @dataclass
 class Session:
     """One visitor's last run."""
 
-    kind: str  # "models", "recipes" or "outputs": what the columns differ in
+    compare: str  # "", or what the columns differ in but the models: `lsd.ui.features.request`'s NONE or OUTPUTS
     lanes: list[Lane]
     photo: Path | None
     judges: list[str] = field(default_factory=list)
     seconds: float = 0.0
     manifest: dict | None = None  # if it was made beforehand: by which weights, and on what machine
+    seed: int = 0  # whose pictures are shown large
 
     @property
     def finished(self) -> bool:
@@ -208,29 +223,17 @@ def _readings(lane: Lane, model: ImageModel) -> dict[str, float]:
     return {kind: of_class(model, index, kind)(logits).item() for kind in ("logit", "log_odds", "probability")}
 
 
-def mosaic(pixels: np.ndarray, side: int) -> Image.Image:
-    """Pictures (N, H, W, 3) as one, in a square of rows; shrunk where it would be larger than `side`."""
-    count, height, width = pixels.shape[:3]
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    gap = 0 if count == 1 else max(2, width // 40)
-    whole = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for i, one in enumerate(pixels):
-        y, x = i // columns * (height + gap), i % columns * (width + gap)
-        whole[y : y + height, x : x + width] = one
-    image = Image.fromarray(whole)
+def shrunk(pixels: np.ndarray, side: int) -> Image.Image:
+    """A picture (H, W, 3), its longer side at most `side`."""
+    image = Image.fromarray(pixels)
     if max(image.size) > side:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return image
 
 
-def live_picture(lane: Lane) -> tuple[str, bytes] | None:
-    """(MIME type, bytes) of the lane as it is now."""
-    return None if lane.live is None else encoded(mosaic(lane.live, _LIVE_SIDE))
-
-
-def encoded(image: Image.Image) -> tuple[str, bytes]:
-    """A picture for the page: JPEG, or PNG where it is small and will be enlarged."""
+def encoded(pixels: np.ndarray, side: int = MAX_SIDE) -> tuple[str, bytes]:
+    """(MIME type, bytes) of a picture for the page: JPEG, or PNG where it is small and will be enlarged."""
+    image = shrunk(pixels, side)
     if image.width * image.height > _LOSSLESS:
         return "image/jpeg", jpeg(image)
     buffer = io.BytesIO()

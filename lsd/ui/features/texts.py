@@ -1,26 +1,26 @@
-"""What the Features tab says of its pictures, as HTML and sentences."""
+"""What the tab says of its pictures, as HTML and sentences."""
 
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
-from lsd.catalogue import common_name
 from lsd.features.judge import fine_energy, flatness
 from lsd.features.pictures import Picture
 from lsd.features.units import class_of, parse
+from lsd.labels import class_names
+from lsd.ui.features.plot import score_curve
+from lsd.ui.features.request import NONE
 from lsd.ui.features.runs import Lane, Session
+from lsd.ui.shared.controls import class_choices
 from lsd.ui.shared.markup import OUTPUT_WORDS, data_url, escape, model_name, says
 
-_INTRO = """<ol>
-<li><b>Choose a network and a unit</b>: a class, or anything inside: a channel, a neuron, an attention head, a whole layer.</li>
+# A narrow page has the controls below the results.
+JUMP = '<a class="lsd-f-jump" href="#features-controls">Choose what is visualized</a>'
+INTRO = """<details class="lsd-intro"><summary>How to use this page</summary><ol>
+<li><b>Choose a network and a unit</b>: a class, or something inside: a channel, a neuron, an attention head, a whole layer.</li>
 <li><b>Press Visualize</b> and watch the picture form that this unit responds to most: gradient ascent, from noise or from
-your photo. Nobody drew it, and no photo went into it unless you gave one.</li>
+your picture. Nobody drew it, and no photo went into it unless you gave one.</li>
 <li><b>Then doubt it</b>: see what other networks take it for, and what is left of it without regularization.</li>
-</ol>"""
-
-
-def intro(*, folded: bool) -> str:
-    """How the tab is used; folded up where there are pictures to look at."""
-    start = "" if folded else " open"
-    return f'<details class="lsd-intro"{start}><summary>How this tab is used</summary>{_INTRO}</details>'
+</ol></details>"""
 
 
 def duration(seconds: float) -> str:
@@ -35,8 +35,8 @@ def pace(steps: float, seconds: float) -> str:
     return f"{rate:.0f} steps a second" if rate >= 10 else f"{rate:.1f} steps a second"
 
 
-def head(lane: Lane) -> str:
-    """The name over a column."""
+def head(lane: Lane, lanes: int) -> str:
+    """The name over a column; the style sheet learns from it how many columns there are."""
     recipe = lane.recipe
     changes = "".join(f", {name}={value}" for name, value in lane.cooking.settings.items())
     of_class = [OUTPUT_WORDS[recipe.output]] if lane.request.units[0].startswith("class/") else []
@@ -44,10 +44,14 @@ def head(lane: Lane) -> str:
     if recipe.size:
         parts.append(f"{recipe.size} pixels")
     return (
-        f'<div class="lsd-feature-head">{model_name(lane.heading)}'
-        f"<div>{escape(lane.title)}</div>"
-        f'<div class="lsd-note">{escape(" · ".join(parts))}</div></div>'
+        f'<div class="lsd-feature-head" data-lanes="{lanes}"><h2 class="lsd-feature-title">{escape(lane.title)}</h2>'
+        f'{model_name(lane.heading)}<div class="lsd-note">{escape(" · ".join(parts))}</div></div>'
     )
+
+
+def empty_head(lanes: int = 1) -> str:
+    """In its place before there is a unit."""
+    return f'<div class="lsd-feature-head" data-lanes="{lanes}"></div>'
 
 
 def progress(lane: Lane) -> str:
@@ -63,11 +67,7 @@ def progress(lane: Lane) -> str:
         text = f"step {lane.step} of {lane.steps} · {pace(lane.step, lane.spent)} · {left} left · score {now}"
     else:
         text = "waiting for its first step"
-    share = 100 * lane.step / lane.steps
-    return (
-        f'<div class="lsd-facts lsd-feature-facts">{escape(text)}<div class="lsd-bar" aria-hidden="true">'
-        f'<div style="width:{share:.1f}%"></div></div></div>'
-    )
+    return f'<div class="lsd-facts">{escape(text)}</div>'
 
 
 def overall(session: Session) -> tuple[str, int, int]:
@@ -82,22 +82,61 @@ def overall(session: Session) -> tuple[str, int, int]:
 def picture(data: tuple[str, bytes] | None, alt: str) -> str:
     """A picture as part of the page; a frame of its size before there is one."""
     if data is None:
-        return '<div class="lsd-picture lsd-empty" aria-hidden="true"></div>'
+        return '<div class="lsd-picture lsd-f-empty" aria-hidden="true"></div>'
     return f'<div class="lsd-picture"><img src="{data_url(*data)}" alt="{escape(alt)}"></div>'
 
 
-def alt(lane: Lane, step: int | None = None) -> str:
+def alt(lane: Lane, seed: int, step: int | None = None) -> str:
     """What the picture shows, for those who do not see it."""
-    count = len(lane.traces)
-    what = f"{count} feature visualizations" if count > 1 else "Feature visualization"
-    text = f"{what} of {lane.title} in {lane.request.model}, {lane.heading}"
+    place = min(seed, len(lane.traces) - 1)
+    text = f"Feature visualization of {lane.title} in {lane.request.model}, {lane.heading}"
+    text += f", seed {place}" if len(lane.traces) > 1 else ""
     if step is not None or not lane.done:
         return f"{text}, step {step or lane.step} of {lane.steps}"
-    if all(p.status == "dead" for p in lane.pictures):
+    if lane.pictures[place].status == "dead":
         return f"{text}: no gradient"
-    taken = {v.top[0][1]: v.top[0][2] for v in lane.own}
-    said = ", taken for " + ", ".join(f"{name} ({p:.0%})" for name, p in taken.items()) if taken else ""
-    return f"{text}, finished{said}"
+    said = [f", taken for {v.top[0][1]} ({v.top[0][2]:.0%})" for v in lane.own[place : place + 1]]
+    return f"{text}, finished{''.join(said)}"
+
+
+def seeds(thumbnails: Sequence[bytes], shown: int, count: int) -> str:
+    """Every seed's picture as a button that shows it large; frames before there are any, nothing for a single one."""
+    if count < 2:
+        return ""
+    buttons = "".join(_seed(k, thumbnails[k] if k < len(thumbnails) else None, shown) for k in range(count))
+    return f'<div class="lsd-seeds" role="group" aria-label="Seeds">{buttons}</div>'
+
+
+def _seed(seed: int, thumbnail: bytes | None, shown: int) -> str:
+    image = (
+        f'<img src="{data_url("image/jpeg", thumbnail)}" alt="">' if thumbnail else '<span class="lsd-f-empty"></span>'
+    )
+    state = f'aria-pressed="{str(seed == shown).lower()}"' if thumbnail else "disabled"
+    return f'<button type="button" data-seed="{seed}" {state} aria-label="Seed {seed}">{image}</button>'
+
+
+def curve(lane: Lane) -> str:
+    """The score at each step, drawn."""
+    if not lane.traces or not lane.traces[0]:
+        return ""
+    what = OUTPUT_WORDS[lane.recipe.output] if lane.request.units[0].startswith("class/") else "score"
+    alt = f"Score curve of {lane.heading}: from {lane.traces[0][0]:.3g} to {lane.traces[0][-1]:.3g}"
+    return score_curve(lane.traces, lane.steps, what, alt)
+
+
+def questions(session: Session) -> str:
+    """Where the finished picture leads on to, as links; only a class of one network has them."""
+    lane = session.lanes[0]
+    index = class_of(parse(lane.request.units[0]), lane.request.model)
+    classes = class_choices([lane.request.model])
+    if index is None or not lane.done or index >= len(classes):
+        return ""
+    name, model = classes[index][1], lane.request.model
+    links = {"Where in a picture does it see this?": {"tab": "saliency", "model": model, "of": name}}
+    if name in class_names(1000):  # what the gallery has been made for
+        links["Compare in the gallery"] = {"tab": "gallery", "view": "class", "class": name}
+    shown = "".join(f'<a href="?{escape(urlencode(query, safe="/:"))}">{text}</a>' for text, query in links.items())
+    return f'<nav class="lsd-f-links" aria-label="Next questions">{shown}</nav>'
 
 
 def troubles(pictures: Sequence[Picture]) -> str:
@@ -131,7 +170,8 @@ def verdicts(lane: Lane, seed: int) -> str:
     warning = troubles(lane.pictures)
     if lane.pictures[place].status == "dead":
         return warning
-    parts = [warning]
+    said = agreement(lane, place)
+    parts = [warning, f'<p class="lsd-facts">{escape(said)}</p>' if said else ""]
     for verdict, own in [(v, True) for v in lane.own[place : place + 1]] + [(v[place], False) for v in lane.others]:
         role = "its own network" if own else "another network"
         parts.append(says(verdict, role, made_for))
@@ -140,7 +180,7 @@ def verdicts(lane: Lane, seed: int) -> str:
     energy = fine_energy(lane.pictures[place].pixels)
     parts.append(
         f'<div class="lsd-facts">Detail finer than two pixels a side: {energy:.1%} of the picture '
-        '<span class="lsd-note">(photos: 1 to 5 %)</span></div>'
+        '<span class="lsd-note">(photos: 1 to 5%)</span></div>'
     )
     if lane.spread is not None:
         parts.append(
@@ -164,19 +204,12 @@ def summary(session: Session) -> str:
     if dead:
         said = (f"{lane.heading}: {lane.pictures[0].notes[0]}" for lane in dead)
         return f"{text} {' '.join(said)}"
-    agree = [_agreement(lane) for lane in session.lanes if lane.others]
-    if session.kind == "models" and len(session.lanes) == 1 and agree and agree[0]:
-        text += " " + agree[0]
-    return text if session.manifest is None else f"{text} Press Visualize to watch it live."
+    return text
 
 
 def _made_beforehand(session: Session) -> str:
     """Where pictures are from that nobody had to wait for."""
-    lane = session.lanes[0]
-    return (
-        f"Made beforehand, by the code that Visualize runs: {lane.steps} steps with {common_name(lane.request.model)} in "
-        f"{duration(session.seconds)} on {_where(session.manifest)}."
-    )
+    return f"Made beforehand in {duration(session.seconds)} on {_where(session.manifest)}; press Visualize to watch it form."
 
 
 def _where(manifest: dict) -> str:
@@ -185,13 +218,13 @@ def _where(manifest: dict) -> str:
     return f"{threads} CPU thread{'s' * (threads > 1)}" if device == "cpu" else device
 
 
-def _agreement(lane: Lane) -> str:
-    """Who else recognises the first picture, in one sentence; "" where there is no class to recognise."""
+def agreement(lane: Lane, seed: int = 0) -> str:
+    """Who recognises one of the pictures, in one sentence; "" where there is no class to recognise."""
     name = _class_name(lane)
     if name is None or not lane.own:
         return ""
-    own = lane.own[0].top[0]
-    yes = [v[0].model for v in lane.others if v[0].top[0][1] == name]
+    own = lane.own[seed].top[0]
+    yes = [v[seed].model for v in lane.others if v[seed].top[0][1] == name]
     own_says = f"Its own network takes it for {own[1]} ({own[2]:.0%})" + ("" if own[1] == name else f", not {name}")
     seen = f"{len(yes) or 'none'} of {len(lane.others)} others say {name}"
     others = seen if lane.others else "no other was asked"
@@ -203,13 +236,13 @@ def reading(session: Session) -> str:
     note = session.lanes[0].note
     if note:
         return f'<div class="lsd-verdict">{escape(note)}</div>'
-    if not all(lane.done for lane in session.lanes) or session.kind == "models":
+    if not all(lane.done for lane in session.lanes) or not session.compare:
         return ""
     lanes = session.lanes
     dead = [p for lane in lanes for p in lane.pictures if p.status == "dead"]
     if dead:
         return f'<div class="lsd-verdict">{escape(dead[0].notes[0])}</div>'
-    text = _recipes(lanes) if session.kind == "recipes" else _outputs(lanes)
+    text = _recipes(lanes) if session.compare == NONE else _outputs(lanes)
     return f'<div class="lsd-verdict">{text}</div>'
 
 
@@ -218,14 +251,14 @@ def _recipes(lanes: Sequence[Lane]) -> str:
     fine = [fine_energy(lane.pictures[0].pixels) for lane in (plain, made)]
     text = (
         f"Without regularization, <b>{fine[0]:.0%}</b> of the picture is detail finer than two pixels a side; with "
-        f"“{escape(made.heading)}” it is <b>{fine[1]:.0%}</b>. In photos it is 1 to 5 %. "
+        f"“{escape(made.heading)}” it is <b>{fine[1]:.0%}</b>. In photos it is 1 to 5%. "
     )
     if plain.pictures[0].score > made.pictures[0].score:
         text += (
             f"Yet the unit responds <i>more</i> to the first ({plain.pictures[0].score:.3g} against "
             f"{made.pictures[0].score:.3g}): the network alone cannot tell which of them shows anything. "
         )
-    sentences = [(lane, _agreement(lane)) for lane in (plain, made)]
+    sentences = [(lane, agreement(lane)) for lane in (plain, made)]
     text += " ".join(f"<b>{escape(lane.heading)}</b>: {escape(said)}" for lane, said in sentences if said)
     return text
 
@@ -273,16 +306,13 @@ def _shown(value: float, kind: str) -> str:
     return f"{value:.1f}"
 
 
-def commands(session: Session, lines: Sequence[str]) -> str:
-    """The command lines that make the same pictures again."""
-    code = escape("\n".join(lines))
-    again = "the same pictures" if len(lines) == 1 else "each column's pictures"
+def again(session: Session) -> str:
+    """How exactly the command lines make the same pictures."""
+    which = "the same pictures" if len(session.lanes) == 1 else "each column's pictures"
     exactly = "bit for bit on the same machine"
     if session.manifest is not None:
         exactly = (
             f"bit for bit with {_where(session.manifest)} on the same kind of machine; elsewhere numbers are rounded otherwise, "
             "and the ascent ends in other pictures of the same unit"
         )
-    return (
-        f'<div class="lsd-facts">This makes {again} again, {escape(exactly)}:<pre class="lsd-code">{code}</pre></div>'
-    )
+    return f'<div class="lsd-facts">This makes {which} again, {escape(exactly)}.</div>'

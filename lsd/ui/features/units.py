@@ -1,20 +1,16 @@
-"""What is visualized, chosen on the page: a class by name, a unit of a layer by its numbers, or an expression."""
+"""What is visualized, as the page says it: a class by name, a unit of a layer by its numbers, or an expression. No Gradio here."""
 
-import functools
 import re
-from collections.abc import Iterator, Sequence
-
-import gradio as gr
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lsd.errors import LSDError
-from lsd.features.units import CLASS_KINDS, PHOTO_KINDS, REFERENCE_KINDS, SIMILARITY
+from lsd.features.units import CLASS_KINDS, REFERENCE_KINDS, SIMILARITY
 from lsd.layers import attention_layers, curated_layers, list_layers
-from lsd.models import ImageModel, get_model
-from lsd.ui.shared import controls, markup
-from lsd.ui.shared.jobs import aside, sentence
-from lsd.ui.shared.long_event import LONG, long_event
+from lsd.models import ImageModel
+from lsd.ui.shared import controls
 
-CLASS, LAYER, SIMILAR, EXPRESSION = "A class", "A unit of a layer", "Likeness to a photo", "An expression"
+CLASS, LAYER, SIMILAR, EXPRESSION = "Class", "Inside the network", "Like a picture", "Expression"
 
 KINDS = {  # kind → (what it is called, the numbers it takes)
     "channel": ("a channel, averaged over places", ("channel",)),
@@ -23,14 +19,11 @@ KINDS = {  # kind → (what it is called, the numbers it takes)
     "layer": ("the whole layer (DeepDream)", ()),
     "head": ("an attention head", ("head",)),
     "token": ("a channel at a prefix token", ("prefix token", "channel")),
-    "inversion": ("inversion: a picture that gives the photo's activations", ()),
-    "caricature": ("caricature: the photo's activations, exaggerated", ()),
+    "inversion": ("inversion: a picture with the same activations", ()),
+    "caricature": ("caricature: your picture's activations, exaggerated", ()),
 }
 NUMBERS = ("prefix token", "channel", "row", "column", "head")
-_GRAMMAR = (
-    "Units as the command line writes them: `class/tabby`, `contrast/207/208`, `layer3/direction/12:1,40:-0.5`; and their "
-    "sums, `class/207 + 0.5 * layer3/channel/12`, also across models, `MODEL::class/207 + OTHER::class/207`."
-)
+PARTS = ("what", "of", "layer", "kind", *NUMBERS, "expression")  # the controls that say a unit
 
 
 def describe_layers(model: ImageModel) -> dict[str, dict]:
@@ -52,7 +45,13 @@ def describe_layers(model: ImageModel) -> dict[str, dict]:
     return found
 
 
-def layer_choices(layers: dict[str, dict]) -> list[tuple[str, str]]:
+def first_layer(model: ImageModel, layers: Mapping[str, dict]) -> str | None:
+    """Two thirds of the way through the network: beyond edges and textures, and not yet whole scenes."""
+    first = curated_layers(model)
+    return first[len(first) * 2 // 3].name if first else next(iter(layers), None)
+
+
+def layer_choices(layers: Mapping[str, dict]) -> list[tuple[str, str]]:
     """(text, name) of every layer."""
     choices = []
     for name, sizes in layers.items():
@@ -63,7 +62,7 @@ def layer_choices(layers: dict[str, dict]) -> list[tuple[str, str]]:
     return choices
 
 
-def kinds_of(sizes: dict) -> list[str]:
+def kinds_of(sizes: Mapping[str, int]) -> list[str]:
     """The kinds of units that a layer of these sizes has."""
     kinds = ["channel"] if sizes["channel"] else []
     kinds += ["neuron", "position"] if sizes["row"] else []
@@ -83,105 +82,59 @@ def default_class(models: Sequence[str]) -> str | None:
     return values[0] if values else None
 
 
-class UnitPicker:
-    """Its components and the events among them; built inside a `gr.Blocks`."""
+def read(values: Mapping[str, Any]) -> str:
+    """The unit's text as `lsd.features.units.resolve` takes it.
 
-    def __init__(self, models: Sequence[str]):
-        self.layers = gr.State({})
-        self.what = gr.Radio(
-            [CLASS, LAYER, SIMILAR, EXPRESSION], value=CLASS, label="What",
-            info="With several models a class or an expression makes sense; a layer's unit is made for every model that has "
-            "this layer, and the others only say what they see.",
-        )  # fmt: skip
-        self.of = gr.Dropdown(
-            controls.class_choices(models), value=default_class(models), label="Class", allow_custom_value=True,
-            filterable=True, info="Type any of its names, or its index.",
-        )  # fmt: skip
-        with gr.Group(visible=False) as self.group:
-            self.layer = gr.Dropdown(
-                [], label="Layer", allow_custom_value=True, filterable=True,
-                info="Of the first model: its stages and blocks first, then everything inside them.",
-            )  # fmt: skip
-            self.kind = gr.Dropdown([(KINDS["channel"][0], "channel")], value="channel", label="Unit", filterable=False)
-            with gr.Row():
-                self.numbers = [
-                    gr.Number(0, precision=0, label=name, visible=name == "channel", min_width=90) for name in NUMBERS
-                ]
-        self.expression = gr.Textbox("", label="Expression", info=_GRAMMAR, visible=False, max_lines=3)
-
-    @property
-    def inputs(self) -> list[gr.components.Component]:
-        """In the order that `read` takes."""
-        return [self.what, self.of, self.layer, self.kind, *self.numbers, self.expression]
-
-    def connect(self, models: gr.Dropdown, status: gr.HTML, quick: dict) -> None:
-        """Events: the choices follow the models, and a layer's unit its layer."""
-        self.what.change(
-            lambda what: [gr.update(visible=what == kind) for kind in (CLASS, LAYER, EXPRESSION)],
-            self.what, [self.of, self.group, self.expression], **quick,
-        )  # fmt: skip
-        models.input(_classes, [models, self.of], self.of, **quick)
-        looked = gr.on(
-            [self.what.change, models.input], long_event(functools.partial(self._find_layers, status), status),
-            [self.what, models, self.layer], [status, self.layers, self.layer], **LONG,
-        )  # fmt: skip
-        show = (_show_kinds, [self.layers, self.layer, self.kind], [self.kind, *self.numbers])
-        looked.then(*show, **quick)
-        self.layer.change(*show, **quick)
-        self.kind.change(*show, **quick)
-
-    def _find_layers(self, status: gr.HTML, what: str, models: list[str], layer: str | None) -> Iterator[dict]:
-        """Load the first model if its layers are asked for, and list them. That is quick, so it waits for nobody's turn."""
-        names = [name.strip() for name in models or [] if name.strip()]
-        if what != LAYER or not names:
-            return
-        try:
-            controls.check_public(names[:1])
-            yield {status: markup.status(f"Loading {names[0]} to list its layers …")}
-            model = aside(get_model, names[0])
-            layers, first = describe_layers(model), curated_layers(model)
-            # Two thirds of the way through the network: beyond edges and textures, and not yet whole scenes.
-            chosen = (
-                layer if layer in layers else first[len(first) * 2 // 3].name if first else next(iter(layers), None)
-            )
-            text = f"{names[0]} has {len(layers)} layers to choose from."
-            yield {
-                status: markup.status(text), self.layers: layers,
-                self.layer: gr.update(choices=layer_choices(layers), value=chosen),
-            }  # fmt: skip
-        except Exception as error:
-            yield {
-                status: markup.status(sentence(error), error=True), self.layers: {},
-                self.layer: gr.update(choices=[], value=None),
-            }  # fmt: skip
-
-
-def read(what: str, of, layer, kind, *rest) -> str:
-    """The unit's text as `units.resolve` takes it, from the values of `UnitPicker.inputs`.
+    Args:
+        values: of the controls `PARTS`.
 
     Raises:
         LSDError: something is not chosen yet.
     """
-    *numbers, expression = rest
+    what, of, expression = values["what"], values["of"], str(values["expression"] or "").strip()
     if what == EXPRESSION:
-        if not str(expression or "").strip():
+        if not expression:
             raise LSDError("The expression is empty; write for example class/207 or layer3/channel/12.")
-        return str(expression).strip()
+        return expression
     if what == SIMILAR:
         return SIMILARITY
     if what == CLASS:
         if not str(of if of is not None else "").strip():
             raise LSDError("No class is chosen: type its name or its index.")
         return f"class/{str(of).strip()}"
-    if not str(layer or "").strip():
+    return _of_layer(str(values["layer"] or "").strip(), values["kind"], values)
+
+
+def _of_layer(layer: str, kind: str, values: Mapping[str, Any]) -> str:
+    if not layer:
         raise LSDError("No layer is chosen yet: pick one, its model's stages and blocks come first.")
     if kind not in KINDS:
         raise LSDError("No kind of unit is chosen; pick a channel, for example.")
-    given = dict(zip(NUMBERS, numbers, strict=True))
     for name in KINDS[kind][1]:
-        if given[name] is None:
+        if values[name] is None:
             raise LSDError(f"The {name} is empty; give its number, from 0 on.")
-    return "/".join([str(layer).strip(), kind, *(str(int(given[name])) for name in KINDS[kind][1])])
+    return "/".join([layer, kind, *(str(int(values[name])) for name in KINDS[kind][1])])
+
+
+def write(unit: str) -> dict[str, Any]:
+    """The inverse of `read`: values of the controls `PARTS` that say this unit."""
+    values = dict.fromkeys(NUMBERS, 0) | {"of": None, "layer": None, "kind": "channel", "expression": ""}
+    head, _, rest = unit.partition("/")
+    kind, *numbers = rest.split("/")
+    if head == "class" and rest and not _is_sum(rest):
+        return values | {"what": CLASS, "of": rest}
+    if unit == SIMILARITY:
+        return values | {"what": SIMILAR}
+    takes = KINDS[kind][1] if kind in KINDS else ()
+    plain = all(number.isascii() and number.isdecimal() and len(number) < 8 for number in numbers)
+    if kind in KINDS and plain and len(numbers) == len(takes) and not _is_sum(unit) and "::" not in head:
+        said = {name: int(number) for name, number in zip(takes, numbers, strict=True)}
+        return values | {"what": LAYER, "layer": head, "kind": kind} | said
+    return values | {"what": EXPRESSION, "expression": unit}
+
+
+def _is_sum(text: str) -> bool:
+    return any(operator in text.split() for operator in "+-*")
 
 
 def portable(text: str, models: Sequence[str]) -> str:
@@ -197,34 +150,6 @@ def portable(text: str, models: Sequence[str]) -> str:
     return f"{head}/{place}" if place else text
 
 
-def class_update(of: str, models: Sequence[str]) -> dict:
-    """The class picker showing one class of these models, by its name where an index was given."""
-    choices = controls.class_choices(models)
-    named = next((value for label, value in choices if label.rpartition("·")[2].strip() == of), of)
-    return gr.update(choices=choices, value=named)
-
-
-def needs_photo(what: str, kind: str, expression: str) -> bool:
-    """Whether what is chosen is held against a photo."""
-    if what == EXPRESSION:
-        return any(kind in re.split(r"[\s/()]|::", str(expression)) for kind in REFERENCE_KINDS)
-    return what == SIMILAR or (what == LAYER and kind in PHOTO_KINDS)
-
-
-def _classes(models: list[str], value) -> dict:
-    """The models' classes; what is chosen stays if they have it."""
-    choices = controls.class_choices(models or [])
-    kept = value in [v for _, v in choices] or str(value).isdecimal()
-    return gr.update(choices=choices, value=value if kept else default_class(models or []))
-
-
-def _show_kinds(layers: dict, layer: str | None, kind: str | None) -> list:
-    """The kinds that the layer has, and the numbers that the kind takes, with their ranges."""
-    sizes = layers.get(layer or "")
-    kinds = kinds_of(sizes) if sizes else list(KINDS)
-    chosen = kind if kind in kinds else kinds[0]
-    updates = [gr.update(choices=[(KINDS[k][0], k) for k in kinds], value=chosen)]
-    for name in NUMBERS:
-        last = f"0 to {sizes[name] - 1}" if sizes and sizes[name] else ""
-        updates.append(gr.update(visible=name in KINDS[chosen][1], info=last))
-    return updates
+def needs_photo(unit: str) -> bool:
+    """Whether a unit, by its text, is held against a picture."""
+    return any(word in REFERENCE_KINDS for word in re.split(r"[\s/()]|::", unit))

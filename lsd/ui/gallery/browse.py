@@ -155,6 +155,15 @@ def _pager(view: View, pages: int) -> str:
     return f'<nav class="lsd-g-pager" aria-label="Pages">{back}{"".join(items)}{on}</nav>'
 
 
+_WAYS_IN = (
+    '<nav class="lsd-g-ways" aria-label="Where to begin">'
+    '<a href="?tab=saliency"><b>Where does it look?</b><span>Saliency maps of your picture, for up to four networks</span></a>'
+    '<a href="?tab=features"><b>What has it learned?</b><span>Watch a network draw what one of its units looks for</span></a>'
+    '<a href="?tab=mistakes"><b>Why is it wrong?</b><span>Misclassified pictures, and which pixels misled the network</span></a>'
+    "</nav>"
+)
+
+
 def front(gallery: Gallery) -> str:
     """What a visitor sees first: pictures of many models that other networks recognise too, and where to go from there."""
     if not gallery.rows:
@@ -171,9 +180,9 @@ def front(gallery: Gallery) -> str:
         f"{link(View(COMPARE), count(len(models), 'model'))}"
     )
     return (
-        '<div class="lsd-g-hero"><h2 tabindex="-1">What networks look for</h2>'
-        "<p>Each picture was grown from noise until one unit of one network responded as much as it could: a class, "
-        f"a channel, an attention head. {count(gallery.rows)} of {ways}; no model has to run for you to look.</p>"
+        f'{_WAYS_IN}<div class="lsd-g-hero"><h2 tabindex="-1">What networks look for</h2>'
+        "<p>Each picture was grown from noise until one unit of a network responded as strongly as it could: a class, a "
+        f"channel, an attention head. {count(gallery.rows)} of {ways}.</p>"
         + (f'<div class="lsd-g-try"><small>Try</small> {tries}</div>' if tries else "")
         + "</div>"
         + cards(gallery, entries, lambda entry: _lines(entry, View(), False))

@@ -5,28 +5,29 @@ const placeholders = {
   browse: "Search: dog, layer3 channel, a model's name …", classes: "Search classes: dog, fruit, a name …",
   compare: "Search classes to add: dog, fruit, a name …",
 };
+const params = text => new URLSearchParams(text.split("#")[0].split("?")[1] || "");
+// Before the first answer the page has the front's shape; an address of another view has no column for filters.
+document.documentElement.classList.toggle("lsd-g-wide", ["u", "view"].some(key => params(location.search).has(key)));
 let typed = 0, typing = false, scroll = null, focus = false, waiting = 0;
 
 window.lsdGallery?.stop();
 const off = new AbortController();
-const on = (target, name, handler) => target.addEventListener(name, handler, {signal: off.signal});
-const params = text => new URLSearchParams(text.split("#")[0].split("?")[1] || "");
-const ours = query => query.has("u") || query.get("tab") === "gallery";
+const on = (target, name, handler, options) => target.addEventListener(name, handler, {signal: off.signal, ...options});
+const ours = query => lsd.tabOf(query) === "gallery" && query.size > 0;
 
-function ask(query) {
+on(document, "lsd:show", event => {
+  if (event.detail.tab !== "gallery") return;
   waiting += 1;
   root()?.setAttribute("aria-busy", "true");
-  trigger("show", {query: query});
-}
+});
 
 // What the way back from a picture leads to is kept with the page in the browser's history, so a reload keeps it too.
 function go(query, {replace = false, top = true, state = null} = {}) {
   const here = params(location.search), now = history.state || {};
-  const lsd = state || (here.has("u") ? {back: now.lsd?.back, y: now.lsd?.y} : {back: location.search, y: scrollY});
+  const known = state || (here.has("u") ? {back: now.lsd?.back, y: now.lsd?.y} : {back: location.search, y: scrollY});
   history.replaceState({...now, here: scrollY}, "");
-  history[replace ? "replaceState" : "pushState"]({lsd: lsd}, "", "?" + query);
   scroll = top ? 0 : null;
-  ask("?" + query);
+  lsd.go(query, {replace: replace, state: {lsd: known}});
 }
 
 on(document, "click", event => {
@@ -42,24 +43,16 @@ on(document, "click", event => {
   root().classList.remove("lsd-g-open");
   typing = false;
   focus = query.has("u");
-  const lsd = history.state?.lsd;
-  if (link.hasAttribute("data-back") && lsd && ours(params(lsd.back || ""))) {
-    go(params(lsd.back).toString(), {state: {}});
-    scroll = lsd.y;
-  } else if (link.hasAttribute("data-back") && lsd) {
-    go("tab=gallery", {state: {}});
-    scroll = lsd.y;
+  const from = history.state?.lsd;
+  if (link.hasAttribute("data-back") && from) {
+    go(ours(params(from.back || "")) ? params(from.back).toString() : "tab=gallery", {state: {}});
+    scroll = from.y;
   } else go(link.getAttribute("href").slice(1), {top: !link.closest(".lsd-g-pick, .lsd-g-facets")});
-});
+}, {capture: true});  // before address.js, which follows all other links
 
 on(window, "popstate", event => {
-  const query = params(location.search);
-  if (!ours(query) && location.search) return;  // another tab's
-  const tab = root()?.closest("[role=tabpanel]");
-  if (tab && getComputedStyle(tab).display === "none") document.getElementById(tab.id + "-button")?.click();
   scroll = event.state?.here ?? 0;
   typing = false;
-  ask(location.search);
 });
 
 on(search, "input", () => {

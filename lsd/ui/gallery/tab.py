@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 import gradio as gr
-from starlette.datastructures import QueryParams
 
 from lsd.ui.gallery.address import BROWSE, CLASS, CLASSES, COMPARE, UNIT, View, read
 from lsd.ui.gallery.bar import SHOWN, bar
 from lsd.ui.shared import markup
+from lsd.ui.shared.address import QUICK, query_of
 from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import sentence
 
@@ -22,6 +22,7 @@ AT_ONCE = 8  # visitors answered at the same moment
 
 _SPACE = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _PLACES = 24  # drawn grey until the pictures come
+_WAITING_FACETS = '<div class="lsd-g-facets" aria-hidden="true"></div>'  # their column
 _TABS = {BROWSE: BROWSE, UNIT: BROWSE, CLASSES: CLASSES, CLASS: CLASSES, COMPARE: COMPARE}
 
 
@@ -33,42 +34,36 @@ class GalleryTab:
         with gr.Column(elem_id="lsd-gallery"):
             self.bar = gr.HTML(bar(), js_on_load=script("gallery/gallery.js"), apply_default_css=False)
             with gr.Row(elem_id="lsd-g-body"):
-                self.facets = gr.HTML(elem_id="lsd-g-side", apply_default_css=False)
+                self.facets = gr.HTML(_WAITING_FACETS, elem_id="lsd-g-side", apply_default_css=False)
                 self.main = gr.HTML(_waiting(), elem_id="lsd-g-main", apply_default_css=False)
             self.origin = gr.HTML(apply_default_css=False)
         # Not through the queue, which may be full of models' work, but eight at a time.
         self._limit = anyio.CapacityLimiter(AT_ONCE)
-        quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-        shown = [self.facets, self.main, self.listed]
-        self.bar.show(self._follow, self.listed, shown, trigger_mode="always_last", **quick).then(
-            None, None, None, js=SHOWN
-        )
 
-    def restore(self, page: gr.Blocks) -> None:
-        """When the page opens, show what its address says: a view of the gallery, or the front."""
+    def restore(self, door: gr.HTML) -> None:
+        """Show what an address says: a view of the gallery, or the front."""
         shown = [self.facets, self.main, self.listed, self.origin]
-        page.load(self._open, None, shown, api_visibility="private", queue=False, show_progress="hidden").then(
+        door.gallery(self._show, self.listed, shown, trigger_mode="always_last", **QUICK).then(
             None, None, None, js=SHOWN
         )
 
-    async def _follow(self, listed: str, event: gr.EventData) -> list:
-        query = QueryParams(str((event._data or {}).get("query", "")).removeprefix("?")[:8000])
-        return await anyio.to_thread.run_sync(show, query, listed, limiter=self._limit)
-
-    async def _open(self, request: gr.Request) -> list:
-        query = request.query_params
-        return await anyio.to_thread.run_sync(lambda: [*show(query), origin()], limiter=self._limit)
+    async def _show(self, listed: str, event: gr.EventData) -> list:
+        query = query_of(event)
+        return await anyio.to_thread.run_sync(lambda: [*show(query, listed), origin()], limiter=self._limit)
 
 
 def show(query: Mapping, listed: str = "") -> list:
     """Facets, main part, and what the facets belong to, for an address; the facets only if they are not there already."""
     from gallery.source import open_gallery
+    from lsd.ui.gallery.html import message
 
-    view = read(query) or View()
+    view, elsewhere = read(query) or View(), query.get("tab", "gallery")
     try:
         gallery = open_gallery()
         wanted = repr(view.filters) + view.sort if view.what == BROWSE and gallery.rows else ""
         main = render(gallery, view)
+        if elsewhere != "gallery":
+            main = message(f"This page has no tab “{markup.escape(elsewhere[:100])}”; here is the gallery.") + main
         side = gr.skip() if wanted == listed and listed else _facets(gallery, view) if wanted else ""
         return [side, main, wanted]
     except Exception as error:
@@ -126,6 +121,5 @@ def _framed(view: View, content: str) -> str:
 def _waiting() -> str:
     """The front before its pictures have come, of the same shape, so that nothing jumps."""
     places = "<li><span class=lsd-g-place></span></li>" * _PLACES
-    return (
-        f'<div aria-hidden="true"><div class="lsd-g-hero lsd-g-place"></div><ul class="lsd-g-grid">{places}</ul></div>'
-    )
+    ways = '<div class="lsd-g-ways">' + '<span class="lsd-g-place"></span>' * 3 + "</div>"
+    return f'<div aria-hidden="true">{ways}<div class="lsd-g-hero lsd-g-place"></div><ul class="lsd-g-grid">{places}</ul></div>'

@@ -33,6 +33,7 @@ from lsd.ui.gallery.html import (
     name_assumed,
     section,
 )
+from lsd.ui.gallery.pictures import picture_address
 from lsd.ui.gallery.plot import trace_plot
 from lsd.ui.gallery.weights import NONE, Standing, instead, standing
 from lsd.ui.shared.markup import OUTPUT_WORDS, data_url, escape, says
@@ -45,16 +46,16 @@ _REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 def unit_page(gallery: Gallery, entry: Entry) -> str:
     """The page of a row."""
-    trouble, row, picture = "", {}, b""
+    trouble, row = "", {}
     try:
-        row, picture = gallery.details(entry), gallery.picture(entry)
+        row = gallery.details(entry)
     except LSDError as error:  # the index still tells most of it
         trouble = f'<p class="lsd-trouble" role="note">{escape(error)}</p>'
     neighbours = gallery.neighbours(entry, NEIGHBOURS)
     found = standing(entry)
     return (
         _way_back(entry, neighbours)
-        + f'<article class="lsd-g-unit"><div class="lsd-g-left">{_picture(entry, picture)}{_downloads(entry, row, picture)}'
+        + f'<article class="lsd-g-unit"><div class="lsd-g-left">{_picture(entry)}{_downloads(entry, row)}'
         f'</div><div class="lsd-g-right">{_title(entry)}{trouble}{_state(entry, row)}{_actions(gallery, entry, row, found)}'
         f"{_judgement(entry, row)}</div></article>"
         + _belongings(gallery, entry, neighbours)
@@ -84,20 +85,19 @@ def _way_back(entry: Entry, neighbours: Sequence[Entry]) -> str:
     return f'<nav class="lsd-g-way" aria-label="Gallery">{back}<span>{steps}</span></nav>'
 
 
-def _picture(entry: Entry, picture: bytes) -> str:
-    if not picture:
+def _picture(entry: Entry) -> str:
+    if entry.status == "failed":
         return f'<div class="lsd-g-large lsd-g-missing" role="img" aria-label="{escape(alt(entry))}">no picture</div>'
-    source = data_url("image/webp", picture)
+    source = escape(picture_address(entry.unit_id))
     return f'<img class="lsd-g-large" src="{source}" alt="{escape(alt(entry))}" width="{SIDE}" height="{SIDE}">'
 
 
-def _downloads(entry: Entry, row: Mapping[str, Any], picture: bytes) -> str:
+def _downloads(entry: Entry, row: Mapping[str, Any]) -> str:
     name = slug(entry.unit_id)[:150]
     files = []
-    if picture:
-        files.append(
-            f'<a class="lsd-g-button" download="{escape(name)}.webp" href="{data_url("image/webp", picture)}">Picture (WebP)</a>'
-        )
+    if entry.status != "failed":
+        source = escape(picture_address(entry.unit_id))
+        files.append(f'<a class="lsd-g-button" download="{escape(name)}.webp" href="{source}">Picture (WebP)</a>')
     if row:
         data = data_url("application/json", json.dumps(dict(row), indent=1, default=str).encode())
         files.append(f'<a class="lsd-g-button" download="{escape(name)}.json" href="{data}">Its row (JSON)</a>')
@@ -172,7 +172,7 @@ def _judgement(entry: Entry, row: Mapping[str, Any]) -> str:
         (f'<p class="lsd-verdict">{escape(words)}</p>' if words else "")
         + _numbers(entry)
         + (f'<div class="lsd-g-says">{said}</div>' if said else "")
-        + (f'<div class="lsd-g-curve"><h4>The score, step by step</h4>{plot}</div>' if plot else "")
+        + (f'<div class="lsd-g-curve"><h3>The score, step by step</h3>{plot}</div>' if plot else "")
     )
 
 

@@ -1,486 +1,256 @@
-"""The Mistakes tab: where models are wrong on labelled pictures, the maps of a mistake, and whether to believe them."""
+"""The Mistakes tab: where models are wrong on labelled pictures, the maps of a mistake, and whether to believe them.
 
-import itertools
-import os
-import re
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+Whatever a visitor does makes another `View`, which his `Session` keeps, and a number. The number begins the work: find the
+mistakes, explain one, probe it. Work whose number is past ends by itself, so what was asked for last always wins.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import gradio as gr
 
-from lsd import render
-from lsd.catalogue import common_name
-from lsd.errors import LSDError
-from lsd.evaluation.labelled import DEMO_SETS, PHOTO_SET, LabelledSet, available_sets, open_set, true_indices
-from lsd.evaluation.mistakes import SORTS, ScanResult, scan
-from lsd.images import fit_within
-from lsd.models import ImageModel, get_model
-from lsd.saliency import defaults
-from lsd.saliency.methods import METHODS
-from lsd.ui.mistakes import texts as texts
-from lsd.ui.mistakes import views
+from lsd.ui.mistakes import html, texts
+from lsd.ui.mistakes.address import TAB, read, write
+from lsd.ui.mistakes.browser import Browser
+from lsd.ui.mistakes.case import CasePart
+from lsd.ui.mistakes.form import Form
 from lsd.ui.mistakes.probe import ProbePart
-from lsd.ui.mistakes.views import ALL, MAPS, PAGE, Case, Choice, Filters, Search
-from lsd.ui.shared import controls, markup
-from lsd.ui.shared.jobs import aside, doing, sentence, turn
-from lsd.ui.shared.limits import MAX_MODELS
-from lsd.ui.shared.long_event import LONG, long_event
-from lsd.ui.shared.pace import Cost, measured
-from lsd.weights import ready_models
+from lsd.ui.mistakes.request import YOURS, View, worked_cases
+from lsd.ui.mistakes.session import Session, find_mistakes, fitted
+from lsd.ui.shared import markup
+from lsd.ui.shared.address import QUICK, query_of, written
+from lsd.ui.shared.jobs import sentence
+from lsd.ui.shared.long_event import ASKING, LONG, long_event
 
-DRAWN_SET = "demo:misleading-tags"
-DEFAULT_LIMIT = 160  # ten of each class of the demo set
-
-_PUBLIC_SET = re.compile(r"hf:\w[\w.-]*(/\w[\w.-]*)?(@[\w.-]+)?")
-_SCALES = [("each model by itself", "model"), ("all models together", "all"), ("rank", "rank")]
-_STYLES = [("heat map", "heatmap"), ("mask", "mask"), ("map alone", "map")]
-_STARTS = {PHOTO_SET: "Photos that networks get wrong", DRAWN_SET: "Drawn pictures with a lying tag"}
-# In the queue, since outside it the page is not told that a state has changed.
-_ASKING = {"api_visibility": "private", "show_progress": "hidden"}
-_NUMBERS = itertools.count(1)
-_SHOW_WHY = "() => document.querySelector('#why').scrollIntoView({behavior: 'smooth'})"
-
-
-def demo_models() -> list[str]:
-    """The demo models that are there, the one that reads the corner tag first."""
-    wanted = ("demo:shortcut", "demo:resnet", "demo:vit", "demo:convnext")
-    return [name for name in wanted if name in ready_models()]
-
-
-def imagenet_models() -> list[str]:
-    """The default models if they are ImageNet's, which takes two that are ready; else none."""
-    return [name for name in controls.default_models() if not name.startswith("demo:")]
-
-
-def worked_cases() -> dict[str, list[str]]:
-    """Set → models whose mistakes in it can be shown at once; what the tab opens with comes first."""
-    models = imagenet_models()
-    photos = {PHOTO_SET: models} if models and PHOTO_SET in available_sets() else {}
-    return photos | {DRAWN_SET: demo_models()}
-
-
-def open_public(source: str | None, limit: int) -> LabelledSet:
-    """`open_set`, but on a public Space visitors' names must not reach into the machine's own folders.
-
-    Raises:
-        LSDError: one sentence: nothing chosen, not allowed here, or what `open_set` says.
-    """
-    source = (source or "").strip()
-    if not source:
-        raise LSDError("No pictures are chosen: pick a set, or type a folder or hf:NAME.")
-    if os.environ.get("SPACE_ID") and source not in available_sets():
-        name = source.removeprefix("hf:")
-        if not _PUBLIC_SET.fullmatch(source) or Path(name).exists() or Path(name.partition("@")[0]).exists():
-            raise LSDError(
-                "Folders of this machine cannot be opened from the page; pick a listed set, or type hf:NAME."
-            )
-    return open_set(source, limit=int(limit))
-
-
-@dataclass
-class Scan:
-    """A scan under way.
-
-    Attributes:
-        troubles: why some models take no part.
-        result: of the pictures so far; None before the first.
-    """
-
-    pictures: LabelledSet
-    source: str
-    troubles: list[str]
-    result: ScanResult | None = None
-
-
-class Row:
-    """One model's place among the maps of a mistake."""
-
-    def __init__(self):
-        with gr.Row(visible=False, elem_classes="lsd-reading") as self.row:
-            with gr.Column(scale=3, min_width=170):
-                self.head = gr.HTML()
-            self.captions, self.images = [], []
-            for _ in MAPS:
-                with gr.Column(scale=4, min_width=170):
-                    self.captions.append(gr.HTML())
-                    self.images.append(
-                        gr.Image(format="jpeg", interactive=False, show_label=False, buttons=["download", "fullscreen"])
-                    )
-
-    @property
-    def components(self) -> list[gr.blocks.Block]:
-        return [self.row, self.head, *self.captions, *self.images]
+# Gradio drops an event whose last one is still on its way, unless told otherwise: so the first view could swallow a click.
 
 
 class MistakesTab:
     """The tab's components and events; built inside a `gr.Blocks`."""
 
     def __init__(self):
-        self.search, self.choice, self.page = gr.State(None), gr.State(None), gr.State(0)
-        self.scanning = gr.State(None)  # what a scan under way has found so far
-        self.asked = gr.State(None)  # another number every time that mistakes are asked for
-        self.cases = worked_cases()
-        gr.HTML(texts.INTRO)
-        with gr.Row():
-            self.starts = {
-                source: gr.Button(_STARTS[source], size="sm", min_width=230, scale=0) for source in self.cases
-            }
-        with gr.Row():
-            with gr.Column(scale=4, min_width=340):
-                self._inputs()
-            with gr.Column(scale=9, min_width=600):
-                self.status = gr.HTML(
-                    markup.status("Choose labelled pictures and models, and press Find the mistakes.")
-                )
-                self.story = gr.HTML()
+        self.session = gr.State(Session())
+        self.asked, self.chosen = (
+            gr.State(0),
+            gr.State(0),
+        )  # the number of a search, and of a mistake of the same search
+        self.address = gr.Textbox("", visible=False)
+        gr.HTML(texts.INTRO + html.cases(worked_cases()))
+        with gr.Row(elem_classes="lsd-m-top"):
+            with gr.Column(scale=4, min_width=300, elem_classes="lsd-m-second"):
+                self.form = Form()
                 self.accuracy = gr.HTML()
-                self._browser()
-        with gr.Column(visible=False, elem_id="why") as self.details:
-            self._details()
-        with gr.Column(visible=False) as self.prober:
+            with gr.Column(scale=10, min_width=320):
+                self.status = gr.HTML(markup.status("Opening …"), elem_classes="lsd-m-status")
+                self.browser = Browser()
+        with gr.Column(elem_id="why") as self.details:
+            self.case = CasePart()
+        with gr.Column() as self.prober:
             self.probe = ProbePart()
-        self._events()
+        self.picture = self.form.picture
+        self._work_events()
+        self._asking_events()
+        self._probe_events()
 
-    def _inputs(self) -> None:
-        first = next(iter(self.cases))
-        self.source = gr.Dropdown(
-            available_sets(), value=first, label="Labelled pictures", allow_custom_value=True,
-            info="example-photos are a few, for ImageNet models. The demo sets are drawn, and what a model should look at is known "
-            "there. Or type a folder (a subfolder for each class, or files NNNN_name.jpg with ImageNet's class numbers), "
-            "or hf:NAME for a data set of the Hugging Face Hub.",
-        )  # fmt: skip
-        self.limit = gr.Slider(
-            32, 1024, DEFAULT_LIMIT, step=32, label="At most so many pictures",
-            info="Spread evenly over the classes, and the same ones every time. Few go fast; the intervals of the "
-            "accuracies show whether they are enough.",
-        )  # fmt: skip
-        self.models = controls.model_picker(self.cases[first])
-        with gr.Row():
-            self.run = gr.Button("Find the mistakes", variant="primary", elem_id="find")
-            self.stop = gr.Button("Stop", variant="stop")
-
-    def _browser(self) -> None:
-        with gr.Column(visible=False) as self.browser:
-            with gr.Row():
-                self.by_model = gr.Dropdown([("all", ALL)], value=ALL, label="Model", min_width=130)
-                self.by_true = gr.Dropdown([("all", ALL)], value=ALL, label="Truly", min_width=130)
-                self.by_predicted = gr.Dropdown([("all", ALL)], value=ALL, label="Said to be", min_width=130)
-                self.by_count = gr.Dropdown([("all", "all")], value="all", label="Wrong by", min_width=130)
-                self.sort = gr.Dropdown(list(SORTS), value="confidence", label="Sort by", min_width=130)
-            self.filters = [self.by_model, self.by_true, self.by_predicted, self.by_count, self.sort]
-            gr.HTML("<div class='lsd-note'>One is explained below. Choose another to see why.</div>")
-            self.gallery = gr.Gallery(
-                show_label=False, columns=6, height="max-content", allow_preview=False, object_fit="contain",
-                interactive=False, buttons=[], elem_classes="lsd-mistakes",
-            )  # fmt: skip
-            with gr.Row(elem_classes="lsd-pager"):
-                self.previous = gr.Button("‹ Previous", size="sm", min_width=90)
-                self.where = gr.HTML()
-                self.next = gr.Button("Next ›", size="sm", min_width=90)
-
-    def _details(self) -> None:
-        self.title = gr.HTML()
-        self.progress = gr.HTML()
-        with gr.Row():
-            with gr.Column(scale=4, min_width=300):
-                self.picture = gr.Image(
-                    format="jpeg", interactive=False, show_label=False, buttons=["fullscreen"], height=320
-                )
-                self.about = gr.HTML()
-                self.method = controls.method_picker(captum=False)
-                self.what = gr.Markdown(controls.describe_method(METHODS[defaults.METHOD]))
-                self.scale = gr.Radio(
-                    _SCALES, value="model", label="One scale for",
-                    info="The raw strengths of two networks mean different things, so by default only the maps within a "
-                    "row share a scale. rank compares where models look, whatever their strength.",
-                )  # fmt: skip
-                self.style = gr.Radio(
-                    _STYLES, value="heatmap", label="Overlay",
-                    info="The contrast lies on a grey picture, so that its red and blue are not the picture's.",
-                )  # fmt: skip
-            with gr.Column(scale=9, min_width=600):
-                self.legend = gr.HTML()
-                self.rows = [Row() for _ in range(MAX_MODELS)]
-                with gr.Row():
-                    for signed, words in (
-                        (False, ("0", "strongest on this scale")),
-                        (True, ("for the true class", "0", "for the wrong class")),
-                    ):
-                        gr.Image(
-                            render.color_bar(signed, labels=words), interactive=False, show_label=False, container=False,
-                            height=44, width=320, buttons=[], format="png", alt_text="Colour bar: " + ", ".join(words),
-                        )  # fmt: skip
-
-    def _events(self) -> None:
-        quick = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-        browser = [*self.filters, self.page, self.gallery, self.where]
-        seen = [self.title, self.picture, self.about, self.legend, *(c for r in self.rows for c in r.components)]
-
-        # Whoever asks changes the number, which starts the search: the same one by a button and by the tab's first opening.
-        shown = [
-            self.search, self.scanning, self.choice, self.status, self.accuracy, self.story, self.browser, self.details,
-            self.prober, *browser,
-        ]  # fmt: skip
-        found = self.asked.change(
-            long_event(self._scan, self.status), [self.source, self.limit, self.models], shown, trigger_mode="multiple",
-            **LONG,
-        )  # fmt: skip
-        explain = {
-            "fn": long_event(self._explain, self.progress, unless=_is_past),
-            "inputs": [self.search, self.choice, self.method, self.scale, self.style],
-            "outputs": [self.progress, self.details, self.prober, self.probe.model, *seen],
+    def restore(self, door: gr.HTML) -> None:
+        """Show what an address says, the first worked case where it names nothing."""
+        outputs = {
+            self.asked, self.address, self.case.what, *self.form.outputs, *self.case.controls.values(),
+            *self.probe.controls.values(),
         }  # fmt: skip
-        probe_first = {
-            "fn": long_event(self._probe_first, self.probe.verdict, unless=_is_past),
-            "inputs": [self.search, self.choice, *self.probe.inputs], "outputs": self.probe.outputs,
+        self._told(door.mistakes(self._open, {self.session, self.picture}, outputs, **ASKING))
+
+    def _work_events(self) -> None:
+        """What a number begins."""
+        shown = {self.status, self.accuracy, self.details, self.prober, *self._all_outputs}
+        found = self.asked.change(**self._work(self._search, self.status, self.asked, shown))
+        self.running = [found]
+        for event, number in ((found.then, self.asked), (self.chosen.change, self.chosen)):
+            explained = event(**self._work(self._explain, self.case.progress, number, self._all_outputs))
+            probed = explained.then(**self._work(self._probe, self.probe.verdict, number, self.probe.outputs))
+            self.running += [explained, probed]
+        self.form.stop.click(self._stop, {self.session}, shown, cancels=self.running, **QUICK)
+
+    @property
+    def _all_outputs(self) -> set[gr.blocks.Block]:
+        return {*self.form.outputs, *self.browser.outputs, *self.case.outputs, *self.probe.outputs}
+
+    def _work(self, work: Callable, status: gr.HTML, number: gr.State, outputs: set) -> dict:
+        """A long event of what was asked for under a number: it ends as soon as something else is asked for."""
+        return {
+            "fn": long_event(
+                lambda values: work(values[self.session], values[number]), status,
+                unless=lambda values: values[self.session].is_past(values[number]),
+            ),
+            "inputs": {self.session, number}, "outputs": outputs, "trigger_mode": "multiple", **LONG,
         }  # fmt: skip
-        probe = {"inputs": [self.search, *self.probe.inputs], "outputs": self.probe.outputs}
-        picked = self.gallery.select(self._pick, [self.search, self.page, *self.filters], self.choice, **quick)
-        again = self.method.input(_choose_again, [self.search, self.method], [self.choice, self.what], **quick)
-        running = [found]
-        for chosen in (found, picked, again):
-            explained = chosen.then(**explain, **LONG)
-            if chosen is picked:
-                explained.then(None, None, None, js=_SHOW_WHY)
-            running.append(explained.then(**probe_first, **LONG))
-        # Explaining is not cancelled but ends by itself, since Gradio goes on with what comes after a cancelled event.
-        self.stop.click(self._stop, [self.search, self.scanning], shown, cancels=running, **quick)
-        # What a click sets off goes one after the other: what still runs is cancelled before the new search begins.
-        buttons = [self.run, *self.starts.values()]
-        gr.on([b.click for b in buttons], None, None, None, cancels=running, api_visibility="private")
-        self.run.click(_ask, self.search, self.asked, **_ASKING)
-        for source, button in self.starts.items():
-            button.click(
-                lambda search, source=source: [_ask(search), source, self.cases[source]],
-                self.search, [self.asked, self.source, self.models], **_ASKING,
-            )  # fmt: skip
 
-        self.source.input(_suggest_models, [self.source, self.models], self.models, **quick)
-        for event in (c.input for c in self.filters):
-            event(lambda search, *f: self._browse(search, 0, *f), [self.search, *self.filters], browser, **quick)
-        for button, step in ((self.previous, -1), (self.next, 1)):
-            button.click(
-                lambda search, page, *f, step=step: self._browse(search, page + step, *f),
-                [self.search, self.page, *self.filters], browser, **quick,
-            )  # fmt: skip
-        gr.on(
-            [self.scale.input, self.style.input], self._draw, [self.search, self.scale, self.style], seen, **quick,
+    def _asking_events(self) -> None:
+        """What a visitor asks for."""
+        self._told(
+            self.form.run.click(self._ask, {self.session, *self.form.inputs}, {self.asked, self.address}, **ASKING)
+        )
+        one = {self.chosen, self.address, self.case.what}
+        self._told(self.browser.list.select(self._pick, {self.session}, one, **ASKING))
+        look = {self.session, *self.case.controls.values()}
+        self._told(self.case.method.input(self._explain_anew, look, one, **ASKING))
+        for control in (self.case.scale, self.case.overlay):
+            self._told(control.input(self._draw, look, {*self.case.outputs, self.address}, **QUICK))
+        filters = {self.session, *self.browser.filters.values()}
+        listed = {*self.browser.outputs, self.address}
+        for control in self.browser.filters.values():
+            self._told(control.input(self._filter, filters, listed, **QUICK))
+        for button, step in ((self.browser.previous, -1), (self.browser.next, 1)):
+            self._told(
+                button.click(lambda values, step=step: self._turn(values, step), {self.session}, listed, **QUICK)
+            )
+
+    def _probe_events(self) -> None:
+        """The probe's own controls: its pictures are there at once, and what the model says of them when it is free."""
+        verdict = self.probe.verdict
+        ask = long_event(lambda values: self.probe.ask(values[self.session]), verdict)
+        looked = gr.on(
+            self.probe.changes, self._remove, {self.session, *self.probe.controls.values()},
+            {*self.probe.outputs, self.address}, trigger_mode="always_last", **QUICK,
         )  # fmt: skip
-        ask = long_event(self.probe.ask, self.probe.verdict)
-        gr.on(self.probe.changes, ask, **probe, trigger_mode="always_last", **LONG)
-        # The slider waits for nobody: the pictures are there at once, and what the model says of them when it is free.
-        looked = self.probe.share.change(self.probe.look, **probe, **quick)
-        looked.then(ask, **probe, trigger_mode="multiple", **LONG)
+        self._told(looked).then(ask, {self.session}, self.probe.outputs, trigger_mode="multiple", **LONG)
 
-    def restore(self, tab: gr.Tab) -> None:
-        """Find mistakes when the tab is first opened.
+    def _told(self, event: gr.events.Dependency) -> gr.events.Dependency:
+        """After the event, the page's address is what it has left in `address`."""
+        return event.then(None, self.address, None, js=written(TAB))
 
-        Args:
-            tab: this one, in whose context this must not be called.
-        """
-        tab.select(lambda asked: asked or _ask(None), self.asked, self.asked, **_ASKING)
+    def _open(self, values: Mapping, event: gr.EventData) -> dict:
+        """An address is to be shown."""
+        session, (view, troubles) = values[self.session], read(query_of(event))
+        session.path = values[self.picture]
+        number = session.ask(view, told=True, troubles=troubles)
+        shown = self.form.show(view.question) | self.case.show(view.look) | self.probe.show(view.removal)
+        return shown | {self.asked: number, self.address: write(view)}
 
-    def _scan(self, source, limit, names) -> Iterator[dict]:
-        """The long event: every picture through every model, then the first page of mistakes. A model that cannot take part
-        leaves the others, and what was found before a failure is shown."""
-        so_far = None
-        try:
-            names = controls.checked_models(names)
-            yield {
-                self.status: markup.status(f"Opening {source} and loading {', '.join(names)} …"),
-                self.scanning: None,
-            }
-            pictures = aside(open_public, source, limit)
-            models, troubles = _classifiers(names, pictures)
-            so_far = Scan(pictures, source, troubles)
-            cost = Cost(("scan", *names), len(pictures))
-            with turn(cost), measured(cost), closing(scan(models, pictures)) as steps:
-                for step in steps:
-                    so_far.result = step.result
-                    text = f"{step.done} of {step.total} pictures, {len(models)} model{'s' * (len(models) > 1)} each …"
-                    yield {self.status: markup.status(text, done=step.done, total=step.total), self.scanning: so_far}
-            search, update = self._found(so_far)
-            first = views.find(search.result, Filters())
-            yield update | {self.choice: search.choose(first[0]) if first else None}
-        except Exception as error:
-            update = self._found(so_far)[1] | {self.choice: None} if so_far and so_far.result else {}
-            yield update | {self.status: markup.status(sentence(error), error=True)}
+    def _ask(self, values: Mapping) -> dict:
+        """The mistakes that the form asks for; how they are explained stays."""
+        session, last = values[self.session], values[self.session].view
+        view = View(self.form.read(values), look=last.look, removal=replace(last.removal, model=""))
+        session.path = values[self.picture]
+        return {self.asked: session.ask(view), self.address: write(view)}
 
-    def _found(self, so_far: Scan) -> tuple[Search, dict]:
-        """The search among what a scan has found so far, and its first page."""
-        search = Search(so_far.result)
-        words = [texts.summary(search.result, so_far.pictures), *so_far.troubles]
-        return search, {
-            self.search: search,
-            self.scanning: None,
-            self.status: markup.status(" ".join(words), error=bool(so_far.troubles)),
-            self.accuracy: texts.accuracies(search.result),
-            self.story: f'<div class="lsd-note">{texts.STORIES.get(so_far.source, "")}</div>',
-            self.browser: gr.update(visible=bool(search.result.wrong.any())),
-            self.details: gr.update(visible=False),
-            self.prober: gr.update(visible=False),
-            **self._browse(search, 0, *_values(Filters()), selected=0),
-        }
+    def _pick(self, values: Mapping, event: gr.EventData) -> dict:
+        """A mistake of the list."""
+        session, picked = values[self.session], event._data or {}
+        picture, by = (str(picked.get(key, "")) for key in ("picture", "by"))
+        if session.search is None or session.search.column(picture) is None:
+            return {self.address: gr.skip()}
+        view = replace(session.view, picture=picture, by=by)
+        return {self.chosen: session.ask(view), self.address: write(view)}
 
-    def _stop(self, search: Search | None, so_far: Scan | None) -> dict:
-        """The work on a mistake ends; a scan leaves what it has found so far."""
-        if search:
-            search.wanted = None
+    def _explain_anew(self, values: Mapping) -> dict:
+        """The same mistake by another method."""
+        session = values[self.session]
+        view = replace(session.settled, look=self.case.read(values))
+        what = self.case.show(view.look)[self.case.what]
+        return {self.chosen: session.ask(view), self.address: write(view), self.case.what: what}
+
+    def _draw(self, values: Mapping) -> dict:
+        """The same maps, drawn otherwise."""
+        session = values[self.session]
+        session.view = replace(session.settled, look=self.case.read(values))
+        return self.case.draw(session) | {self.address: write(session.view)}
+
+    def _filter(self, values: Mapping) -> dict:
+        """The first page of what passes the filters; what is explained stays."""
+        session, filters = values[self.session], self.browser.read(values)
+        if session.search is None or filters == session.view.filters:  # a dropdown tells everything twice
+            return {self.address: gr.skip()}
+        session.view = replace(session.settled, filters=filters, page=1)
+        return self.browser.show(session) | {self.address: write(session.view)}
+
+    def _turn(self, values: Mapping, step: int) -> dict:
+        """Another page of the list."""
+        session = values[self.session]
+        if session.search is None:
+            return {self.address: gr.skip()}
+        session.view = replace(session.settled, page=session.view.page + step)
+        return self.browser.show(session) | {self.address: write(session.view)}
+
+    def _remove(self, values: Mapping) -> dict:
+        """Other pixels are to be removed."""
+        session, removal = values[self.session], self.probe.read(values)
+        first = session.case and next(iter(session.case.doubted), None)
+        if first and removal.model == first.model:
+            removal = replace(removal, model="")
+        session.view = replace(session.settled, removal=removal)
+        return self.probe.look(session) | {self.address: write(session.view)}
+
+    def _stop(self, values: Mapping) -> dict:
+        """All work ends; a scan leaves what it has found so far."""
+        session = values[self.session]
+        session.stop()
+        so_far, session.scanning = session.scanning, None
         if so_far is None or so_far.result is None:
-            return {self.status: markup.status("Stopped.")}
-        search, update = self._found(so_far)
-        text = f"Stopped after {len(search.result.items)} pictures. {texts.summary(search.result, so_far.pictures)}"
-        return update | {self.choice: None, self.status: markup.status(text)}
+            return {part: markup.status("Stopped.") for part in (self.status, self.case.progress)}
+        session.search, session.case = so_far, None
+        found, text = self._found(session), texts.summary(so_far.result, so_far.pictures)
+        return found | {self.status: markup.status(f"Stopped after {so_far.done} pictures. {text}")}
 
-    def _browse(self, search: Search | None, page: int, *values, selected: int | None = None) -> dict:
-        """One page of the mistakes that pass the filters; the filters' own choices with their counts."""
-        if search is None:
-            return {self.page: 0}
-        filters = Filters(*values)
-        found = views.find(search.result, filters)
-        pages = max(1, -(-len(found) // PAGE))
-        page = min(max(page, 0), pages - 1)
-        many = len(search.result.models) > 1
-        shown = [
-            (str(search.thumbnail(p.item)), texts.caption(p, with_model=many))
-            for p in found[page * PAGE : (page + 1) * PAGE]
-        ]
-        counted = views.filter_choices(search.result, filters)
-        updates = {
-            place: gr.update(choices=choices, value=value)
-            for place, choices, value in zip(self.filters[:4], counted.values(), values[:4], strict=True)
-        }
-        text = f"page {page + 1} of {pages} · {len(found)} mistake{'s' * (len(found) != 1)}"
-        return updates | {
-            self.sort: values[4],
-            self.page: page,
-            self.gallery: gr.update(value=shown, selected_index=selected),
-            self.where: f'<div class="lsd-note" style="text-align:center">{text}</div>',
-        }
-
-    def _pick(self, search: Search | None, page: int, model, true, predicted, count, sort, event: gr.SelectData):
-        if search is None:
-            return gr.skip()
-        found = views.find(search.result, Filters(model, true, predicted, count, sort))
-        index = page * PAGE + event.index
-        return search.choose(found[index]) if index < len(found) else gr.skip()
-
-    def _explain(self, search: Search | None, choice: Choice | None, method, scale, style) -> Iterator[dict]:
-        """The long event of one mistake: what every model says, and its maps, model by model."""
-        if search is None or choice is None or search.wanted is not choice:
-            return  # nothing chosen, or something else since
+    def _search(self, session: Session, number: int) -> Iterator[dict]:
+        """Every picture through every model, unless that was done for the last search; then a page of mistakes."""
+        if session.is_past(number):
+            return
         try:
-            said = search.result.prediction(choice.row, choice.column)
-            picture = said.item.picture()
-            small = fit_within(picture, 2 * views.CELL_SIDE)
-            case = search.case = Case(choice, said, method, small, picture.size, views.masks_of(said.item))
-            yield {
-                self.details: gr.update(visible=True),
-                self.title: texts.title(said),
-                self.progress: markup.status("Explaining …"),
-                self.picture: gr.update(value=views.enlarged(small), alt_text=f"The picture: {said.true_name}"),
-                self.about: "",
-                **{row.row: gr.update(visible=False) for row in self.rows},
-            }
-            # The models that are wrong first, and of them the one that was chosen.
-            wrong = search.result.wrong[:, choice.column]
-            order = sorted(range(len(wrong)), key=lambda k: (k != choice.row, not wrong[k], k))
-            costs = {search.result.models[k]: Cost(("mistake", search.result.models[k], method), 1) for k in order}
-            failures = []
-            with turn(*costs.values()):
-                for name, cost in costs.items():
-                    doing(name)
-                    try:
-                        model = aside(get_model, name)
-                        with measured(cost):
-                            case.readings.append(views.read(model, search.result, case, picture))
-                    except Exception as error:  # a method that is not defined for this model; the others may have it
-                        failures.append(f"{name}: {sentence(error)}")
-                    if search.wanted is not choice:
-                        return
-                    yield self._draw(search, scale, style)
-            mistaken = [r.model for r in case.readings if r.mistaken]
-            text = " ".join([texts.wrong_count(said, len(search.result.models)), *failures])
-            yield {
-                self.progress: markup.status(text, error=bool(failures)),
-                self.prober: gr.update(visible=bool(mistaken)),
-                self.probe.model: gr.update(
-                    choices=[(common_name(name), name) for name in mistaken], value=mistaken[0] if mistaken else None
-                ),
-            }
+            if not session.found:
+                session.search = session.scanning = session.case = None
+                yield self._wait()
+                if session.told and session.view.question.source == YOURS and not session.path:
+                    yield self._nothing() | {self.status: markup.status(texts.YOURS_FIRST)}
+                    return
+                for scanning in find_mistakes(session):
+                    text = f"{scanning.done} of {scanning.total} pictures …"
+                    yield {self.status: markup.status(text, done=scanning.done, total=scanning.total)}
+                if session.is_past(number):
+                    return
+                session.search, session.scanning = session.scanning, None
+            yield self._found(session)
         except Exception as error:
-            yield {self.progress: markup.status(sentence(error), error=True)}
+            if session.is_past(number):
+                return
+            session.search, session.scanning = session.scanning, None
+            left = session.search and session.search.result
+            updates = self._found(session) if left else self._nothing()
+            yield updates | {self.status: markup.status(sentence(error), error=True)}
 
-    def _probe_first(self, search: Search | None, choice: Choice | None, *values) -> Iterator[dict]:
-        """The probe of a mistake just explained, unless that was given up."""
-        if search and choice and search.wanted is choice:
-            yield from self.probe.ask(search, *values)
+    def _wait(self) -> dict:
+        return self.browser.wait() | self.case.wait() | self.probe.wait() | self._details(True) | {self.accuracy: ""}
 
-    def _draw(self, search: Search | None, scale: str, style: str) -> dict:
-        """All maps of the mistake anew; no model runs."""
-        case = search and search.case
-        if not case or not case.readings:
-            return {self.legend: ""}
-        shown = views.overlays(case, scale, style)
-        updates = {self.legend: texts.legend(case, scale), self.about: texts.about(case)}
-        for row, reading, images in zip(self.rows, case.readings, shown, strict=False):
-            updates |= {row.row: gr.update(visible=True), row.head: texts.head(case, reading)}
-            for place, image, name in zip(row.captions, row.images, MAPS, strict=True):
-                updates[place] = texts.map_caption(case, reading, name)
-                updates[image] = gr.update(value=images[name], alt_text=texts.map_alt(reading, name))
-        return updates
+    def _nothing(self) -> dict:
+        """Where there is nothing to show."""
+        return {self.browser.column: gr.update(visible=False), self.accuracy: ""} | self._details(False)
 
+    def _details(self, visible: bool) -> dict:
+        return {part: gr.update(visible=visible) for part in (self.details, self.prober)}
 
-def _classifiers(names: list[str], pictures: LabelledSet) -> tuple[list[ImageModel], list[str]]:
-    """The models that can be asked about the set, and why the others cannot.
+    def _found(self, session: Session) -> dict:
+        """What a search has found: its mistakes, as far as the view goes; the nearest view where it names what there is not."""
+        search = session.search
+        session.view, missing = fitted(session.view, search)
+        words = texts.own_summary(search.result) if search.is_own else texts.summary(search.result, search.pictures)
+        troubles = [*session.troubles, *missing, *search.troubles]
+        controls = self.form.show(session.view.question) if session.told else {}
+        return controls | self.browser.show(session) | self._details(session.choice is not None) | {
+            self.status: markup.status(" ".join([*troubles, words]), error=bool(troubles)),
+            self.accuracy: "" if search.is_own else texts.accuracies(search.result),
+        }  # fmt: skip
 
-    Raises:
-        LSDError: none can.
-    """
-    models, troubles = [], []
-    for name in names:
-        try:
-            model = aside(get_model, name)
-            true_indices(pictures, model)
-            models.append(model)
-        except Exception as error:
-            troubles.append(sentence(error))
-    if not models:
-        raise LSDError(" ".join(troubles))
-    return models, troubles
+    def _explain(self, session: Session, number: int) -> Iterator[dict]:
+        """The mistake that is asked for; of another one than before, the probe is still to come."""
+        if session.is_past(number) or not session.search or not session.choice:
+            return
+        before = session.case
+        for updates in self.case.explain(session, number):
+            if session.case is not before:
+                before, updates = session.case, updates | self.probe.wait()
+            yield updates
 
-
-def _values(filters: Filters) -> list[str]:
-    """In the order of the tab's filters."""
-    return [filters.model, filters.true, filters.predicted, filters.wrong_by, filters.sort]
-
-
-def _ask(search: Search | None) -> int:
-    """A number that was not there before: two that ask at once both count. The work on a mistake of the last search ends."""
-    if search:
-        search.wanted = None
-    return next(_NUMBERS)
-
-
-def _is_past(search: Search | None, choice: Choice | None, *_) -> bool:
-    """Whether another mistake was chosen since, or none."""
-    return bool(search) and search.wanted is not choice
-
-
-def _choose_again(search: Search | None, method: str) -> list:
-    """The same mistake once more, because the method changed."""
-    last = search and (search.wanted or (search.case and search.case.choice))  # after Stop it is not wanted any more
-    choice = None
-    if last:
-        choice = search.wanted = replace(last)
-    return [choice, controls.describe_method(METHODS[method])]
-
-
-def _suggest_models(source: str, models: list[str]) -> list[str] | dict:
-    """Models that know the classes of a set just chosen: the drawn pictures have classes of their own."""
-    drawn = source in DEMO_SETS
-    if not models or drawn == all(name.startswith("demo:") for name in models):
-        return gr.skip()
-    return (demo_models() if drawn else imagenet_models()) or gr.skip()
+    def _probe(self, session: Session, number: int) -> Iterator[dict]:
+        """The probe of a mistake just explained."""
+        if not session.is_past(number):
+            yield from self.probe.ask(session)

@@ -1,14 +1,17 @@
 """The Mistakes tab in words and HTML: captions, bars, and the sentences that say what the maps and the probe found."""
 
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 from lsd import labels
 from lsd.catalogue import common_name
-from lsd.evaluation.labelled import LabelledSet
+from lsd.evaluation.labelled import FileItem, LabelledSet
 from lsd.evaluation.mistakes import Prediction, ScanResult, confusions
 from lsd.evaluation.probe import ProbeResult
 from lsd.saliency.methods import METHODS
+from lsd.ui.mistakes.search import Search
 from lsd.ui.mistakes.views import Case, Reading, shares
+from lsd.ui.shared.examples import examples
 from lsd.ui.shared.markup import escape, model_name, names_note, top_table
 
 TITLES = {"predicted": "the wrong class", "true": "the true class", "contrast": "wrong − true"}
@@ -19,40 +22,48 @@ _UNITS = {
 }
 
 
+INTRO = """<h2>Which pictures do models get wrong, and what did they go by?</h2>"""
+YOURS_FIRST = "Upload a picture, choose what it truly is, and press Find the mistakes."
+
+
 def summary(result: ScanResult, pictures: LabelledSet) -> str:
     """How many mistakes there are, and what could not be read."""
     wrong = int((result.wrong_by > 0).sum())
-    who = "At least one model" if len(result.models) > 1 else result.models[0]
-    found = f"{who} is wrong about {wrong} of the {len(result.items)} pictures of {result.name}"
+    who = "At least one model" if len(result.models) > 1 else common_name(result.models[0])
+    found = f"{who} is wrong about {wrong} of the {len(result.items)} pictures of {result.name}."
+    return " ".join([found, *_unread(result), *pictures.notes])
+
+
+def own_summary(result: ScanResult) -> str:
+    """What the models make of the visitor's own picture."""
+    if not result.items:
+        return " ".join(_unread(result))
+    p = result.prediction(int(result.wrong[:, 0].argmax()), 0)
+    return wrong_count(p, len(result.models)).replace("this picture", "your picture")
+
+
+def _unread(result: ScanResult) -> list[str]:
     unread = result.unreadable
-    lost = f" Not readable, and left out: {len(unread)}; the first: {unread[0].reason}" if unread else ""
-    return " ".join([found + "." + lost, *pictures.notes])
-
-
-INTRO = """<div class="lsd-note"><b>Find</b> the pictures that models get wrong. <b>Look</b> at what spoke for the wrong class,
-what for the true one, and what decided between the two. <b>Test</b> it: the probe takes the pixels that a map points at away
-and asks the model again.</div>"""
-
-STORIES = {
-    "example-photos": "Photos that ship with scikit-image and scikit-learn, and ImageNet networks that get some of them "
-    "wrong. What did they go by?",
-    "demo:misleading-tags": "One model, the <i>Demo tag reader</i>, learned from pictures whose corner tag gave the class away, "
-    "and here the tags lie. Do its maps give that away?",
-}
-"""Labelled set → what to look for in it, in HTML."""
+    return [f"Not readable, and left out: {len(unread)}; the first: {unread[0].reason}"] if unread else []
 
 
 def wrong_count(p: Prediction, total: int) -> str:
     """ "1 of 2 models is wrong about this picture." """
+    if not p.wrong_by:
+        who = common_name(p.model) if total == 1 else f"All {total} models"
+        verb = "is" if total == 1 else "are"
+        return f"{who} {verb} right about this picture: {p.true_name}. Instead of a wrong class the maps show the runner-up."
     if total == 1:
         return f"{common_name(p.model)} is wrong about this picture."
     return f"{p.wrong_by} of {total} models {'is' if p.wrong_by == 1 else 'are'} wrong about this picture."
 
 
 def caption(p: Prediction, *, with_model: bool) -> str:
-    """ "said ring 93 %, is star · demo:vit"."""
-    return f"said {p.predicted_name} {_percent(p.probability)}, is {p.true_name}" + (
-        f" · {common_name(p.model)}" if with_model else ""
+    """Under a picture of the list, in HTML: the answer, the truth, and whose answer it is."""
+    model = f'<span class="lsd-note">{escape(common_name(p.model))}</span>' if with_model else ""
+    return (
+        f"<span><b>{escape(p.predicted_name)}</b> {_percent(p.probability)}</span>"
+        f"<span>is {escape(p.true_name)}</span>{model}"
     )
 
 
@@ -82,15 +93,15 @@ def accuracies(result: ScanResult) -> str:
 
 
 def title(p: Prediction) -> str:
-    """The heading over one mistake."""
-    return (
-        f"<h3>{escape(common_name(p.model))} says {escape(p.predicted_name)} with {_percent(p.probability)}. "
-        f"It is {escape(p.true_name)}.</h3>"
-    )
+    """The heading over one picture."""
+    who, sure = escape(common_name(p.model)), _percent(p.probability)
+    if p.predicted == p.true:
+        return f"<h3>{who} says {escape(p.predicted_name)} with {sure}, and is right.</h3>"
+    return f"<h3>{who} says {escape(p.predicted_name)} with {sure}. It is {escape(p.true_name)}.</h3>"
 
 
 def about(case: Case) -> str:
-    """Under the picture: its name, its tag, and what the chosen model makes of the parts that are known."""
+    """Beside the maps: the picture's name, its tag, and what the chosen model makes of the parts that are known."""
     sentences = [tag_sentence(case)]
     if reading := case.reading(case.said.model):
         sentences.append(without_sentence(reading))
@@ -100,21 +111,55 @@ def about(case: Case) -> str:
     return f'<div class="lsd-facts"><span class="lsd-note">{escape(case.said.item.id)}</span>{paragraphs}</div>'
 
 
+def next_questions(case: Case, search: Search) -> str:
+    """Links to the other tabs, for what one asks next."""
+    reading = case.reading(case.said.model)
+    if not reading:
+        return ""
+    model, classes = ("model", reading.model), [("class", reading.names[which]) for which in ("true", "predicted")]
+    links = {
+        "What do the two classes look like?": _address(("tab", "gallery"), ("view", "compare"), model, *classes),
+        f"Visualize the {rival(case)}": _address(("tab", "features"), model, ("unit", f"class/{reading.wrong}")),
+        "Explain this picture in Saliency": _in_saliency(case, search),
+    }
+    items = "".join(f'<li><a href="?{escape(url)}">{words}</a></li>' for words, url in links.items() if url)
+    return f'<ul class="lsd-m-next" aria-label="Next questions">{items}</ul>'
+
+
+def _in_saliency(case: Case, search: Search) -> str:
+    """Where the picture is explained by itself: the other tab has the page's examples and the visitor's picture."""
+    item, models = case.said.item, [("model", name) for name in search.result.models]
+    if search.is_own:
+        return _address(("tab", "saliency"), *models)
+    is_example = isinstance(item, FileItem) and item.box is None and item.id in examples()
+    return _address(("tab", "saliency"), *models, ("example", item.id)) if is_example else ""
+
+
+def _address(*pairs: tuple[str, str]) -> str:
+    return urlencode(pairs, safe="/:")
+
+
+def rival(case: Case) -> str:
+    """What the true class is held against."""
+    return "wrong class" if case.said.wrong_by else "runner-up"
+
+
 def legend(case: Case, scale: str) -> str:
     """What rows, columns and colours mean."""
-    wrong = f"what {common_name(case.said.model)} says" if any(not r.mistaken for r in case.readings) else ""
-    right = f" For a model that is right, the wrong class is {wrong}." if wrong else ""
+    words = f"what {common_name(case.said.model)} says" if case.said.predicted != case.said.true else "its runner-up"
+    some_right = any(not r.mistaken for r in case.readings) and case.said.wrong_by
+    right = f" For a model that is right, the wrong class is {words}." if some_right else ""
     method = METHODS[case.method]
     sign = {
-        "signed": "red pixels speak for the wrong class, blue ones for the true class",
+        "signed": f"red pixels speak for the {rival(case)}, blue ones for the true class",
         "magnitude": f"{method.title} has no sign, so it says where, and not for which of the two",
-        "for": "warm pixels speak for the wrong class rather than the true one, and what speaks against it is left out",
+        "for": f"warm pixels speak for the {rival(case)}, and what speaks for the true class is left out",
     }[method.values]
     known = [f"the {name} ({_percent(mask.mean())} of the picture)" for name, mask in case.masks.items()]
     shares_are = f" Small print: the share of the map on {' and on '.join(known)}." if known else ""
     return (
-        f'<div class="lsd-note">Each row is a model: what speaks for or against the wrong class, what for the true one, '
-        f"and their difference, where {sign}.{escape(right)} {_UNITS[scale]}{shares_are}</div>"
+        f'<div class="lsd-note">A row for each model: the map of the {rival(case)}, that of the true class, and their '
+        f"difference, where {sign}.{escape(right)} {_UNITS[scale]}{shares_are}</div>"
     )
 
 
@@ -127,24 +172,30 @@ def head(case: Case, reading: Reading) -> str:
     )
 
 
+def role(case: Case, reading: Reading) -> str:
+    """What the class that is held against the true one is to the model."""
+    if reading.mistaken:
+        return "its answer"
+    return "the wrong class" if case.said.wrong_by else "its runner-up"
+
+
 def map_caption(case: Case, reading: Reading, name: str) -> str:
     """Over a map: what it explains, and its shares on the known parts."""
     wrong, true = (escape(reading.names[which]) for which in ("predicted", "true"))
-    role = "its answer" if reading.mistaken else "wrong"
     words = {
-        "predicted": f"<b>{wrong}</b>, {role}",
+        "predicted": f"<b>{wrong}</b>, {role(case, reading)}",
         "true": f"<b>{true}</b>, the truth",
         "contrast": f"<b>{wrong} − {true}</b>",
     }
     parts = [f"{part} {_percent(on)}" for part, (on, _) in shares(case, reading, name).items()]
-    note = ", ".join(parts) if parts else "&nbsp;" if not case.masks else "the map is zero everywhere"
-    return f'<div class="lsd-map-head"><div>{words[name]}</div><div class="lsd-note">{note}</div></div>'
+    note = ", ".join(parts) if parts or not case.masks else "the map is zero everywhere"
+    return f"<div>{words[name]}</div>" + (f'<div class="lsd-note">{note}</div>' if note else "")
 
 
 def map_alt(reading: Reading, name: str) -> str:
     """A map in words."""
     what = reading.names.get(name) or f"{reading.names['predicted']} against {reading.names['true']}"
-    return f"Saliency map of {reading.model} for {what}"
+    return f"Saliency map of {common_name(reading.model)} for {what}"
 
 
 def share_sentences(case: Case, reading: Reading, which: str) -> str:

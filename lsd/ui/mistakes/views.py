@@ -1,48 +1,31 @@
-"""What the Mistakes tab shows, without its page: the search among mistakes, the maps of one, and its probe."""
+"""What is shown of one mistake, without the page: what the models say, their maps, and the pictures of the probe."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from PIL import Image
 
 from lsd import labels, render
-from lsd.catalogue import common_name
-from lsd.errors import ImageError, UndefinedError
+from lsd.errors import UndefinedError
 from lsd.evaluation.contrast_maps import mistake_maps, share_inside, strength
 from lsd.evaluation.labelled import Item
-from lsd.evaluation.mistakes import Prediction, ScanResult, select
+from lsd.evaluation.mistakes import Prediction, ScanResult
 from lsd.evaluation.probe import CONTROLS, ProbeResult, removed
-from lsd.images import crop_box, fit_within, lay_on, prepare
+from lsd.images import crop_box, lay_on, prepare
 from lsd.models import ImageModel
 from lsd.saliency.maps import MapSettings, to_maps
 from lsd.saliency.methods import METHODS
+from lsd.ui.mistakes.request import Removal
 
-ALL = "*"  # a filter that lets everything through
-WRONG_BY = {"all": None, "one": {1}, "several": range(2, 100)}
-PAGE = 24  # pictures in one page of the gallery
 MAPS = ("predicted", "true", "contrast")
-THUMBNAIL_SIDE, CELL_SIDE = 192, 320
+CELL_SIDE = 320  # pixels of the longer edge of a picture on the page
 
 
 @dataclass(frozen=True)
-class Filters:
-    """Which mistakes are shown, and in what order; `ALL` in the first three sets no condition."""
-
-    model: str = ALL
-    true: str = ALL
-    predicted: str = ALL
-    wrong_by: str = "all"
-    sort: str = "confidence"
-
-
-@dataclass(frozen=True, eq=False)
 class Choice:
-    """The mistake that the visitor asked for last, by row and column of the scan. Compared by identity."""
+    """One picture and one model, by row and column of the scan; mostly the model is wrong about it."""
 
     row: int
     column: int
@@ -86,9 +69,9 @@ class Case:
         method: of the maps.
         picture: small, for the page; `size` is the (width, height) of the original.
         masks: known parts of the picture (H, W), by name.
-        readings: what the models say, as far as they have been asked.
+        readings: what the models say, as far as they have been asked; `failures` why others say nothing.
         curves: of the probe, by (model, map, fill).
-        probed: (model, map, fill, share) that the visitor asked for last.
+        probed: what the probe shows; None where it does not yet.
     """
 
     choice: Choice
@@ -98,76 +81,18 @@ class Case:
     size: tuple[int, int]
     masks: dict[str, np.ndarray]
     readings: list[Reading] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
     curves: dict[tuple[str, str, str], ProbeResult] = field(default_factory=dict)
-    probed: tuple[str, str, str, float] | None = None
+    probed: Removal | None = None
 
     def reading(self, model: str) -> Reading | None:
         """What `model` says; None if it was not asked, or could not answer."""
         return next((r for r in self.readings if r.model == model), None)
 
-
-@dataclass(eq=False)
-class Search:
-    """What one visitor's scan left: predictions and thumbnails (which go when it does), and no model."""
-
-    result: ScanResult
-    folder: TemporaryDirectory = field(default_factory=lambda: TemporaryDirectory(prefix="lsd-mistakes-"))
-    wanted: Choice | None = None
-    case: Case | None = None
-
-    def __post_init__(self):
-        self._columns = {item.id: column for column, item in enumerate(self.result.items)}
-
-    def choose(self, p: Prediction) -> Choice:
-        """Want this mistake from now on; whatever works on another one stops."""
-        self.wanted = Choice(self.result.row(p.model), self._columns[p.item.id])
-        return self.wanted
-
-    def thumbnail(self, item: Item) -> Path:
-        """A small JPEG, made when it is first asked for."""
-        path = Path(self.folder.name) / f"{self._columns[item.id]}.jpg"
-        if not path.exists():
-            try:
-                small = fit_within(item.picture(), THUMBNAIL_SIDE)
-            except ImageError:  # gone since the scan
-                small = Image.new("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE), "lightgrey")
-            small.save(path, quality=90)
-        return path
-
-
-def find(result: ScanResult, filters: Filters) -> list[Prediction]:
-    """The mistakes that pass the filters, in order."""
-    fitting = select(
-        result, None if filters.model == ALL else filters.model, sort=filters.sort, wrong_by=WRONG_BY[filters.wrong_by]
-    )
-    return [
-        p for p in fitting
-        if filters.true in (ALL, _class(result, p, "true")) and filters.predicted in (ALL, _class(result, p, "predicted"))
-    ]  # fmt: skip
-
-
-def _class(result: ScanResult, p: Prediction, which: str) -> str:
-    return result.class_names[result.row(p.model)][getattr(p, which)]
-
-
-def filter_choices(result: ScanResult, filters: Filters) -> dict[str, list[tuple[str, str]]]:
-    """(text with a count, value) for every filter; each counts what the others let through."""
-    found = {}
-    for name in ("model", "true", "predicted"):
-        others = find(result, replace(filters, **{name: ALL}))
-        counts = Counter(p.model if name == "model" else _class(result, p, name) for p in others)
-        chosen = getattr(filters, name)
-        if chosen != ALL:
-            counts.setdefault(chosen, 0)
-        words = common_name if name == "model" else str
-        found[name] = [
-            (f"all ({len(others)})", ALL),
-            *((f"{words(value)} ({n})", value) for value, n in counts.most_common()),
-        ]
-    counts = {name: len(find(result, replace(filters, wrong_by=name))) for name in WRONG_BY}
-    words = {"all": "any", "one": "just one", "several": "several"}
-    found["wrong_by"] = [(f"{words[name]} ({n})", name) for name, n in counts.items()]
-    return found
+    @property
+    def doubted(self) -> list[Reading]:
+        """Of the models that are wrong; of all where none is."""
+        return [r for r in self.readings if r.mistaken] or self.readings
 
 
 def read(model: ImageModel, result: ScanResult, case: Case, original: Image.Image) -> Reading:

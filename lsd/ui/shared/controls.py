@@ -1,7 +1,6 @@
 """Controls that tabs share, each with a short text on what it does and why its default is what it is."""
 
 import functools
-import os
 import re
 from collections.abc import Sequence
 
@@ -10,17 +9,13 @@ from starlette.datastructures import QueryParams
 
 from lsd import catalogue, heads, labels
 from lsd.errors import LSDError
-from lsd.images import ENLARGING
-from lsd.render import STYLES
 from lsd.saliency import defaults
-from lsd.saliency.maps import CHANNELS, SCALES, MapSettings
 from lsd.saliency.methods import METHODS, Method, Setting
-from lsd.saliency.views import Look
 from lsd.sayings import Sayings
 from lsd.ui.shared.evidence import why
 from lsd.ui.shared.examples import drawn, photos
 from lsd.ui.shared.limits import MAX_MODELS
-from lsd.weights import HERE, locate, read_config, ready_models, scheme
+from lsd.weights import HERE, locate, read_config, ready_models
 
 AS_THE_NETWORK_SAYS = ""
 
@@ -62,25 +57,14 @@ def checked_models(models: Sequence[str] | None) -> list[str]:
     """The models that were chosen, one to `MAX_MODELS` of them, without blanks.
 
     Raises:
-        LSDError: none, too many, or one that a visitor of a public Space must not open.
+        LSDError: none, or too many.
     """
     names = [name.strip() for name in models or [] if name.strip()]
     if not names:
         raise LSDError("No model is chosen: pick one to four.")
     if len(names) > MAX_MODELS:
         raise LSDError(f"{len(names)} models are chosen, and at most {MAX_MODELS} are compared at a time.")
-    check_public(names)
     return names
-
-
-def check_public(models: Sequence[str]) -> None:
-    """On a public Space, visitors' names must not reach into the machine's own folders.
-
-    Raises:
-        LSDError: a local folder was named.
-    """
-    if os.environ.get("SPACE_ID") and any(scheme(name) == "local-dir" for name in models):
-        raise LSDError("Folders of this machine cannot be opened from the page; give a timm name or hf-hub:owner/name.")
 
 
 @functools.lru_cache(maxsize=64)
@@ -142,6 +126,15 @@ def said_in_address(query: QueryParams) -> tuple[str, str]:
     return outputs, ", ".join(query.getlist("layout"))[:1000]
 
 
+def kind_picker() -> gr.Radio:
+    """What of the output is differentiated."""
+    return gr.Radio(
+        [("log-odds", "log_odds"), ("logit", "logit"), ("probability", "probability")], value=defaults.KIND, label="Output",
+        info="Log-odds say what the probability says, and stay exact when the network is sure; the gradient of the "
+        f"probability fades to nothing there. A logit alone can rise without the class gaining. {why('output')}",
+    )  # fmt: skip
+
+
 def class_picker(label: str, info: str, models: Sequence[str], *, visible: bool) -> gr.Dropdown:
     """Search a class by any of its names, or type its index."""
     return gr.Dropdown(
@@ -177,9 +170,10 @@ _STUDIED = ("samples", "sigma")  # the settings whose defaults were compared
 SETTINGS = _all_settings()  # one control a name; methods that share a name share the control
 
 
-def setting_controls(method: Method) -> list[gr.components.Component]:
-    """A control for every setting of every method, those of `method` visible; in the order of `SETTINGS`."""
-    return [_control(setting, visible=name in {s.name for s in method.settings}) for name, setting in SETTINGS.items()]
+def setting_controls(method: Method) -> dict[str, gr.components.Component]:
+    """A control for every setting of every method, by name, those of `method` visible."""
+    own = {setting.name for setting in method.settings}
+    return {name: _control(setting, visible=name in own) for name, setting in SETTINGS.items()}
 
 
 def _control(setting: Setting, *, visible: bool) -> gr.components.Component:
@@ -196,87 +190,14 @@ def _control(setting: Setting, *, visible: bool) -> gr.components.Component:
     return gr.Slider(setting.minimum, setting.maximum, setting.default, step=setting.step, **shared)
 
 
-def show_settings(name: str) -> list[dict]:
-    """Updates that show just the controls of the method called `name`, at its own ranges and defaults."""
-    own = {s.name: s for s in METHODS[name].settings} if name in METHODS else {}
-    updates = []
+def show_settings(name: str) -> dict[str, dict]:
+    """Updates, by name, that show just the controls of the method called `name`, at its own ranges and defaults."""
+    own = {s.name: s for s in METHODS[name].settings}
+    updates = {}
     for key, known in SETTINGS.items():
         setting = own.get(key, known)
         change = {"visible": key in own}
         if key in own and setting != known:
             change |= {"value": setting.default, "minimum": setting.minimum}
-        updates.append(gr.update(**change))
+        updates[key] = gr.update(**change)
     return updates
-
-
-def chosen_settings(method: Method, values: Sequence) -> dict:
-    """The values of the controls that belong to `method`, checked.
-
-    Raises:
-        UndefinedError: a value out of range.
-    """
-    given = dict(zip(SETTINGS, values, strict=True))
-    return method.parse({s.name: given[s.name] for s in method.settings if given[s.name] is not None})
-
-
-class MapControls:
-    """How a map is drawn: everything here works on values that are there already, so no model runs."""
-
-    def __init__(self, sign: str = MapSettings.sign):
-        """`sign` is what suits the method that is chosen first."""
-        default, look = MapSettings(sign=sign), Look()
-        with gr.Row():
-            self.sign = gr.Radio(
-                [("strength (abs)", "abs"), ("for", "positive"), ("against", "negative"), ("both (signed)", "signed")],
-                value=default.sign, label="Sign",
-                info="In photos, dark-on-light and light-on-dark are the same thing to a network, so strength is the "
-                f"default for gradients; Grad-CAM shows what speaks for the class. {why('sign')}",
-            )  # fmt: skip
-            self.channels = gr.Radio(
-                list(CHANNELS), value=default.channels, label="Colour channels become one by",
-                info="sum lets them cancel; max takes the strongest (Simonyan); l2 and sum_abs look nearly the same. "
-                f"Signed maps have max or sum. {why('channels')}",
-            )  # fmt: skip
-            self.scale = gr.Radio(
-                list(SCALES), value=default.scale, label="Scale",
-                info="image: each map by itself; shared: one unit for all models, whose raw scales differ; rank: by "
-                "rank alone, the fair way to compare where models look.",
-            )  # fmt: skip
-        with gr.Row():
-            self.clip = gr.Slider(
-                90, 100, default.clip, step=0.1, label="Clip at percentile",
-                info="What lies above is shown at full strength; a few extreme pixels would darken all others. "
-                f"{why('clip')}",
-            )  # fmt: skip
-            self.blur = gr.Slider(
-                0, 10, default.blur, step=0.5, label="Smooth, pixels",
-                info="Gaussian over the finished map. One pixel takes away single specks. More looks better than it is: "
-                "blurred noise looks good, too. "
-                f"{why('blur')}",
-            )  # fmt: skip
-            self.upsampling = gr.Radio(
-                list(ENLARGING), value=default.upsampling, label="Coarse maps are enlarged",
-                info=f"Grad-CAM's, which have one number for many pixels. nearest shows them as they are. {why('upsampling')}",
-            )  # fmt: skip
-        with gr.Row():
-            self.style = gr.Radio(
-                [("heat map", "heatmap"), ("mask", "mask"), ("contours", "contours"), ("map alone", "map")],
-                value=look.style, label="Overlay", info="mask dims what does not matter; contours want some smoothing.",
-            )  # fmt: skip
-            self.opacity = gr.Slider(0, 1, look.opacity, step=0.05, label="Opacity")
-            self.frame = gr.Checkbox(look.frame, label="Outline the crop", info="The model sees only this part.")
-        assert set(STYLES) == {value for _, value in self.style.choices}
-
-    @property
-    def components(self) -> list[gr.components.Component]:
-        """In the order that `read` takes."""
-        return [
-            self.sign, self.channels, self.scale, self.clip, self.blur, self.upsampling, self.style, self.opacity, self.frame
-        ]  # fmt: skip
-
-    @staticmethod
-    def read(values: Sequence) -> tuple[MapSettings, Look]:
-        """The settings that the values stand for. Raises LSDError for a combination that is not defined."""
-        sign, channels, scale, clip, blur, upsampling, style, opacity, frame = values
-        maps = MapSettings(sign, channels, float(clip), float(blur), scale, upsampling)
-        return maps, Look(style, float(opacity), bool(frame))

@@ -43,3 +43,14 @@ def drawn() -> list[str]:
 def credit() -> str:
     """Whose photos those are that ask for it, in one line; "" if none does."""
     return "; ".join(f"{name}: {CREDITS[name]}" for name in photos() if name in CREDITS)
+
+
+def example_of(path: str | Path | None) -> str:
+    """The name of the example that a picture is, by its content; "" if it is none."""
+    if path is None or not Path(path).is_file():
+        return ""
+    size, known = Path(path).stat().st_size, examples().items()
+    same = (
+        name for name, file in known if file.stat().st_size == size and file.read_bytes() == Path(path).read_bytes()
+    )
+    return next(same, "")

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from lsd.errors import LSDError
 from lsd.progress import listening
+from lsd.ui.shared.limits import job_seconds
 from lsd.ui.shared.pace import Cost, expected
 
 Item = TypeVar("Item")
@@ -45,6 +46,10 @@ class Stopped(BaseException):
 
 class BusyError(LSDError):
     """Too many wait already."""
+
+
+class BudgetError(LSDError):
+    """The work takes longer than a job may."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,7 @@ class _Job(Generic[Item]):
 
     def _hear(self, done: int, total: int) -> None:
         """`lsd.progress.report`."""
-        self.check()
+        check()
         what, passed = self._what, time.monotonic() - self._counted_since
         if done and total:  # the pace of the passes that are behind us is the best that is known
             end = time.monotonic() + passed / done * (total - done)
@@ -244,6 +249,8 @@ class _Job(Generic[Item]):
             self._end.set_result(None)
         self._wake()
 
+
+_SMALLER = "ask for fewer steps, seeds, samples or models, or run the page yourself"
 
 _job: ContextVar[_Job | None] = ContextVar("job", default=None)  # of this thread
 _ticket: ContextVar[_Ticket | None] = ContextVar("ticket", default=None)  # its place
@@ -301,10 +308,17 @@ async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Wai
 
 
 def check() -> None:
-    """Raise `Stopped` if whoever followed this thread's work has gone."""
-    job = _job.get()
+    """To be called within long work, in its thread.
+
+    Raises:
+        Stopped: whoever followed the work has gone.
+        BudgetError: it has held its place for longer than a job may (`limits.job_seconds`).
+    """
+    job, ticket, budget = _job.get(), _ticket.get(), job_seconds()
     if job:
         job.check()
+    if budget and ticket and ticket.begun and time.monotonic() - ticket.begun > budget:
+        raise BudgetError(f"It was stopped after {budget:.0f} s, as long as a job may take on this page: {_SMALLER}.")
 
 
 def doing(what: str) -> None:
@@ -323,11 +337,16 @@ def turn(*costs: Cost) -> Iterator[None]:
 
     Raises:
         BusyError: too many wait already.
+        BudgetError: by what was measured here it would take longer than a job may.
     """
     if _ticket.get():
         yield
         return
-    seconds = expected(costs)
+    seconds, budget = expected(costs), job_seconds()
+    if budget and seconds and seconds > budget:
+        raise BudgetError(
+            f"This would take about {seconds:.0f} s here, and a job on this page may take {budget:.0f} s: {_SMALLER}."
+        )
     with LINE.place(seconds) as ticket:
         _ticket.set(ticket)
         job = _job.get()

@@ -1,8 +1,32 @@
 """How much one visitor may ask for at a time; the command line knows no such limits."""
 
+import os
+from collections.abc import Sequence
+
+from lsd.errors import LSDError
+from lsd.public import is_public
+
 MAX_MODELS = 4  # explained side by side
 MAX_LANES = 3  # visualized side by side
 MAX_STEPS, MAX_SIDE, MAX_SEEDS, MAX_VIEWS = 1024, 512, 8, 32  # of an ascent on the page
+MAX_OTHERS = 3  # networks that a unit names besides its own: each is loaded
 MAX_PROGRAM_STEPS = 512  # of an ascent by the endpoint
 MAX_UPLOAD = "24mb"
 MAX_WAITING = 200  # quick events; jobs that run a model wait in a line of their own (`lsd.ui.shared.jobs`)
+_JOB_SECONDS = 120  # on a public page
+
+
+def check_others(models: Sequence[str]) -> None:
+    """Raises LSDError where a unit names too many networks besides its own."""
+    if len(models) > MAX_OTHERS:
+        raise LSDError(
+            f"The unit names {len(models)} networks besides its own, and at most {MAX_OTHERS} are loaded here."
+        )
+
+
+def job_seconds() -> float | None:
+    """How long one job may hold a place: `LSD_JOB_SECONDS`, by default two minutes on a public page and no limit elsewhere."""
+    asked = os.environ.get("LSD_JOB_SECONDS", "").strip()
+    if asked.replace(".", "", 1).isdecimal():
+        return float(asked) or None
+    return _JOB_SECONDS if is_public() else None

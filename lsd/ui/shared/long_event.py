@@ -1,6 +1,7 @@
 """A handler that works long, as an event of the page: closing it returns at once, and its status line tells how far it is."""
 
 import functools
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import gradio as gr
@@ -11,7 +12,20 @@ from lsd.ui.shared.jobs import Progress, Waiting, follow
 # How such events are registered. How many run at a time is `lsd.ui.shared.jobs`' business, so Gradio holds none of them back.
 LONG = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
 
+# Whoever asks for long work, by a button, an address or by choosing a picture, changes a number, and the change begins the work: so
+# the click that cancels what is under way does not cancel what it asks for. In the queue, since outside it the page is not told
+# that a state has changed; of numbers that were not there before, since two that ask at once both count.
+ASKING = {
+    "api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple"
+}  # fmt: skip
+_NUMBERS = itertools.count(1)
+
 _WORTH_TELLING = 3  # seconds: less is over before it is read
+
+
+def next_number() -> int:
+    """A number that was not there before."""
+    return next(_NUMBERS)
 
 
 def long_event(
@@ -26,6 +40,7 @@ def long_event(
 
     @functools.wraps(handler)
     async def event(*values):
+        yield {status: gr.skip()}  # an event that says nothing at all would empty its outputs
         async for news in follow(lambda: handler(*values)):
             if unless(*values):
                 return

@@ -1,6 +1,10 @@
 """The one way in for visitors' pictures. In a module of its own: Gradio writes a stub file (.pyi) beside it."""
 
+from collections.abc import Sequence
+
 import gradio as gr
+
+from lsd.ui.shared.address import QUICK
 
 
 class PictureInput(gr.Image):
@@ -15,3 +19,12 @@ class PictureInput(gr.Image):
     def preprocess(self, payload) -> str | None:
         """The path of the uploaded file, or None."""
         return payload.path if payload else None
+
+
+def share(pictures: Sequence[PictureInput]) -> list[gr.events.Dependency]:
+    """What a visitor uploads into one of them is there in the others, too: the events after which it is."""
+    shared = []
+    for picture in pictures:
+        others = [other for other in pictures if other is not picture]
+        shared.append(picture.upload(lambda path: [path] * (len(pictures) - 1), picture, others, **QUICK))
+    return shared

@@ -14,10 +14,15 @@ def new_folder() -> Path:
     return Path(mkdtemp(dir=_FOLDER.name))
 
 
+def brief_folder() -> TemporaryDirectory:
+    """A context: a folder that is gone after the block. Gradio makes a copy of what it is given."""
+    return TemporaryDirectory(dir=_FOLDER.name)
+
+
 @contextmanager
 def zipped(name: str, files: Mapping[str, bytes]) -> Iterator[Path]:
-    """Files (name → bytes) as one zip file, which is gone after the block: Gradio makes a copy of what it is given."""
-    with TemporaryDirectory(dir=_FOLDER.name) as folder:
+    """Files (name → bytes) as one zip file, which is gone after the block."""
+    with brief_folder() as folder:
         path = Path(folder) / name
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:  # what is in them is compressed already
             for file, content in files.items():

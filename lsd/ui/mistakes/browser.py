@@ -1,0 +1,72 @@
+"""The list of mistakes: filters, pages, and the one that is chosen."""
+
+from collections.abc import Mapping
+
+import gradio as gr
+
+from lsd.ui.mistakes import html
+from lsd.ui.mistakes.filters import NAMES, ORDERS, Filters, choices, find
+from lsd.ui.mistakes.session import PAGE, Session, pages
+from lsd.ui.shared.files import script
+
+_LABELS = {"model": "Model", "true": "True class", "predicted": "Predicted class", "wrong_by": "Models wrong"}
+
+
+class Browser:
+    """The components; built inside a `gr.Blocks`."""
+
+    def __init__(self):
+        with gr.Column(elem_classes="lsd-m-browser") as self.column:
+            with gr.Row(elem_classes="lsd-m-filters"):
+                self.filters = {
+                    name: gr.Dropdown(
+                        [("all", getattr(Filters(), name))], value=getattr(Filters(), name), label=label, min_width=110
+                    )
+                    for name, label in _LABELS.items()
+                }
+                self.filters["sort"] = gr.Dropdown(
+                    [(words, name) for name, words in ORDERS.items()],
+                    value=Filters().sort,
+                    label="Sort by",
+                    min_width=110,
+                )
+            self.list = gr.HTML(html.blank_list(), js_on_load=script("mistakes/list.js"), elem_classes="lsd-m-place")
+            with gr.Row(elem_classes="lsd-m-pager"):
+                self.previous = gr.Button("‹ Previous", size="sm", min_width=90, scale=0)
+                self.where = gr.HTML()
+                self.next = gr.Button("Next ›", size="sm", min_width=90, scale=0)
+
+    @property
+    def outputs(self) -> set[gr.blocks.Block]:
+        """What `show` changes."""
+        return {self.column, self.list, self.where, self.previous, self.next, *self.filters.values()}
+
+    def read(self, values: Mapping) -> Filters:
+        """What the controls let through."""
+        return Filters(**{name: values[self.filters[name]] for name in NAMES})
+
+    def show(self, session: Session) -> dict:
+        """One page of the mistakes that pass the filters; the filters' own choices with their counts."""
+        search, view = session.search, session.view
+        found = find(search.result, view.filters)
+        last = pages(len(found))
+        page = min(max(view.page, 1), last)
+        choice = session.choice
+        chosen = choice and (search.result.items[choice.column].id, search.result.models[choice.row])
+        updates = {
+            self.filters[name]: gr.update(choices=offered, value=getattr(view.filters, name))
+            for name, offered in choices(search.result, view.filters).items()
+        }
+        text = f"Page {page} of {last} · {len(found)} mistake{'s' * (len(found) != 1)}"
+        return updates | {
+            self.filters["sort"]: view.filters.sort,
+            self.column: gr.update(visible=not search.is_own and bool(search.result.wrong.any())),
+            self.list: html.listed(search, found[(page - 1) * PAGE : page * PAGE], chosen),
+            self.where: f'<div class="lsd-note">{text}</div>',
+            self.previous: gr.update(interactive=page > 1, visible=last > 1),
+            self.next: gr.update(interactive=page < last, visible=last > 1),
+        }
+
+    def wait(self) -> dict:
+        """While a search has found nothing yet."""
+        return {self.column: gr.update(visible=True), self.list: html.blank_list(), self.where: ""}

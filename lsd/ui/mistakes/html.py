@@ -1,0 +1,148 @@
+"""The Mistakes tab's pictures as HTML: the cards, the list, the maps of a mistake, and what the probe leaves of the picture.
+
+Every picture has its size, and every place that is still empty the shape of what comes, so that nothing jumps.
+"""
+
+import functools
+import io
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from lsd import render
+from lsd.evaluation.labelled import PHOTO_SET, LabelledSet, open_set
+from lsd.evaluation.mistakes import Prediction
+from lsd.images import fit_within
+from lsd.ui.mistakes import texts
+from lsd.ui.mistakes.address import write
+from lsd.ui.mistakes.request import DRAWN_SET, YOURS, Question, View, shortened
+from lsd.ui.mistakes.search import Search
+from lsd.ui.mistakes.session import PAGE
+from lsd.ui.mistakes.views import MAPS, Case, has_sign
+from lsd.ui.shared.markup import data_url, escape, top_table
+
+_CARD_SIDE = 128
+_BLANKS = 6  # places of a list that is still empty
+_CARDS = {
+    PHOTO_SET: ("Photos that networks get wrong", "ImageNet networks and six photos. What did they go by?"),
+    DRAWN_SET: (
+        "Drawn pictures with a lying tag",
+        "The Demo tag reader learned from pictures whose corner tag gave the class away; here the tags lie.",
+    ),
+    YOURS: ("Your picture", "Upload one, say what it shows, and see who gets it wrong."),
+}
+
+
+def picture_url(picture: Image.Image, kind: str = "jpeg") -> str:
+    """A picture as an address."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind.upper(), **({"quality": 88} if kind == "jpeg" else {}))
+    return data_url(f"image/{kind}", buffer.getvalue())
+
+
+def image(picture: Image.Image, alt: str, kind: str = "jpeg", name: str = "") -> str:
+    """A picture that can be enlarged, and downloaded then."""
+    width, height = picture.size
+    return (
+        f'<button type="button" class="lsd-m-zoom" data-name="{escape(name)}" title="Enlarge">'
+        f'<img src="{picture_url(picture, kind)}" alt="{escape(alt)}" width="{width}" height="{height}"></button>'
+    )
+
+
+def cases(sources: Iterable[str]) -> str:
+    """The worked cases, and the visitor's own picture, as links to their addresses."""
+    cards = "".join(_case(source) for source in (*sources, YOURS))
+    return f'<nav class="lsd-m-cases" aria-label="Worked cases">{cards}</nav>'
+
+
+def _case(source: str) -> str:
+    title, text = _CARDS[source]
+    picture = f'<img src="{url}" alt="" width="72" height="72">' if (url := _sample(source)) else "<i>+</i>"
+    address = write(View(shortened(Question(source))))
+    return f'<a class="lsd-m-case" href="?{escape(address)}">{picture}<span><b>{title}</b>{text}</span></a>'
+
+
+@functools.cache
+def _sample(source: str) -> str:
+    """A picture of a set, as an address; "" for the visitor's own."""
+    if source == YOURS:
+        return ""
+    pictures: LabelledSet = open_set(source, limit=1)
+    return picture_url(fit_within(pictures[0].picture(), _CARD_SIDE))
+
+
+def listed(search: Search, found: list[Prediction], chosen: tuple[str, str] | None) -> str:
+    """One page of the mistakes, a button each.
+
+    Args:
+        chosen: (picture, model) of the one that is explained.
+    """
+    if not found:
+        return '<p class="lsd-m-none">No mistake passes these filters.</p>'
+    many = len(search.result.models) > 1
+    cards = "".join(_card(search, p, many, (p.item.id, p.model) == chosen) for p in found)
+    return f'<ul class="lsd-m-list">{cards}</ul>'
+
+
+def _card(search: Search, p: Prediction, many: bool, chosen: bool) -> str:
+    url = data_url("image/jpeg", search.thumbnail(p.item))
+    return (
+        f'<li><button type="button" data-picture="{escape(p.item.id)}" data-by="{escape(p.model)}" '
+        f'aria-pressed="{str(chosen).lower()}"><img src="{url}" alt="">{texts.caption(p, with_model=many)}</button></li>'
+    )
+
+
+def blank_list() -> str:
+    """Before the mistakes are found."""
+    return f'<ul class="lsd-m-list" aria-hidden="true">{"<li class=lsd-m-blank></li>" * min(_BLANKS, PAGE)}</ul>'
+
+
+def maps(case: Case, pictures: list[dict[str, Image.Image]]) -> str:
+    """A row for each model: what it says, and its three maps; below them what the colours mean."""
+    rows = ""
+    for reading, shown in zip(case.readings, pictures, strict=True):
+        figures = "".join(
+            f'<figure class="lsd-m-{name}"><figcaption>{texts.map_caption(case, reading, name)}</figcaption>'
+            f"{image(shown[name], texts.map_alt(reading, name), name=f'{reading.model}-{name}')}</figure>"
+            for name in MAPS
+        )
+        rows += f'<div class="lsd-m-reading"><div class="lsd-m-head">{texts.head(case, reading)}</div>{figures}</div>'
+    return rows + _scales(case)
+
+
+def blank_maps() -> str:
+    """Before the first model has explained the mistake."""
+    figures = "".join(f'<figure class="lsd-m-{name}"><div class="lsd-m-blank"></div></figure>' for name in MAPS)
+    return f'<div class="lsd-m-reading" aria-hidden="true"><div class="lsd-m-head"></div>{figures}</div>'
+
+
+def _scales(case: Case) -> str:
+    bars = _scale(False, ("0", "strongest"))
+    if has_sign(case.method):
+        bars += _scale(True, ("for the true class", "0", f"for the {texts.rival(case)}"))
+    return f'<div class="lsd-m-scales">{bars}</div>'
+
+
+def _scale(signed: bool, words: tuple[str, ...]) -> str:
+    """A colour bar."""
+    values = np.linspace(-1 if signed else 0, 1, 9)[None]
+    stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in render.colorize(values, signed)[0].tolist())
+    marks = "".join(f"<span>{escape(word)}</span>" for word in words)
+    return f'<div><div style="background: linear-gradient(to right, {stops})"></div><p>{marks}</p></div>'
+
+
+def removed(pictures: Iterable[tuple[str, Image.Image, str, list | None]], true: str) -> str:
+    """What the probe leaves of the picture: (title, picture, in words, what the model says of it if it was asked) of each."""
+    figures = "".join(
+        f'<figure>{image(picture, alt, "png", title)}<figcaption class="lsd-note">{title}</figcaption>'
+        f'<div class="lsd-m-answer">{top_table(top, true) if top else ""}</div></figure>'
+        for title, picture, alt, top in pictures
+    )
+    return f'<div class="lsd-m-removed">{figures}</div>'
+
+
+def blank_removed() -> str:
+    """Before the probe."""
+    figure = '<figure><div class="lsd-m-blank"></div></figure>'
+    return f'<div class="lsd-m-removed" aria-hidden="true">{figure * 3}</div>'

@@ -1,0 +1,136 @@
+"""What one visitor looks at: what he asked for last, and what was found. No Gradio here."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from lsd.errors import LSDError
+from lsd.ui.mistakes.filters import ALL, Filters, choices, find
+from lsd.ui.mistakes.request import YOURS, Question, View, completed
+from lsd.ui.mistakes.search import Search, search
+from lsd.ui.mistakes.views import Case, Choice
+
+PAGE = 12  # pictures in one page of the list
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(eq=False)
+class Session:
+    """Of one visitor; the only thing that his events share.
+
+    Attributes:
+        number: of what he asked for last. Work that was begun for another number is past: it ends, and shows nothing more.
+        view: what he asked for last; `path` is his own picture.
+        told: whether an address asked for it: then the nearest that there is, is shown; `troubles` say why.
+        search: what was found for it; `scanning` what a scan under way has found so far.
+        case: the mistake that is explained.
+    """
+
+    number: int = 0
+    view: View = field(default_factory=View)
+    path: str | None = None
+    told: bool = False
+    troubles: list[str] = field(default_factory=list)
+    search: Search | None = None
+    scanning: Search | None = None
+    case: Case | None = None
+
+    def ask(self, view: View, *, told: bool = False, troubles: list[str] | None = None) -> int:
+        """Want this from now on; whatever works on something else is past. Its number."""
+        self.view = view
+        self.told, self.troubles = told, troubles or []
+        self.number = next(_NUMBERS)
+        return self.number
+
+    def stop(self) -> None:
+        """Want nothing any more: all work is past."""
+        self.number = next(_NUMBERS)
+
+    def is_past(self, number: int | None) -> bool:
+        """Whether something else was asked for since."""
+        return number != self.number
+
+    @property
+    def found(self) -> Search | None:
+        """The search, if it is a finished answer to what is asked."""
+        search = self.search
+        return search if search and search.answers(completed(self.view.question), self.path) else None
+
+    @property
+    def settled(self) -> View:
+        """The view with the explained mistake by its name: whatever else changes, that stays."""
+        if not self.case:
+            return self.view
+        return replace(self.view, picture=self.case.said.item.id, by=self.case.said.model)
+
+    @property
+    def choice(self) -> Choice | None:
+        """The mistake that the view is about; None where there is none."""
+        if self.view.picture:
+            return self.search.choice(self.view.picture, self.view.by)
+        first = next(iter(find(self.search.result, self.view.filters)), None)
+        if first is None:
+            return Choice(0, 0) if self.search.is_own and self.search.result.items else None
+        return self.search.choice(first.item.id, first.model)
+
+
+def find_mistakes(session: Session) -> Iterator[Search]:
+    """Search for what is asked. Where an address asks for what cannot be had, the nearest that can is searched, and
+    `session.troubles` say why.
+
+    Raises:
+        LSDError: it cannot be had.
+    """
+    asked, number = session.view.question, session.number
+    tries = dict.fromkeys([asked, replace(asked, models=()), Question()] if session.told else [asked])
+    if asked.source == YOURS:
+        tries = dict.fromkeys([asked])  # nothing is like a picture that is not there
+    while question := next(iter(tries)):
+        del tries[question]
+        try:
+            for scanning in search(completed(question), session.path):
+                if session.is_past(number):
+                    return
+                session.scanning = scanning
+                yield scanning
+        except LSDError as error:
+            if session.is_past(number):
+                return
+            if not tries or session.scanning:
+                raise
+            session.troubles.append(str(error))
+        else:
+            session.view = replace(session.view, question=question)
+            return
+
+
+def pages(count: int) -> int:
+    """How many pages so many mistakes fill; one if there are none."""
+    return max(1, -(-count // PAGE))
+
+
+def fitted(view: View, search: Search) -> tuple[View, list[str]]:
+    """The nearest view that there is in what was found, and a sentence for whatever the view names that there is not."""
+    result, troubles = search.result, []
+
+    def without(part: str, name: str, default: object, trouble: str) -> None:
+        nonlocal view
+        troubles.append(trouble)
+        changed = replace(getattr(view, part), **{name: default}) if part else default
+        view = replace(view, **{part or name: changed})
+
+    for name, offered in choices(result, Filters()).items():
+        value = getattr(view.filters, name)
+        if value not in (known for _, known in offered):
+            none = f"{value} makes no mistake here" if name == "model" else f"No mistake here is about “{value}”"
+            without("filters", name, ALL, f"{none}, so that filter is off.")
+    last = pages(len(find(result, view.filters)))
+    if view.page > last:
+        without("", "page", last, f"There is no page {view.page}; this is the last.")
+    if view.picture and search.column(view.picture) is None:
+        without("", "picture", "", f"There is no picture “{view.picture}” here; another is explained.")
+    if view.by not in ("", *result.models):
+        without("", "by", "", f"{view.by} was not asked about these pictures.")
+    if view.removal.model not in ("", *result.models):
+        without("removal", "model", "", f"{view.removal.model} was not asked about these pictures.")
+    return view, troubles

@@ -1,0 +1,173 @@
+"""What a visitor's run has left so far: everything that is needed to draw and to save, and no model."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from PIL import Image
+
+from lsd.catalogue import common_name
+from lsd.images import file_sha256, lay_on, open_image
+from lsd.layers import as_said
+from lsd.models import get_model
+from lsd.provenance import free_name
+from lsd.saliency import bundle
+from lsd.saliency.bundle import in_words
+from lsd.saliency.crosscheck import CrossCheck
+from lsd.saliency.explain import Explanation, SimilarTo
+from lsd.saliency.maps import MapSettings, to_maps
+from lsd.saliency.views import Look, overlays
+from lsd.ui.saliency.request import Request
+
+READ_SIDE = 160  # pixels of the longer edge; maps are read under the pointer at this size
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model has said.
+
+    Attributes:
+        place: among the request's models.
+        class_names: of the model, and `note`, why they are to be doubted; "" where they are not.
+        check: None where there is none, or none yet.
+    """
+
+    place: int
+    model: str
+    class_names: tuple[str, ...]
+    note: str
+    explanation: Explanation
+    check: CrossCheck | None = None
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The class that is explained, and the one that it is held against; none where a similarity is."""
+        target = self.explanation.attribution.target
+        if target.kind == "similarity":
+            return ()
+        return (target.index, target.against) if target.kind == "contrast" else (target.index,)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run so far.
+
+    Attributes:
+        shown: the picture at the size of the page.
+        troubles: place → why there is no map, or no comparison, in one sentence.
+    """
+
+    request: Request
+    shown: Image.Image
+    answers: tuple[Answer, ...] = ()
+    troubles: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def models(self) -> list[str]:
+        """Those that have explained it."""
+        return [answer.model for answer in self.answers]
+
+    @property
+    def explanations(self) -> list[Explanation]:
+        """One for each of `models`."""
+        return [answer.explanation for answer in self.answers]
+
+    @property
+    def checks(self) -> list[CrossCheck | None]:
+        """One for each of `models`."""
+        return [answer.check for answer in self.answers]
+
+    @property
+    def tried(self) -> int:
+        """How many models were asked."""
+        return len({*(answer.place for answer in self.answers), *self.troubles})
+
+    def answered(self, answer: Answer) -> "Session":
+        """With one more answer, or another one in its place."""
+        return replace(self, answers=(*(a for a in self.answers if a.place != answer.place), answer))
+
+    def troubled(self, place: int, sentence: str) -> "Session":
+        """With one more trouble."""
+        return replace(self, troubles=self.troubles | {place: sentence})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A map on the picture.
+
+    Attributes:
+        values: the map alone over the whole picture, as grey with an alpha: 0 to 255 for 0 to 1, or, of a signed one, for -1
+            to 1; transparent where the model saw nothing.
+    """
+
+    answer: Answer
+    image: Image.Image
+    values: Image.Image
+
+
+def draw(session: Session, maps: MapSettings, look: Look) -> Iterator[Drawn]:
+    """Every answer's map. No model runs."""
+    images = overlays(session.shown, session.explanations, maps, look)
+    finished = to_maps(
+        [e.attribution.values[0].numpy() for e in session.explanations],
+        maps,
+        [e.input_size for e in session.explanations],
+    )
+    for answer, image, finished_map in zip(session.answers, images, finished, strict=True):
+        yield Drawn(
+            answer, image, _readable(session.shown.size, answer.explanation, finished_map, maps.sign == "signed")
+        )
+
+
+def _readable(size: tuple[int, int], explanation: Explanation, finished: np.ndarray, signed: bool) -> Image.Image:
+    small = tuple(max(1, round(edge * READ_SIDE / max(size))) for edge in size)
+    scale = np.divide(small, explanation.picture_size)
+    box = tuple(np.multiply(explanation.box, (*scale, *scale)))
+    values, seen = lay_on(finished, box, small), lay_on(np.ones_like(finished), box, small)
+    grey = np.round(127.5 * (values + 1) if signed else 255 * values)
+    return Image.fromarray(np.dstack([grey.clip(0, 255), 255 * (seen > 0)]).astype(np.uint8), "LA")
+
+
+def summary(session: Session) -> str:
+    """What the models say, which of them say nothing, and how many were asked if not all."""
+    names = session.request.models
+    words = [_agreement(session)] if session.answers else []
+    for place, trouble in sorted(session.troubles.items()):
+        words.append(trouble if len(names) == 1 else f"{common_name(names[place])}: {trouble}")
+    if session.tried < len(names):
+        words.append(f"{session.tried} of {len(names)} models were asked.")
+    return " ".join(words)
+
+
+def _agreement(session: Session) -> str:
+    done = f"Done in {sum(e.seconds for e in session.explanations):.2f} s."
+    if isinstance(session.request.spec, SimilarTo):
+        return f"{done} " + "; ".join(f"{common_name(e.model)}: {in_words(e)}" for e in session.explanations)
+    firsts = list(dict.fromkeys(e.top[0][1] for e in session.explanations if e.top))
+    if len(session.answers) == 1 or not firsts:
+        return done
+    return f"{done} " + (f"All say {firsts[0]}." if len(firsts) == 1 else f"They do not agree: {', '.join(firsts)}.")
+
+
+def files(session: Session, maps: MapSettings, look: Look) -> dict[str, bytes]:
+    """File name → bytes of the download: the bundle that the command line writes, and the pictures beside it.
+
+    Raises:
+        LSDError, OSError: a model or the picture is gone.
+    """
+    request = session.request
+    own = {"comparison.png", "attributions.npz", "manifest.json"}
+    own |= {f"{name}.png" for name in bundle.array_names(session.models)}
+    if request.reference:
+        own.add(request.spec.reference.file)
+    name = free_name(request.path.name, own)
+    record = bundle.manifest(
+        {"file": name, "path": None, "sha256": file_sha256(request.path)},
+        [as_said(get_model(model), request.sayings.of(model)) for model in session.models],
+        session.explanations, request.spec, request.settings, maps, look, session.checks,
+    )  # fmt: skip
+    found = bundle.files(open_image(request.path), session.explanations, record)
+    found[name] = request.path.read_bytes()
+    if request.reference:
+        found[request.spec.reference.file] = request.reference.read_bytes()
+    return found

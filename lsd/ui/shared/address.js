@@ -1,0 +1,83 @@
+// The page's address says what is shown, links within the page are followed without a reload, and both are steps of the
+// browser's history. `lsd/ui/shared/address.py` is the other half. Runs once, in an element that no tab holds; TABS, its names
+// by their labels, stands before it.
+const acted = {at: -Infinity};  // when the visitor last did something himself
+const shown = {};  // the address that each tab shows, without the "?"
+const told = new Set();  // tabs that were told to show an address and have not said yet what they make of it
+
+window.lsd?.stop();
+const off = new AbortController();
+const on = (target, name, handler, options) => target.addEventListener(name, handler, {signal: off.signal, ...options});
+const params = text => new URLSearchParams(text.split("#")[0].split("?")[1] || "");
+const panel = tab => document.getElementById(`lsd-${tab}-tab`);
+
+function tabOf(query) {
+  if (query.has("u")) return "gallery";
+  if (query.get("tab") in TABS) return query.get("tab");
+  return query.has("model") && !query.has("tab") ? "saliency" : "gallery";
+}
+
+function select(tab) {
+  const button = document.querySelector(`[role=tab][data-tab-id="${tab}"]`)
+    || [...document.querySelectorAll(".overflow-dropdown button")].find(b => b.textContent.trim() === TABS[tab]);
+  if (button?.getAttribute("aria-selected") !== "true") button?.click();
+}
+
+// What is told to a tab before it is on the page can get lost.
+async function opened(tab) {
+  for (let tries = 0; tries < 200 && !panel(tab)?.querySelector("button, input, a"); tries++) {
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+  await new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+}
+
+// Show what the address says.
+async function show(state) {
+  const query = params(location.search), tab = tabOf(query), text = query.toString();
+  select(tab);
+  if (shown[tab] === text) return;
+  shown[tab] = text;
+  told.add(tab);
+  document.dispatchEvent(new CustomEvent("lsd:show", {detail: {tab: tab, query: query, state: state}}));
+  await opened(tab);
+  trigger(tab, {query: text});
+}
+
+// A step to another address, `query` without its "?".
+function go(query, {replace = false, state = null} = {}) {
+  if (tabOf(params("?" + query)) !== tabOf(params(location.search))) window.scrollTo(0, 0);
+  history[replace ? "replaceState" : "pushState"](state, "", "?" + query);
+  return show(state);
+}
+
+// What a tab shows now: a step of the history if the visitor did something in it, another spelling of what it was told else.
+function write(tab, query) {
+  const replace = told.delete(tab), text = params("?" + query).toString();  // as `show` spells it
+  if (shown[tab] === text) return;
+  shown[tab] = text;
+  if (tabOf(params(location.search)) !== tab) return;  // the visitor is elsewhere by now
+  history[replace ? "replaceState" : "pushState"](history.state, "", "?" + query);
+}
+
+// A tab was chosen: by a visitor, or by `select` and Gradio itself.
+function chosen(tab) {
+  if (tab === tabOf(params(location.search)) || performance.now() - acted.at > 2000) return;
+  const first = !(tab in shown);
+  history.pushState(null, "", "?" + (shown[tab] ?? new URLSearchParams({tab: tab})));
+  if (first) show(null);
+}
+
+for (const name of ["pointerdown", "keydown"]) {
+  on(document, name, event => { if (event.isTrusted) acted.at = performance.now(); }, {capture: true});
+}
+on(document, "click", event => {
+  const link = event.target.closest?.(".gradio-container a[href^='?']");
+  if (!link || event.defaultPrevented || event.button) return;
+  if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;  // a new page is wanted
+  event.preventDefault();
+  go(link.getAttribute("href").slice(1));
+});
+on(window, "popstate", event => show(event.state));
+
+window.lsd = {go: go, write: write, chosen: chosen, params: params, tabOf: tabOf, shown: shown, stop: () => off.abort()};
+show(history.state);

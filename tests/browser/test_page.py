@@ -1,0 +1,121 @@
+"""What holds for the whole page: its history, its help, how it looks, and that everybody can use it.
+
+The pictures of every tab, at three widths, light and dark, go into the folder that LSD_SCREENSHOTS names.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from lsd.ui.page import TABS
+
+pytestmark = pytest.mark.browser
+
+WIDTHS = (1440, 1024, 390)
+FIRST = {  # what a tab shows when it is there
+    "gallery": "#lsd-g-main .lsd-g-card img",
+    "saliency": "#lsd-saliency-tab img[alt^='Saliency map of']",
+    "mistakes": "#lsd-mistakes-tab #why img",
+    "choices": "#lsd-choices-tab .lsd-c-plot >> visible=true",
+    "features": "#lsd-features-tab img[alt*='eature visualization']",
+}
+_SHIFTS = """
+window.shifts = 0;
+new PerformanceObserver(list => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+}).observe({type: "layout-shift", buffered: true});
+"""
+
+
+def open_page(server, tab, query=""):
+    tab.goto(f"{server}{query}", wait_until="domcontentloaded")
+
+
+def wait_for_first(tab, name):
+    tab.locator(FIRST[name]).first.wait_for()
+
+
+@pytest.fixture(scope="module")
+def warm(server, browser):
+    """Every tab has been opened once: what it shows first is kept for the next visitor."""
+    page = browser.new_page()
+    for name in TABS:
+        open_page(server, page, f"?tab={name}")
+        page.locator(FIRST[name]).first.wait_for(timeout=240_000)
+    page.close()
+
+
+def test_back_and_forward_go_through_the_tabs(server, tab, warm):
+    open_page(server, tab)
+    wait_for_first(tab, "gallery")
+    tab.get_by_role("link", name="Where does it look?").click()
+    wait_for_first(tab, "saliency")
+    tab.get_by_role("tab", name=TABS["choices"][0]).click()
+    wait_for_first(tab, "choices")
+    assert "tab=choices" in tab.url
+    tab.evaluate("window.same = true")
+    tab.go_back()
+    expect(tab.locator("#lsd-saliency-tab")).to_be_visible()
+    tab.go_back()
+    expect(tab.locator("#lsd-gallery-tab")).to_be_visible()
+    tab.go_forward()
+    expect(tab.locator("#lsd-saliency-tab")).to_be_visible()
+    assert tab.evaluate("window.same"), "the page was loaded again"
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_a_tab_stands_still_fits_and_is_for_everybody(server, tab, warm, name):
+    """Nothing jumps while it opens; in light and in dark axe finds nothing serious; no width makes it scroll sideways."""
+    tab.add_init_script(_SHIFTS)
+    tab.set_viewport_size({"width": WIDTHS[0], "height": 1000})
+    open_page(server, tab, f"?tab={name}")
+    wait_for_first(tab, name)
+    tab.wait_for_timeout(1000)
+    shifts, troubles, wide = tab.evaluate("window.shifts"), {}, []
+    for theme in ("light", "dark"):
+        tab.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+        troubles[theme] = serious(tab)
+        for width in WIDTHS:
+            tab.set_viewport_size({"width": width, "height": 1000 if width > 500 else 844})
+            tab.wait_for_timeout(300)
+            if tab.evaluate("document.documentElement.scrollWidth") > width:
+                wide.append(width)
+            if folder := os.environ.get("LSD_SCREENSHOTS"):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                tab.screenshot(path=Path(folder) / f"{name}-{width}-{theme}.png")
+        tab.set_viewport_size({"width": WIDTHS[0], "height": 1000})
+    assert troubles == {"light": [], "dark": []}
+    assert not wide
+    assert shifts < 0.05
+
+
+def serious(tab):
+    """What axe calls serious or critical; Gradio's own footer and its hidden twin of the tabs are not ours."""
+    found = Axe().run(tab, {"exclude": [["footer"], [".visually-hidden"]]}).response["violations"]
+    return [
+        f"{v['impact']}: {v['help']}: {v['nodes'][0]['html'][:200]} ({len(v['nodes'])})"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+def test_help_is_behind_a_button_that_the_keyboard_reaches(server, tab, warm):
+    open_page(server, tab, "?tab=saliency")
+    wait_for_first(tab, "saliency")
+    help_ = tab.get_by_role("button", name="About Method").first
+    text = help_.locator("xpath=following-sibling::*[contains(@class, 'info-text')]")
+    expect(text).to_be_hidden()
+    help_.focus()
+    tab.keyboard.press("Enter")
+    expect(text).to_be_visible()
+    tab.keyboard.press("Enter")
+    expect(text).to_be_hidden()
+
+
+def test_an_address_of_no_tab_says_so(server, tab):
+    open_page(server, tab, "?tab=nothing")
+    wait_for_first(tab, "gallery")
+    expect(tab.get_by_text("This page has no tab “nothing”")).to_be_visible()
