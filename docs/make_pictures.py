@@ -68,7 +68,7 @@ def gallery(tab, url: str) -> None:
 def saliency(tab, url: str) -> None:
     """Three networks and one photo."""
     models = "&".join(f"model={name}" for name in default_models())
-    tab.goto(f"{url}?{models}&method=depth_fusion&example=Chelsea+the+cat", wait_until="domcontentloaded")
+    tab.goto(f"{url}?tab=saliency&{models}&method=depth_fusion&example=Chelsea+the+cat", wait_until="domcontentloaded")
     tab.wait_for_function("document.querySelector('#status')?.innerText.includes('Done in')", timeout=240_000)
     _settle(tab)
     save(tab.screenshot(full_page=True), "saliency.png", 1150)
@@ -76,11 +76,10 @@ def saliency(tab, url: str) -> None:
 
 def mistakes(tab, url: str) -> None:
     """Why a network is wrong about a photo: the maps of the first mistake."""
-    tab.goto(url, wait_until="domcontentloaded")
-    tab.get_by_role("tab", name="Mistakes").click()
+    tab.goto(f"{url}?tab=mistakes", wait_until="domcontentloaded")
     tab.wait_for_function("document.body.innerText.includes('turns the answer from')", timeout=240_000)
     _settle(tab)
-    save(tab.locator("#why").screenshot(), "mistakes.png", 1150)
+    save(tab.screenshot(full_page=True), "mistakes.png", 1500)
 
 
 def choices(tab, url: str) -> None:

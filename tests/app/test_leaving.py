@@ -93,7 +93,8 @@ def test_a_program_waits_in_the_same_line_and_makes_way_when_it_is_gone(page, de
     _, begun, _ = deaf
     visitor = Visitor(page)
     explain(page, visitor)
-    next(visitor.news())
+    news = visitor.news()  # whoever holds it is still there
+    next(news)
     wait_for(lambda: begun)
     body = {
         "data": ["example:Coffee cup", default_models()[0], "gradient", "top1", "", None, "", "", None, "evaluated"]

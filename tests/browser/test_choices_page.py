@@ -22,9 +22,11 @@ def test_a_link_beside_a_control_opens_its_choice_without_a_reload(server, tab):
     tab.get_by_role("tab", name="Saliency").click()
     tab.locator("#explain").wait_for()
     tab.evaluate("window.same = true")
-    for factor in ("sign", "method", "blur"):
+    tab.get_by_text("More on the drawing").click()
+    for factor, label in (("sign", "Sign"), ("method", "Method"), ("blur", "Smoothing")):
         tab.get_by_role("tab", name="Saliency").click()
-        tab.locator(f"a[href='?tab=choices&factor={factor}']").first.click()
+        tab.locator("#lsd-saliency-tab").get_by_role("button", name=f"About {label}").first.click()
+        tab.locator(f"#lsd-saliency-tab a[href='?tab=choices&factor={factor}']").first.click()
         wait_for_choice(tab, factor)
         assert tab.url.endswith(f"?tab=choices&factor={factor}")
         assert tab.locator(f"#choices-factor input[value={factor}]").is_checked()

@@ -42,7 +42,7 @@ def test_the_tab_opens_with_mistakes_maps_and_probe_and_only_once(server, tab, s
     tab.wait_for_selector(VERDICT)
     assert tab.locator(".lsd-m-list img").count() > 0
     assert tab.locator("#why .lsd-m-reading img").count() >= 3
-    tab.get_by_role("tab", name="Choices").click()
+    tab.get_by_role("tab", name="Evidence").click()
     place.click()
     tab.wait_for_timeout(1500)
     assert scans == ["the example photos" if installed() else "demo:misleading-tags"]

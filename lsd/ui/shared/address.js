@@ -3,6 +3,7 @@
 // by their labels, stands before it.
 const acted = {at: -Infinity};  // when the visitor last did something himself
 const shown = {};  // the address that each tab shows, without the "?"
+const spelt = {};  // the same as it stood in the address bar
 const told = new Set();  // tabs that were told to show an address and have not said yet what they make of it
 
 window.lsd?.stop();
@@ -37,6 +38,7 @@ async function show(state) {
   select(tab);
   if (shown[tab] === text) return;
   shown[tab] = text;
+  spelt[tab] = location.search.slice(1);
   told.add(tab);
   document.dispatchEvent(new CustomEvent("lsd:show", {detail: {tab: tab, query: query, state: state}}));
   await opened(tab);
@@ -55,6 +57,7 @@ function write(tab, query) {
   const replace = told.delete(tab), text = params("?" + query).toString();  // as `show` spells it
   if (shown[tab] === text) return;
   shown[tab] = text;
+  spelt[tab] = query;
   if (tabOf(params(location.search)) !== tab) return;  // the visitor is elsewhere by now
   history[replace ? "replaceState" : "pushState"](history.state, "", "?" + query);
 }
@@ -63,7 +66,7 @@ function write(tab, query) {
 function chosen(tab) {
   if (tab === tabOf(params(location.search)) || performance.now() - acted.at > 2000) return;
   const first = !(tab in shown);
-  history.pushState(null, "", "?" + (shown[tab] ?? new URLSearchParams({tab: tab})));
+  history.pushState(null, "", "?" + (spelt[tab] ?? `tab=${tab}`));
   if (first) show(null);
 }
 

@@ -30,7 +30,7 @@ def status(message: str, *, error: bool = False, done: int = 0, total: int = 0) 
     if total:
         share = 100 * min(done / total, 1)
         bar = (
-            f'<div class="lsd-bar" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" '
+            f'<div class="lsd-bar" role="progressbar" aria-label="Progress" aria-valuenow="{share:.0f}" aria-valuemin="0" '
             f'aria-valuemax="100"><div style="width:{share:.1f}%"></div></div>'
         )
     role, extra = ("alert", " lsd-error") if error else ("status", "")

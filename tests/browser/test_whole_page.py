@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from lsd.evaluation.labelled import open_set
 from lsd.ui.page import TABS
 
 pytestmark = pytest.mark.browser
@@ -76,7 +77,10 @@ def test_a_tab_stands_still_fits_and_is_for_everybody(server, tab, warm, name):
     tab.wait_for_timeout(1000)
     shifts, troubles, wide = tab.evaluate("window.shifts"), {}, []
     for theme in ("light", "dark"):
-        tab.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+        if theme == "dark":
+            open_page(server, tab, f"?tab={name}&__theme=dark")
+            wait_for_first(tab, name)
+            tab.wait_for_timeout(1000)
         troubles[theme] = serious(tab)
         for width in WIDTHS:
             tab.set_viewport_size({"width": width, "height": 1000 if width > 500 else 844})
@@ -119,3 +123,30 @@ def test_an_address_of_no_tab_says_so(server, tab):
     open_page(server, tab, "?tab=nothing")
     wait_for_first(tab, "gallery")
     expect(tab.get_by_text("This page has no tab “nothing”")).to_be_visible()
+
+
+def test_a_picture_that_is_uploaded_is_there_in_every_tab(server, tab, tmp_path):
+    file = tmp_path / "mine.png"
+    open_set("demo", limit=16)[0].picture().save(file)
+    open_page(server, tab, "?tab=saliency&model=demo:resnet&method=gradient")
+    wait_for_first(tab, "saliency")
+    tab.locator("#lsd-saliency-tab input[type=file]").first.set_input_files(file)
+    mine = "img[src*='mine.png']"
+    tab.locator(f"#lsd-saliency-tab {mine}").first.wait_for()
+    follow(tab, "?tab=mistakes&set=yours&class=plain+star&model=demo:resnet")
+    tab.locator("#lsd-mistakes-picture img").wait_for()
+    tab.locator("#find").click()
+    expect(tab.get_by_text("Demo ResNet is wrong about your picture.").first).to_be_visible()
+    follow(tab, "?tab=choices&factor=sign")
+    tab.locator(f"#lsd-choices-tab {mine}").first.wait_for()
+    tab.go_back()
+    tab.locator("#lsd-mistakes-picture img").wait_for()
+
+
+def follow(tab, address):
+    """As a link of the page does."""
+    tab.evaluate(
+        "href => { const a = document.createElement('a'); a.href = href; document.querySelector('.lsd-header').append(a);"
+        " a.click(); a.remove(); }",
+        address,
+    )
