@@ -110,6 +110,7 @@ def test_a_model_can_be_shown_other_than_the_evaluations_crop(client, picture):
         ({"method": "magic"}, "no method"),
         ({"target": "99"}, "out of range"),
         ({"settings": {"samples": 3}}, "no setting"),
+        ({"method": "smoothgrad", "settings": {"batch_size": 256}}, "batch_size is at most 32"),
         ({"outputs": "tanh"}, "are classes, sigmoid or an embedding"),
         ({"layouts": {"layer9": "nchw"}}, "has no layer"),
         ({"layouts": {"layer1": "rows"}}, "no layout"),

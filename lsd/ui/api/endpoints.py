@@ -42,7 +42,7 @@ from lsd.ui.shared.answers import cost, explained
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import Progress, Waiting, aside, follow, sentence, turn
-from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_others
+from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_batch, check_others
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.scratch import brief_folder
 from lsd.view import View
@@ -125,6 +125,7 @@ def saliency(
         picture, sha256 = _picture(image)
         network = _network(model, outputs, layouts)
         settings = chosen.parse(settings or {})
+        check_batch(settings)
         with turn(cost(network.name, method, settings)):
             explanation = explained(network, picture, sha256, spec, method, settings, seen)
         a = explanation.attribution

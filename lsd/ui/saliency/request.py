@@ -22,6 +22,7 @@ from lsd.ui.shared import controls
 from lsd.ui.shared.answers import is_answered
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
 from lsd.ui.shared.examples import examples
+from lsd.ui.shared.limits import check_batch
 from lsd.view import EVALUATED, View
 
 SQUARE = "square"  # the view that is told by a square
@@ -156,10 +157,11 @@ def request_of(wish: Wish, picture: str | Path | None, like: str | Path | None) 
     names = controls.checked_models(wish.models)
     sayings = controls.sayings(wish.outputs, wish.layouts)
     sayings.check(names)
-    spec = _spec(wish, like)
+    spec, settings = _spec(wish, like), METHODS[wish.method].parse(dict(wish.settings))
+    check_batch(settings)
     return Request(
-        Path(picture), tuple(names), spec, wish.method, METHODS[wish.method].parse(dict(wish.settings)), sayings,
-        wish.check, Path(like) if isinstance(spec, SimilarTo) else None, wish.view,
+        Path(picture), tuple(names), spec, wish.method, settings, sayings, wish.check,
+        Path(like) if isinstance(spec, SimilarTo) else None, wish.view,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.sayings import Sayings
 from lsd.ui.shared.evidence import why
 from lsd.ui.shared.examples import drawn, photos
-from lsd.ui.shared.limits import MAX_MODELS
+from lsd.ui.shared.limits import MAX_BATCH, MAX_MODELS
 from lsd.weights import HERE, locate, read_config, ready_models
 
 AS_THE_NETWORK_SAYS = ""
@@ -187,7 +187,8 @@ def _control(setting: Setting, *, visible: bool) -> gr.components.Component:
         return gr.Textbox(setting.default, placeholder="chosen automatically", max_lines=1, **shared)
     if setting.name == "seed":
         return gr.Number(setting.default, precision=0, minimum=setting.minimum, maximum=setting.maximum, **shared)
-    return gr.Slider(setting.minimum, setting.maximum, setting.default, step=setting.step, **shared)
+    most = min(setting.maximum, MAX_BATCH) if setting.name == "batch_size" else setting.maximum
+    return gr.Slider(setting.minimum, most, setting.default, step=setting.step, **shared)
 
 
 def show_settings(name: str) -> dict[str, dict]:

@@ -1,7 +1,8 @@
 """How much one visitor may ask for at a time; the command line knows no such limits."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lsd.errors import LSDError
 from lsd.public import is_public
@@ -9,11 +10,18 @@ from lsd.public import is_public
 MAX_MODELS = 4  # explained side by side
 MAX_LANES = 3  # visualized side by side
 MAX_STEPS, MAX_SIDE, MAX_SEEDS, MAX_VIEWS = 1024, 512, 8, 32  # of an ascent on the page
+MAX_BATCH = 32  # pictures in one pass of a method: 1.4 GB of a ResNet-50
 MAX_OTHERS = 3  # networks that a unit names besides its own: each is loaded
 MAX_PROGRAM_STEPS = 512  # of an ascent by the endpoint
 MAX_UPLOAD = "24mb"
 MAX_WAITING = 200  # quick events; jobs that run a model wait in a line of their own (`lsd.ui.shared.jobs`)
 _JOB_SECONDS = 120  # on a public page
+
+
+def check_batch(settings: Mapping[str, Any]) -> None:
+    """Raises LSDError where a method's settings ask for more pictures in one pass than there is memory for everybody."""
+    if settings.get("batch_size", 0) > MAX_BATCH:
+        raise LSDError(f"batch_size is at most {MAX_BATCH} here: it bounds the memory, and changes nothing else.")
 
 
 def check_others(models: Sequence[str]) -> None:
