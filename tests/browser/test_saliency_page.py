@@ -62,13 +62,13 @@ def test_an_example_is_explained_when_it_is_chosen(server, tab):
 def test_of_two_quick_choices_the_last_is_explained(server, tab):
     open_tab(server, tab)
     wait_for_status(tab, "Done in")
-    tab.get_by_label("Method").click()
+    tab.get_by_role("combobox", name="Method").click()
     tab.get_by_role("option", name="SmoothGrad", exact=True).click()
     tab.get_by_role("button", name="Settings of the method").click()
     tab.get_by_label("number input for samples").fill("8")  # still long enough to be interrupted
     examples = tab.locator(".lsd-examples button.thumbnail-item")
     examples.nth(1).click()
-    wait_for_status(tab, "passes")
+    wait_for_status(tab, "…")  # it is under way
     examples.nth(2).click()
     wait_for_status(tab, "All say espresso")
     wait_for_maps(tab, 3)
@@ -110,11 +110,11 @@ def test_an_address_shows_what_it_says(server, tab):
 def test_what_makes_it_like_another_picture(server, tab):
     tab.goto(f"{server}?model=demo:vit&method=gradient&example={DRAWN}", wait_until="domcontentloaded")
     wait_for_status(tab, "Done in")
-    tab.get_by_label("Class", exact=True).click()
+    tab.get_by_role("combobox", name="Class", exact=True).click()
     tab.get_by_role("option", name="What makes it like another picture").click()
     tab.locator("#explain").click()
     wait_for_status(tab, "There is no other picture yet")
-    tab.get_by_label("Or an example").first.click()
+    tab.get_by_role("combobox", name="Or an example").click()
     tab.get_by_role("option", name=DRAWN).click()
     tab.locator("#like img").first.wait_for()
     tab.locator("#explain").click()
