@@ -9,7 +9,7 @@ The loaders ask, by the name as they understand it, so that no spelling and no d
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from lsd.curated import CURATED
@@ -25,14 +25,14 @@ def hub_token() -> bool | None:
     return False if is_public() else None
 
 
-def model_refusal(name: str, ready: Iterable[str]) -> str:
+def model_refusal(name: str, ready: Callable[[], Iterable[str]]) -> str:
     """Why a model is not loaded here, in one sentence; "" where it may be.
 
     Args:
         name: as `lsd.weights.canonical` gives it.
-        ready: names of the models that whoever runs the page has put here.
+        ready: gives the names of what whoever runs the page has put here; only a public page asks.
     """
-    if not is_public() or name in ready or any(name == network.name for network in CURATED):
+    if not is_public() or name in ready() or any(name == network.name for network in CURATED):
         return ""
     if _is_listed(name, "LSD_PUBLIC_MODELS"):
         return ""
@@ -42,9 +42,9 @@ def model_refusal(name: str, ready: Iterable[str]) -> str:
     )
 
 
-def set_refusal(name: str, ready: Iterable[str]) -> str:
+def set_refusal(name: str, ready: Callable[[], Iterable[str]]) -> str:
     """Why a data set is not opened here, in one sentence; "" where it may be. Arguments as for `model_refusal`."""
-    if not is_public() or name in ready or _is_listed(name, "LSD_PUBLIC_SETS"):
+    if not is_public() or name in ready() or _is_listed(name, "LSD_PUBLIC_SETS"):
         return ""
     return (
         f"This public page opens the sets of its list, and “{name}” is not on it: choose one that is offered, upload a picture of "

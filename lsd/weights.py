@@ -29,7 +29,7 @@ import httpx
 from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
 from lsd.packages import PACKAGES, installed
-from lsd.public import hub_token, is_public, model_refusal
+from lsd.public import hub_token, model_refusal
 
 MAX_BYTES = int(os.environ.get("LSD_MAX_MODEL_BYTES", 4 * 2**30))  # of a weights file; a ViT-g in fp32 is 4 GB
 _PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
@@ -92,7 +92,7 @@ def locate(name: str, *, allow_pickle: bool = False, packages: bool = True) -> L
 def _permitted(name: str) -> str:
     """`canonical`. Raises ModelError for what a public page does not load."""
     name = canonical(name)
-    if is_public() and (trouble := model_refusal(name, ready_models())):
+    if trouble := model_refusal(name, ready_models):
         raise ModelError(trouble)
     return name
 
@@ -315,12 +315,9 @@ def _download(name: str, repo: str, filename: str, revision: str | None) -> Loca
     from huggingface_hub import hf_hub_download
 
     try:
-        config = (
-            Path(hf_hub_download(repo, "config.json", revision=revision, token=hub_token()))
-            if _is_its_own(repo, name)
-            else None
-        )
-        weights = hf_hub_download(repo, filename, revision=revision, token=hub_token())
+        fetched = {"revision": revision, "token": hub_token()}
+        config = Path(hf_hub_download(repo, "config.json", **fetched)) if _is_its_own(repo, name) else None
+        weights = hf_hub_download(repo, filename, **fetched)
     except Exception as error:  # the Hub's own errors, those of its transport, a full disk
         raise ModelError(
             f"{name} could not be downloaded ({type(error).__name__}); try again, or choose {_ready()}."

@@ -183,7 +183,7 @@ def open_set(source: str, *, limit: int | None = None) -> LabelledSet:
     """
     if limit is not None and limit < 1:
         raise DataError(f"At least 1 picture is needed, so the limit cannot be {limit}.")
-    if trouble := set_refusal(source, available_sets()):
+    if trouble := set_refusal(source, available_sets):
         raise DataError(trouble)
     folders = _folders()
     if source in DEMO_SETS:

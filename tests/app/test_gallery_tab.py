@@ -10,7 +10,9 @@ from dataclasses import replace
 import gradio as gr
 import pytest
 from gallery_fixture import MODELS, make_gallery, make_row, make_rows
+from starlette.applications import Starlette
 from starlette.datastructures import QueryParams
+from starlette.testclient import TestClient
 
 from gallery.filters import Filters
 from gallery.index import build
@@ -23,6 +25,7 @@ from lsd.ui.gallery.address import BROWSE, CLASS, CLASSES, COMPARE, UNIT, View, 
 from lsd.ui.gallery.browse import front
 from lsd.ui.gallery.compare import class_list
 from lsd.ui.gallery.html import ASSUMED, card
+from lsd.ui.gallery.pictures import ROUTES
 from lsd.ui.gallery.plot import trace_plot
 from lsd.ui.gallery.tab import GalleryTab, origin, show
 from lsd.ui.gallery.weights import Standing
@@ -123,6 +126,18 @@ def test_a_hostile_address_is_harmless():
         f"tab=gallery&view=compare&model={EVIL}&class={EVIL}",
     ):
         assert "<script" not in main_of(query) and "&lt;script" in main_of(query)
+
+
+def test_a_large_picture_has_an_address_that_a_browser_keeps():
+    browser = TestClient(Starlette(routes=ROUTES))
+    (source,) = set(re.findall(r'"(gallery-picture\?[^"]*)"', main_of(f"u={GOOD}")))  # shown and downloaded
+    answer = browser.get(f"/{html.unescape(source)}")
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/webp"
+    assert answer.content[8:12] == b"WEBP" and "max-age" in answer.headers["cache-control"]
+    again = browser.get(f"/{source}", headers={"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304 and not again.content
+    for unknown in ("", "?u=", "?u=nobody/class/1/lsd/0", "?u=../../etc/passwd"):
+        assert browser.get(f"/gallery-picture{unknown}").status_code == 404
 
 
 def test_the_front_mixes_models_and_links_to_pictures():

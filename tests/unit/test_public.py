@@ -32,15 +32,15 @@ def test_no_spelling_and_no_door_leads_past_the_list(visited, name, load):
 def test_what_is_offered_can_be_had(visited):
     for name in ready_models():
         assert weights.availability(name).can_load
-    assert all(public.model_refusal(network.name, ()) == "" for network in CURATED)
+    assert all(public.model_refusal(network.name, tuple) == "" for network in CURATED)
     assert load_model("demo:vit").name == "demo:vit"
     assert load_model("  demo:vit ").num_classes
 
 
 def test_the_list_is_extended_by_names_and_wildcards(visited, monkeypatch):
     monkeypatch.setenv("LSD_PUBLIC_MODELS", "hf-hub:me/*, resnet26.bt_in1k")
-    assert public.model_refusal("hf-hub:me/mine", ()) == public.model_refusal("resnet26.bt_in1k", ()) == ""
-    assert public.model_refusal("hf-hub:you/mine", ()) and public.model_refusal("resnet26d.bt_in1k", ())
+    assert public.model_refusal("hf-hub:me/mine", tuple) == public.model_refusal("resnet26.bt_in1k", tuple) == ""
+    assert public.model_refusal("hf-hub:you/mine", tuple) and public.model_refusal("resnet26d.bt_in1k", tuple)
 
 
 def test_sets_are_those_that_come_with_the_page(visited, monkeypatch, tmp_path):
@@ -49,7 +49,7 @@ def test_sets_are_those_that_come_with_the_page(visited, monkeypatch, tmp_path):
         with pytest.raises(LSDError, match="opens the sets of its list"):
             open_set(source)
     monkeypatch.setenv("LSD_PUBLIC_SETS", "hf:me/*")
-    assert public.set_refusal("hf:me/mine", ()) == ""
+    assert public.set_refusal("hf:me/mine", tuple) == ""
 
 
 def test_no_secret_goes_along(visited):
@@ -61,7 +61,7 @@ def test_whoever_runs_it_for_himself_may_name_anything(monkeypatch):
     for value in (None, "0", ""):
         monkeypatch.delenv("LSD_PUBLIC", raising=False) if value is None else monkeypatch.setenv("LSD_PUBLIC", value)
         assert not public.is_public() and public.hub_token() is None
-        assert public.model_refusal("local-dir:/etc", ()) == public.set_refusal("/etc", ()) == ""
+        assert public.model_refusal("local-dir:/etc", tuple) == public.set_refusal("/etc", tuple) == ""
     monkeypatch.setenv("SPACE_ID", "me/lsd")
     monkeypatch.setenv("LSD_PUBLIC", "0")
     assert not public.is_public()

@@ -14,12 +14,11 @@ from lsd.images import fit_within, open_image
 from lsd.models import get_model
 from lsd.ui.choices import html, pictures, texts
 from lsd.ui.shared import controls, markup
-from lsd.ui.shared.address import QUICK
 from lsd.ui.shared.evidence import Asked
-from lsd.ui.shared.examples import example_of, examples
+from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import aside, doing, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
-from lsd.ui.shared.picture import PictureInput
+from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
 from lsd.weights import ready_models
 
 INVITATION = "Every level side by side, on the model’s first choice of class."
@@ -39,14 +38,11 @@ class TryIt:
         example = controls.default_example(models)
         with gr.Row(elem_classes="lsd-c-try-row"):
             self.picture = PictureInput(
-                str(examples()[example]), type="filepath", label="Picture", height=190, min_width=150, scale=2,
-                sources=["upload", "clipboard", "webcam"], elem_id="choices-picture",
+                str(examples()[example]), label="Picture", height=190, min_width=150, scale=2, elem_id="choices-picture",
+                **UPLOADED,
             )  # fmt: skip
             with gr.Column(min_width=150, scale=3):
-                self.example = gr.Dropdown(
-                    [("none", ""), *((name, name) for name in examples())], value=example, label="Or an example",
-                    filterable=False,
-                )  # fmt: skip
+                self.example = example_picker(self.picture, example)
                 self.model = gr.Dropdown(
                     [(common_name(name), name) for name in ready_models()], value=models[0] if models else None, label="Model"
                 )  # fmt: skip
@@ -62,8 +58,6 @@ class TryIt:
             buttons=["download", "fullscreen"], format="jpeg", elem_classes="lsd-c-gallery",
         )  # fmt: skip
         self.missing = gr.HTML(visible=_HIDDEN, padding=False, apply_default_css=False, elem_classes="lsd-c")
-        self.example.input(lambda name: str(examples()[name]) if name else None, self.example, self.picture, **QUICK)
-        self.picture.change(example_of, self.picture, self.example, **QUICK)
 
     @property
     def results(self) -> list[gr.components.Component]:

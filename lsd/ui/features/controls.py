@@ -13,9 +13,8 @@ from lsd.ui.features.picker import UnitPicker
 from lsd.ui.features.request import DEFAULT_SEEDS, DEFAULT_STEPS, NOISE, PHOTO, Wish, steps_of
 from lsd.ui.shared import controls
 from lsd.ui.shared.address import QUICK
-from lsd.ui.shared.examples import example_of, examples
 from lsd.ui.shared.limits import MAX_SEEDS, MAX_SIDE
-from lsd.ui.shared.picture import PictureInput
+from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
 
 
 class Controls:
@@ -56,12 +55,9 @@ class Controls:
         # Hidden rather than not there: what another tab puts into a component that is not there can get lost.
         with gr.Group(visible="hidden") as self.picture_group:
             self.picture = PictureInput(
-                None, type="filepath", label="Your picture", height=220, sources=["upload", "clipboard", "webcam"],
-                elem_id="features-picture",
+                None, label="Your picture", height=220, elem_id="features-picture", **UPLOADED
             )  # fmt: skip
-            self.example = gr.Dropdown(
-                [("none", ""), *((name, name) for name in examples())], value="", label="Or an example", filterable=False
-            )  # fmt: skip
+            self.example = example_picker(self.picture)
 
     def _recipe(self) -> None:
         self.recipe = gr.Dropdown(
@@ -99,8 +95,6 @@ class Controls:
             [self.start.change, *(self.unit.named[name].change for name in ("what", "kind", "expression"))],
             self.show_picture, asking, self.picture_group, **QUICK,
         )  # fmt: skip
-        self.example.input(lambda name: str(examples()[name]) if name else None, self.example, self.picture, **QUICK)
-        self.picture.change(example_of, self.picture, self.example, **QUICK)
 
     @property
     def components(self) -> list[gr.blocks.Block]:

@@ -81,7 +81,7 @@ class FeaturesTab:
                 self.show_seed, [self.session, stage.scrub], [*pictures, *(c.verdicts for c in stage.columns)], **QUICK
             )  # fmt: skip
         stage.download.click(self.pack, self.session, [stage.file, stage.status], api_visibility="private").then(
-            None, stage.file, None, js=script("features/download.js")
+            None, stage.file, None, js=script("shared/download.js")
         )  # fmt: skip
 
     def restore(self, door: gr.HTML) -> None:

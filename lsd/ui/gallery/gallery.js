@@ -5,9 +5,8 @@ const placeholders = {
   browse: "Search: dog, layer3 channel, a model's name …", classes: "Search classes: dog, fruit, a name …",
   compare: "Search classes to add: dog, fruit, a name …",
 };
-const params = text => new URLSearchParams(text.split("#")[0].split("?")[1] || "");
 // Before the first answer the page has the front's shape; an address of another view has no column for filters.
-document.documentElement.classList.toggle("lsd-g-wide", ["u", "view"].some(key => params(location.search).has(key)));
+document.documentElement.classList.toggle("lsd-g-wide", ["u", "view"].some(key => new URLSearchParams(location.search).has(key)));
 let typed = 0, typing = false, scroll = null, focus = false, waiting = 0;
 
 window.lsdGallery?.stop();
@@ -23,7 +22,7 @@ on(document, "lsd:show", event => {
 
 // What the way back from a picture leads to is kept with the page in the browser's history, so a reload keeps it too.
 function go(query, {replace = false, top = true, state = null} = {}) {
-  const here = params(location.search), now = history.state || {};
+  const here = lsd.params(location.search), now = history.state || {};
   const known = state || (here.has("u") ? {back: now.lsd?.back, y: now.lsd?.y} : {back: location.search, y: scrollY});
   history.replaceState({...now, here: scrollY}, "");
   scroll = top ? 0 : null;
@@ -36,7 +35,7 @@ on(document, "click", event => {
   if (event.target.closest("#lsd-gallery [data-skip]")) return document.querySelector("#lsd-g-main .lsd-g-card")?.focus();
   const link = event.target.closest("#lsd-gallery a[href^='?']");
   if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
-  const query = params(link.getAttribute("href"));
+  const query = lsd.params(link.getAttribute("href"));
   if (!ours(query)) return;
   event.preventDefault();
   filter.setAttribute("aria-expanded", "false");
@@ -45,7 +44,7 @@ on(document, "click", event => {
   focus = query.has("u");
   const from = history.state?.lsd;
   if (link.hasAttribute("data-back") && from) {
-    go(ours(params(from.back || "")) ? params(from.back).toString() : "tab=gallery", {state: {}});
+    go(ours(lsd.params(from.back || "")) ? lsd.params(from.back).toString() : "tab=gallery", {state: {}});
     scroll = from.y;
   } else go(link.getAttribute("href").slice(1), {top: !link.closest(".lsd-g-pick, .lsd-g-facets")});
 }, {capture: true});  // before address.js, which follows all other links
@@ -58,7 +57,7 @@ on(window, "popstate", event => {
 on(search, "input", () => {
   clearTimeout(typed);
   typed = setTimeout(() => {
-    const here = params(location.search), query = here.has("u") || !ours(here) ? new URLSearchParams({tab: "gallery"}) : here;
+    const here = lsd.params(location.search), query = here.has("u") || !ours(here) ? new URLSearchParams({tab: "gallery"}) : here;
     if (query.get("view") === "class") { query.delete("view"); query.delete("class"); }
     search.value.trim() ? query.set("q", search.value.trim()) : query.delete("q");
     query.delete("page");
@@ -69,7 +68,7 @@ on(search, "input", () => {
 on(search, "blur", () => { typing = false; });
 
 on(sort, "change", () => {
-  const here = params(location.search), query = ours(here) && !here.has("u") ? here : new URLSearchParams({tab: "gallery"});
+  const here = lsd.params(location.search), query = ours(here) && !here.has("u") ? here : new URLSearchParams({tab: "gallery"});
   query.set("sort", sort.value);
   query.delete("page");
   go(query.toString());
@@ -94,7 +93,7 @@ async function copied(button) {
 }
 
 function shown() {
-  const view = document.querySelector("#lsd-g-main [data-view]"), query = params(location.search);
+  const view = document.querySelector("#lsd-g-main [data-view]"), query = lsd.params(location.search);
   const what = view?.dataset.view || "browse";
   waiting = Math.max(0, waiting - 1);
   if (!waiting) root().removeAttribute("aria-busy");

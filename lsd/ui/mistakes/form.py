@@ -18,7 +18,7 @@ from lsd.ui.mistakes.request import (
 )  # fmt: skip
 from lsd.ui.shared import controls
 from lsd.ui.shared.address import QUICK
-from lsd.ui.shared.picture import PictureInput
+from lsd.ui.shared.picture import UPLOADED, PictureInput
 
 
 class Form:
@@ -35,8 +35,7 @@ class Form:
         # It stays on the page, since what is put there anew loses values.
         with gr.Column(visible="hidden", elem_classes="lsd-m-yours") as self.yours:
             self.picture = PictureInput(
-                None, type="filepath", label="Your picture", height=220, sources=["upload", "clipboard", "webcam"],
-                elem_id="lsd-mistakes-picture",
+                None, label="Your picture", height=220, elem_id="lsd-mistakes-picture", **UPLOADED
             )  # fmt: skip
             self.label = controls.class_picker(
                 "It is truly", "The class that your picture shows: any of its names, or its index.", first.models,

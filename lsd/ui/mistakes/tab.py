@@ -22,8 +22,6 @@ from lsd.ui.shared.address import QUICK, query_of, written
 from lsd.ui.shared.jobs import sentence
 from lsd.ui.shared.long_event import ASKING, LONG, long_event
 
-# Gradio drops an event whose last one is still on its way, unless told otherwise: so the first view could swallow a click.
-
 
 class MistakesTab:
     """The tab's components and events; built inside a `gr.Blocks`."""

@@ -1,6 +1,5 @@
 """What a visitor asks of the Saliency tab, from the values of its controls by name, checked before anything is loaded."""
 
-import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from lsd.sayings import Sayings
 from lsd.ui.shared import controls
 from lsd.ui.shared.answers import is_answered
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
-from lsd.ui.shared.examples import examples
+from lsd.ui.shared.examples import example_of
 from lsd.ui.shared.limits import check_batch
 from lsd.view import EVALUATED, View
 
@@ -87,19 +86,6 @@ class Request:
             model and is_answered(as_said(model, self.sayings.of(name)), *asked)
             for name, model in zip(self.models, models, strict=True)
         )
-
-
-@functools.cache
-def _names_by_content() -> dict[str, str]:
-    return {file_sha256(path): name for name, path in examples().items()}
-
-
-def example_of(path: str | Path | None) -> str:
-    """The name of the example that a file is a copy of; "" for any other picture."""
-    try:
-        return _names_by_content().get(file_sha256(path), "") if path else ""
-    except LSDError:
-        return ""
 
 
 def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:

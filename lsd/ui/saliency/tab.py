@@ -16,7 +16,7 @@ from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS
 from lsd.saliency.views import Look
 from lsd.ui.saliency import address, drawing, results
-from lsd.ui.saliency.request import SQUARE, Wish, drawing_of, example_of, request_of, wish_of
+from lsd.ui.saliency.request import SQUARE, Wish, drawing_of, request_of, wish_of
 from lsd.ui.saliency.run import explain_all
 from lsd.ui.saliency.served import serve
 from lsd.ui.saliency.session import Session, draw, files, summary
@@ -24,25 +24,22 @@ from lsd.ui.saliency.square import square_on, square_picker, within
 from lsd.ui.shared import controls, markup
 from lsd.ui.shared.address import QUICK, query_of
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
-from lsd.ui.shared.examples import credit, examples
+from lsd.ui.shared.examples import credit, example_of, examples
 from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import sentence
 from lsd.ui.shared.limits import MAX_MODELS
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
-from lsd.ui.shared.picture import PictureInput
+from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
 from lsd.ui.shared.scratch import zipped
 
 Given = dict[gr.blocks.Block, Any]  # the values of an event's inputs
 
-_SOURCES = ["upload", "clipboard", "webcam"]
 _VIEWS = [
     ("As in its evaluation: resized and cropped", "evaluated"), ("The whole picture, squashed", "squashed"),
     ("The whole picture, padded", "padded"), ("A square that I choose", SQUARE),
 ]  # fmt: skip
 _SHOWN = "address => window.lsdSaliency?.shown(address, {})"  # and the milliseconds for which others may follow
 _SETTLED = 600
-# Gradio's button downloads what it has when it is clicked, so it is clicked when the file is made.
-_DOWNLOAD = "() => setTimeout(() => document.querySelector('#lsd-saliency-file')?.click(), 100)"
 
 
 class Result:
@@ -88,7 +85,7 @@ class SaliencyTab:
 
     def _picture(self, first: Path) -> None:
         self.picture = PictureInput(
-            str(first), type="filepath", label="Picture", height=190, sources=_SOURCES, buttons=[],
+            str(first), label="Picture", height=190, buttons=[], **UPLOADED
         )  # fmt: skip
         self.gallery = gr.Gallery(
             [(str(path), name) for name, path in examples().items()], label="Examples", show_label=False, columns=8,
@@ -111,12 +108,12 @@ class SaliencyTab:
         }  # fmt: skip
         with gr.Group(visible=False) as self.like_group:
             self.like = PictureInput(
-                None, type="filepath", label="The other picture", height=160, sources=_SOURCES, elem_id="like", buttons=[],
+                None, label="The other picture", height=160, elem_id="like", buttons=[], **UPLOADED
             )  # fmt: skip
-            self.like_example = gr.Dropdown(
-                [("none", ""), *((name, name) for name in examples())], value="", label="Or an example", filterable=False,
+            self.like_example = example_picker(
+                self.like,
                 info="Alike where the model's embeddings of the two point the same way; no classes are needed for it.",
-            )  # fmt: skip
+            )
         self.asking |= {"like": self.like, "method": controls.method_picker()}
         self.about = gr.Markdown(controls.describe_method(METHODS[defaults.METHOD]), elem_classes="lsd-about")
         with gr.Row(elem_classes="lsd-ask"):
@@ -162,7 +159,7 @@ class SaliencyTab:
             self.results = [Result(model, size) for model in (*models[:MAX_MODELS], *[""] * (MAX_MODELS - len(models)))]
         with gr.Row(elem_classes="lsd-download"):
             self.pack = gr.Button("Download pictures, values and manifest", size="sm", scale=0, min_width=300)
-            self.file = gr.DownloadButton("Download", visible="hidden", elem_id="lsd-saliency-file")
+            self.file = gr.DownloadButton(visible=False)  # what is downloaded
 
     def _wire(self) -> None:
         self.ask = {"fn": next_number, "inputs": None, "outputs": self.asked} | ASKING
@@ -207,7 +204,7 @@ class SaliencyTab:
         )
         self.pack.click(
             self._pack, {self.session, *self.drawing.values()}, [self.file, self.status], api_visibility="private"
-        ).success(None, None, None, js=_DOWNLOAD)
+        ).success(None, self.file, None, js=script("shared/download.js"))
 
     def _wire_controls(self) -> None:
         """What controls do to each other, when the visitor changes them."""
@@ -228,11 +225,6 @@ class SaliencyTab:
             **QUICK,
         )
         asking["view"].input(**self.squared)
-        self.like_example.input(
-            lambda name: str(examples()[name]) if name else None, self.like_example, self.like, **QUICK
-        )
-        for event in (self.like.upload, self.like.clear):
-            event(lambda: "", None, self.like_example, **QUICK)
 
     def restore(self, door: gr.HTML) -> None:
         """Show what an address says."""

@@ -82,5 +82,5 @@ on(document, "click", event => {
 });
 on(window, "popstate", event => show(event.state));
 
-window.lsd = {go: go, write: write, chosen: chosen, params: params, tabOf: tabOf, shown: shown, stop: () => off.abort()};
+window.lsd = {go: go, write: write, chosen: chosen, params: params, tabOf: tabOf, stop: () => off.abort()};
 show(history.state);

@@ -14,7 +14,8 @@ LONG = {"concurrency_limit": None, "api_visibility": "private", "show_progress":
 
 # Whoever asks for long work, by a button, an address or by choosing a picture, changes a number, and the change begins the work: so
 # the click that cancels what is under way does not cancel what it asks for. In the queue, since outside it the page is not told
-# that a state has changed; of numbers that were not there before, since two that ask at once both count.
+# that a state has changed; of numbers that were not there before, since two that ask at once both count; and multiple, since
+# Gradio drops an event whose last one is still on its way, so that the first view could swallow a click.
 ASKING = {
     "api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple"
 }  # fmt: skip

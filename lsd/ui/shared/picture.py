@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import gradio as gr
 
 from lsd.ui.shared.address import QUICK
+from lsd.ui.shared.examples import example_of, examples
+
+UPLOADED = {"type": "filepath", "sources": ["upload", "clipboard", "webcam"]}  # what every `PictureInput` is made with
 
 
 class PictureInput(gr.Image):
@@ -19,6 +22,21 @@ class PictureInput(gr.Image):
     def preprocess(self, payload) -> str | None:
         """The path of the uploaded file, or None."""
         return payload.path if payload else None
+
+
+def example_picker(picture: PictureInput, value: str = "", **settings) -> gr.Dropdown:
+    """Puts one of the page's pictures into `picture`, and says which of them is there.
+
+    Args:
+        settings: of the `gr.Dropdown`.
+    """
+    picker = gr.Dropdown(
+        [("none", ""), *((name, name) for name in examples())], value=value, label="Or an example", filterable=False,
+        **settings,
+    )  # fmt: skip
+    picker.input(lambda name: str(examples()[name]) if name else None, picker, picture, **QUICK)
+    picture.change(example_of, picture, picker, **QUICK)
+    return picker
 
 
 def share(pictures: Sequence[PictureInput]) -> list[gr.events.Dependency]:
