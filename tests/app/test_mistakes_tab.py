@@ -1,5 +1,6 @@
 """The Mistakes tab's handlers, called as Gradio calls them, on the model that reads the corner tag."""
 
+import asyncio
 import re
 import threading
 from dataclasses import replace
@@ -308,8 +309,8 @@ def test_every_asking_begins_its_own_work_and_ends_the_last(tab, explained, page
     asked = [
         opened(tab, write(ASKED), session)[1][tab.asked],
         tab._ask(values(tab, session))[tab.asked],
-        pick(tab, session, 1)[tab.chosen],
-        tab._explain_anew(values(tab, session, method="gradient"))[tab.chosen],
+        pick(tab, session, 1)[tab.asked],
+        tab._explain_anew(values(tab, session, method="gradient"))[tab.asked],
     ]
     assert len(set(asked)) == len(asked)
     assert [session.is_past(number) for number in asked] == [True, True, True, False]
@@ -332,22 +333,37 @@ def test_a_click_wins_over_the_first_view_wherever_that_is(tab, explained):
         assert session.case.said == explained[0].case.said and session.view == ASKED
 
 
-def test_the_page_hears_nothing_of_what_is_past(tab, page, followed):
+def test_of_what_is_asked_the_last_is_done_once_in_whatever_order_the_page_tells(tab, explained, page, followed):
     _, _, events = page
-    search = on(events, tab.asked, "change")
-    session = Session()
-    number = session.ask(ASKED)
+    begun = on(events, tab.asked, "change").fn
+    session = Session(search=explained[0].search)
+    asked = session.ask(replace(ASKED, look=Look("grad_cam"))), session.ask(ASKED)
+    shown = joined(followed(begun, {tab.session: session, tab.asked: asked[0]}))  # the older number has come last
+    assert "<figcaption" in shown[tab.case.maps] and session.case.method == ASKED.look.method
+    assert followed(begun, {tab.session: session, tab.asked: asked[1]}) == [{tab.status: gr.skip()}]
+
+
+def test_the_page_hears_nothing_of_what_is_past(tab, page, explained):
+    _, _, events = page
+    session = Session(search=explained[0].search)
     session.ask(ASKED)
-    assert followed(search.fn, {tab.session: session, tab.asked: number}) == [{tab.status: gr.skip()}]
+
+    async def all_after_another_question():
+        work = on(events, tab.asked, "change").fn({tab.session: session})
+        first = await anext(work)
+        session.ask(ASKED)
+        return [first] + [update async for update in work]
+
+    assert asyncio.run(all_after_another_question()) == [{tab.status: gr.skip()}] * 2
 
 
 def test_another_choice_ends_the_work_on_the_last(tab, explained):
     session = Session(search=explained[0].search)
     session.ask(ASKED)
-    number = pick(tab, session, 0)[tab.chosen]
+    number = pick(tab, session, 0)[tab.asked]
     steps = tab._explain(session, number)
     next(steps)
-    again = pick(tab, session, 1)[tab.chosen]
+    again = pick(tab, session, 1)[tab.asked]
     assert not any("<figcaption" in step.get(tab.case.maps, "") for step in steps)
     assert list(tab._explain(session, number)) == [] and list(tab._probe(session, number)) == []
     assert "<figcaption" in joined(tab._explain(session, again))[tab.case.maps]

@@ -1,10 +1,13 @@
 """The Mistakes tab as a visitor meets it."""
 
+import threading
+
 import pytest
 
 from lsd.evaluation.labelled import open_set
 from lsd.packages import installed
 from lsd.ui.mistakes import search as mistake_search
+from lsd.ui.mistakes.session import Session
 
 pytestmark = pytest.mark.browser
 
@@ -113,3 +116,25 @@ def test_a_map_is_enlarged_and_closed_again(server, tab):
     assert dialog.get_by_role("link", name="Download").get_attribute("download").endswith(".jpg")
     tab.keyboard.press("Escape")
     dialog.wait_for(state="detached")
+
+
+def test_a_click_wins_though_the_first_view_is_told_of_after_it(server, tab, scans, monkeypatch):
+    ask, asked, come = Session.ask, threading.Event(), threading.Event()
+
+    def late_at_first(session, view, **how):
+        number = ask(session, view, **how)
+        if not asked.is_set():
+            asked.set()
+            come.wait(60)
+        return number
+
+    monkeypatch.setattr(Session, "ask", late_at_first)
+    tab.goto(f"{server}?tab=mistakes", wait_until="domcontentloaded")
+    while not asked.is_set():
+        tab.wait_for_timeout(50)
+    tab.get_by_role("link", name="Drawn pictures with a lying tag").click()
+    tab.wait_for_timeout(2000)
+    come.set()
+    tab.wait_for_selector(VERDICT)
+    assert "Demo tag reader" in tab.inner_text("#why h3")
+    assert scans == ["demo:misleading-tags"] and "Traceback" not in tab.inner_text("body")

@@ -20,33 +20,50 @@ class Session:
 
     Attributes:
         number: of what he asked for last. Work that was begun for another number is past: it ends, and shows nothing more.
+        begun: the last number that work was begun for.
         view: what he asked for last; `path` is his own picture.
         told: whether an address asked for it: then the nearest that there is, is shown; `troubles` say why.
+        listed: whether the list on the page stays as it is.
         search: what was found for it; `scanning` what a scan under way has found so far.
         case: the mistake that is explained.
     """
 
     number: int = 0
+    begun: int = 0
     view: View = field(default_factory=View)
     path: str | None = None
     told: bool = False
     troubles: list[str] = field(default_factory=list)
+    listed: bool = False
     search: Search | None = None
     scanning: Search | None = None
     case: Case | None = None
 
-    def ask(self, view: View, *, told: bool = False, troubles: list[str] | None = None) -> int:
-        """Want this from now on; whatever works on something else is past. Its number."""
+    def ask(self, view: View, *, told: bool = False, troubles: list[str] | None = None, listed: bool = False) -> int:
+        """Want this from now on; whatever works on something else is past. Its number.
+
+        Args:
+            listed: only another mistake of what was found is wanted, or the same one otherwise.
+        """
         self.view = view
         self.told, self.troubles = told, troubles or []
+        self.listed = listed and self.found is not None
         self.number = next(_NUMBERS)
+        return self.number
+
+    def begin(self) -> int | None:
+        """The number to work for: of what was asked for last, though the page may tell of it late, twice, or in another order
+        than it was asked for in. None where that work was begun already."""
+        if self.begun == self.number:
+            return None
+        self.begun = self.number
         return self.number
 
     def stop(self) -> None:
         """Want nothing any more: all work is past."""
-        self.number = next(_NUMBERS)
+        self.begun = self.number = next(_NUMBERS)
 
-    def is_past(self, number: int | None) -> bool:
+    def is_past(self, number: int) -> bool:
         """Whether something else was asked for since."""
         return number != self.number
 

@@ -1,11 +1,12 @@
 """The Mistakes tab: where models are wrong on labelled pictures, the maps of a mistake, and whether to believe them.
 
-Whatever a visitor does makes another `View`, which his `Session` keeps, and a number. The number begins the work: find the
+Whatever a visitor does makes another `View`, which his `Session` keeps, and a number. Another number begins the work: find the
 mistakes, explain one, probe it. Work whose number is past ends by itself, so what was asked for last always wins.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import gradio as gr
 
@@ -28,10 +29,7 @@ class MistakesTab:
 
     def __init__(self):
         self.session = gr.State(Session())
-        self.asked, self.chosen = (
-            gr.State(0),
-            gr.State(0),
-        )  # the number of a search, and of a mistake of the same search
+        self.asked = gr.State(0)  # another number every time that something is asked for
         self.address = gr.Textbox("", visible=False)
         gr.HTML(texts.INTRO + html.cases(worked_cases()))
         with gr.Row(elem_classes="lsd-m-top"):
@@ -59,36 +57,36 @@ class MistakesTab:
         self._told(door.mistakes(self._open, {self.session, self.picture}, outputs, **ASKING))
 
     def _work_events(self) -> None:
-        """What a number begins."""
+        """What another number begins."""
         shown = {self.status, self.accuracy, self.details, self.prober, *self._all_outputs}
-        found = self.asked.change(**self._work(self._search, self.status, self.asked, shown))
-        self.running = [found]
-        for event, number in ((found.then, self.asked), (self.chosen.change, self.chosen)):
-            explained = event(**self._work(self._explain, self.case.progress, number, self._all_outputs))
-            probed = explained.then(**self._work(self._probe, self.probe.verdict, number, self.probe.outputs))
-            self.running += [explained, probed]
+        self.running = self.asked.change(self._work, {self.session}, shown, trigger_mode="multiple", **LONG)
         self.form.stop.click(self._stop, {self.session}, shown, cancels=self.running, **QUICK)
 
     @property
     def _all_outputs(self) -> set[gr.blocks.Block]:
         return {*self.form.outputs, *self.browser.outputs, *self.case.outputs, *self.probe.outputs}
 
-    def _work(self, work: Callable, status: gr.HTML, number: gr.State, outputs: set) -> dict:
-        """A long event of what was asked for under a number: it ends as soon as something else is asked for."""
-        return {
-            "fn": long_event(
-                lambda values: work(values[self.session], values[number]), status,
-                unless=lambda values: values[self.session].is_past(values[number]),
-            ),
-            "inputs": {self.session, number}, "outputs": outputs, "trigger_mode": "multiple", **LONG,
-        }  # fmt: skip
+    async def _work(self, values: Mapping) -> AsyncIterator[dict]:
+        """The long event of what was asked for last: it ends as soon as something else is asked for."""
+        session = values[self.session]
+        number = session.begin()
+        yield {self.status: gr.skip()}  # an event that says nothing at all would empty its outputs
+        if number is None:
+            return
+        parts = ((self._search, self.status), (self._explain, self.case.progress), (self._probe, self.probe.verdict))
+        for part, status in parts:
+            event = long_event(partial(part, session, number), status, unless=lambda: session.is_past(number))
+            async for updates in event():
+                yield updates
+            if session.is_past(number):
+                return
 
     def _asking_events(self) -> None:
         """What a visitor asks for."""
         self._told(
             self.form.run.click(self._ask, {self.session, *self.form.inputs}, {self.asked, self.address}, **ASKING)
         )
-        one = {self.chosen, self.address, self.case.what}
+        one = {self.asked, self.address, self.case.what}
         self._told(self.browser.list.select(self._pick, {self.session}, one, **ASKING))
         look = {self.session, *self.case.controls.values()}
         self._told(self.case.method.input(self._explain_anew, look, one, **ASKING))
@@ -139,14 +137,14 @@ class MistakesTab:
         if session.search is None or session.search.column(picture) is None:
             return {self.address: gr.skip()}
         view = replace(session.view, picture=picture, by=by)
-        return {self.chosen: session.ask(view), self.address: write(view)}
+        return {self.asked: session.ask(view, listed=True), self.address: write(view)}
 
     def _explain_anew(self, values: Mapping) -> dict:
         """The same mistake by another method."""
         session = values[self.session]
         view = replace(session.settled, look=self.case.read(values))
         what = self.case.show(view.look)[self.case.what]
-        return {self.chosen: session.ask(view), self.address: write(view), self.case.what: what}
+        return {self.asked: session.ask(view, listed=True), self.address: write(view), self.case.what: what}
 
     def _draw(self, values: Mapping) -> dict:
         """The same maps, drawn otherwise."""
@@ -192,7 +190,7 @@ class MistakesTab:
 
     def _search(self, session: Session, number: int) -> Iterator[dict]:
         """Every picture through every model, unless that was done for the last search; then a page of mistakes."""
-        if session.is_past(number):
+        if session.is_past(number) or session.listed:
             return
         try:
             if not session.found:
