@@ -36,9 +36,8 @@ def build() -> gr.Blocks:
         rooms = {}
         with gr.Tabs():
             for name, (label, room) in TABS.items():
-                with gr.Tab(label, id=name, elem_id=f"lsd-{name}-tab") as tab:
+                with gr.Tab(label, id=name, elem_id=f"lsd-{name}-tab"):
                     rooms[name] = room()
-                tab.select(None, None, None, js=f"() => window.lsd?.chosen({name!r})", api_visibility="private")
         door = address.door({name: label for name, (label, _) in TABS.items()})
         for room in rooms.values():
             room.restore(door)

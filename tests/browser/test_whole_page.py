@@ -106,6 +106,17 @@ def serious(tab):
     ]
 
 
+def test_a_tab_is_shown_though_the_page_was_slow_to_see_the_click(server, tab, warm):
+    open_page(server, tab)
+    wait_for_first(tab, "gallery")
+    tab.evaluate("""document.addEventListener("pointerup", () => {
+        for (const since = performance.now(); performance.now() - since < 2500;);
+    }, {once: true})""")
+    tab.get_by_role("tab", name=TABS["choices"][0]).click()
+    wait_for_first(tab, "choices")
+    assert "tab=choices" in tab.url
+
+
 def test_help_is_behind_a_button_that_the_keyboard_reaches(server, tab, warm):
     open_page(server, tab, "?tab=saliency")
     wait_for_first(tab, "saliency")

@@ -1,7 +1,6 @@
 // The page's address says what is shown, links within the page are followed without a reload, and both are steps of the
 // browser's history. `lsd/ui/shared/address.py` is the other half. Runs once, in an element that no tab holds; TABS, its names
 // by their labels, stands before it.
-const acted = {at: -Infinity};  // when the visitor last did something himself
 const shown = {};  // the address that each tab shows, without the "?"
 const spelt = {};  // the same as it stood in the address bar
 const told = new Set();  // tabs that were told to show an address and have not said yet what they make of it
@@ -9,6 +8,7 @@ const told = new Set();  // tabs that were told to show an address and have not 
 window.lsd?.stop();
 const off = new AbortController();
 const on = (target, name, handler, options) => target.addEventListener(name, handler, {signal: off.signal, ...options});
+const BUTTONS = "[role=tab][data-tab-id], .overflow-dropdown button";
 const params = text => new URLSearchParams(text.split("#")[0].split("?")[1] || "");
 const panel = tab => document.getElementById(`lsd-${tab}-tab`);
 
@@ -18,10 +18,13 @@ function tabOf(query) {
   return query.has("model") && !query.has("tab") ? "saliency" : "gallery";
 }
 
+// The tab that a button leads to, in the row or behind its "…".
+const leadsTo = button => button.dataset.tabId || Object.keys(TABS).find(tab => TABS[tab] === button.textContent.trim());
+const selected = () => document.querySelector("[role=tab][aria-selected=true]")?.dataset.tabId;
+
 function select(tab) {
-  const button = document.querySelector(`[role=tab][data-tab-id="${tab}"]`)
-    || [...document.querySelectorAll(".overflow-dropdown button")].find(b => b.textContent.trim() === TABS[tab]);
-  if (button?.getAttribute("aria-selected") !== "true") button?.click();
+  const button = [...document.querySelectorAll(BUTTONS)].find(button => leadsTo(button) === tab);
+  if (selected() !== tab) button?.click();
 }
 
 // What is told to a tab before it is on the page can get lost.
@@ -62,17 +65,18 @@ function write(tab, query) {
   history[replace ? "replaceState" : "pushState"](history.state, "", "?" + query);
 }
 
-// A tab was chosen: by a visitor, or by `select` and Gradio itself.
-function chosen(tab) {
-  if (tab === tabOf(params(location.search)) || performance.now() - acted.at > 2000) return;
+// The visitor goes to a tab.
+function turnTo(tab) {
+  if (!tab || tab === tabOf(params(location.search))) return;
   const first = !(tab in shown);
   history.pushState(null, "", "?" + (spelt[tab] ?? `tab=${tab}`));
   if (first) show(null);
 }
 
-for (const name of ["pointerdown", "keydown"]) {
-  on(document, name, event => { if (event.isTrusted) acted.at = performance.now(); }, {capture: true});
-}
+on(document, "click", event => {
+  const button = event.isTrusted && event.target.closest?.(BUTTONS);  // `select` clicks, too
+  if (button) turnTo(leadsTo(button));
+}, {capture: true});
 on(document, "click", event => {
   const link = event.target.closest?.(".gradio-container a[href^='?']");
   if (!link || event.defaultPrevented || event.button) return;
@@ -82,5 +86,5 @@ on(document, "click", event => {
 });
 on(window, "popstate", event => show(event.state));
 
-window.lsd = {go: go, write: write, chosen: chosen, params: params, tabOf: tabOf, stop: () => off.abort()};
+window.lsd = {go: go, write: write, params: params, tabOf: tabOf, stop: () => off.abort()};
 show(history.state);
