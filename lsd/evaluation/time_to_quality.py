@@ -80,7 +80,7 @@ def plot(scores: "Sequence[Score]", x: str) -> bytes:
     figure.supxlabel(_AXES[x], fontsize=9, color=_INK)
     figure.supylabel("recognised by other networks", fontsize=9, color=_INK)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 7), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 7), frameon=False, fontsize=9)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue()
