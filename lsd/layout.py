@@ -91,6 +91,39 @@ def to_channels(layer: Layer, activation: Tensor) -> Tensor:
     return activation.flatten(1)[..., None, None] if layer.layout == "vector" else to_grid(layer, activation)
 
 
+def channel_axis(layer: Layer, activation: Tensor) -> int:
+    """The axis of a layer's output (N, …) along which its channels lie.
+
+    Raises:
+        UndefinedError: nobody knows, or a person's own function turns it into channels.
+    """
+    if layer.layout == "nchw":
+        return 1
+    if layer.layout in ("nhwc", "tokens"):
+        return activation.ndim - 1
+    if layer.layout == "vector":
+        return activation.shape.index(layer.channels, 1)
+    raise UndefinedError(f"Which numbers of {layer.name} belong to one channel is not known; choose another layer.")
+
+
+def to_places(layer: Layer, grid: Tensor, activation: Tensor) -> Tensor:
+    """Values of places (N, h, w), as wide as a layer's output (N, …) has places and 1 along its channels; 0 at prefix tokens.
+
+    Raises:
+        UndefinedError: the layer has no grid of places, or one by a person's own function.
+    """
+    if layer.layout == "nchw":
+        return grid[:, None]
+    if layer.layout == "nhwc":
+        return grid[..., None]
+    if layer.layout == "tokens":
+        found = grid.new_zeros(len(grid), activation.shape[1], 1)
+        tokens = tokens_of(layer.order, grid.device) if layer.order else slice(None)
+        found[:, layer.prefix :][:, tokens] = grid.flatten(1)[..., None]
+        return found
+    raise UndefinedError(f"{layer.name} has no places of which some could be meant; choose another layer.")
+
+
 def suggestions(
     name: str, shape: Sequence[int], picture: tuple[int, int], prefix: int | None = None
 ) -> Iterator[Layer]:

@@ -10,7 +10,7 @@ import difflib
 import re
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -146,6 +146,33 @@ def capture(model: ImageModel, names: Sequence[str]) -> Iterator[dict[str, Tenso
         finally:
             for handle in handles:
                 handle.remove()
+
+
+@contextlib.contextmanager
+def replaced(model: ImageModel, name: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within the block, the network goes on with `change(output)` of the named module (or run) instead of its output.
+
+    Of a module that runs several times the last run is changed, or the one that is named. Hooks are removed however the block
+    ends; the model is locked meanwhile.
+
+    Raises:
+        UndefinedError: a name that no module has, or a run that it does not run.
+    """
+    module, (plain, run) = module_of(model, name), split_run(name)
+    runs = trace(model).runs.get(plain, 1)
+    done = 0
+
+    def hook(_module: nn.Module, _inputs, output):
+        nonlocal done
+        done = done % runs + 1
+        return change(output) if done == (run or runs) and isinstance(output, Tensor) else None
+
+    with model.lock:
+        handle = module.register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 def some_names(model: ImageModel) -> str:

@@ -1,0 +1,181 @@
+"""How much each channel of a layer speaks for a target: its share of the decision.
+
+With A the layer's output, c a channel, and p its places (prefix tokens among them), the share of c is
+
+- `gradient_x_activation`: Σ_p A_cp · ∂f/∂A_cp, what the target loses, to first order, when the channel is switched off
+  (Shrikumar et al., 2016; at a layer: Selvaraju et al., 2017, before the channels are added up);
+- `integrated`: Σ_p A_cp · ∫₀¹ ∂f/∂A_cp(αA) dα, so that all shares together are f(A) − f(0) (Sundararajan et al., 2017; at a layer:
+  Dhamdhere et al., 2019);
+- `ablation`: f(A) − f(A with c at zero), channel by channel: the slow truth about one channel, not about several together;
+- `activation`: Σ_p A_cp, which knows nothing of the target: a control.
+
+Where a mean over places and a linear map follow, f a logit, the first three agree, and shares + bias = logit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lsd.errors import UndefinedError
+from lsd.layers import find_layer
+from lsd.layout import Layer, channel_axis, to_grid
+from lsd.models import ImageModel
+from lsd.precision import undisturbed
+from lsd.progress import report
+from lsd.reasons.switch import without
+from lsd.saliency.attribution import finite
+from lsd.saliency.gradients import quadrature
+from lsd.saliency.targets import Target
+from lsd.tracing import capture, replaced
+
+METHODS = ("gradient_x_activation", "integrated", "ablation", "activation")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of N pictures.
+
+    Attributes:
+        layer: whose channels are meant.
+        target: what they speak for.
+        values: (N, C), in units of the target (nats for log-odds).
+        maps: (N, C, h, w) the part of each place, which add up to `values` but for what lies at prefix tokens; None of a layer
+            without places, and of methods that know no places.
+        scores: (N,) the target's value at the pictures.
+        zero: (N,) its value with the whole layer at zero.
+    """
+
+    layer: Layer
+    target: Target
+    method: str
+    values: Tensor
+    maps: Tensor | None
+    scores: Tensor
+    zero: Tensor
+
+    @property
+    def gap(self) -> Tensor:
+        """(N,) what the shares leave unexplained: f(A) − f(0) − their sum."""
+        return self.scores - self.zero - self.values.sum(1)
+
+    def order(self) -> Tensor:
+        """(N, C) channels, from the one that speaks most for the target to the one that speaks most against it."""
+        return self.values.argsort(dim=1, descending=True, stable=True)
+
+
+def shares(
+    model: ImageModel,
+    images: Tensor,
+    targets: Sequence[Target],
+    layers: Sequence[str],
+    *,
+    method: str = "gradient_x_activation",
+    steps: int = 16,
+    batch_size: int = 16,
+) -> dict[str, list[Shares]]:
+    """Layer's name → the shares of its channels for each of the targets.
+
+    `gradient_x_activation` takes one forward pass for all layers and targets, and a backward pass for each target from the output
+    to the layers only; one more forward pass a layer says what the target is with the layer at zero.
+
+    Args:
+        images: (N, 3, H, W), RGB in [0, 1].
+        layers: modules, or runs of them.
+        method: one of `METHODS`.
+        steps: points on the path of `integrated`.
+        batch_size: pictures in a pass of `integrated` and `ablation`; bounds the memory.
+
+    Raises:
+        UndefinedError: no such method or layer, a layer whose channels are not known, or numbers that are not finite.
+    """
+    if method not in METHODS:
+        raise UndefinedError(f"Shares are not found by “{method}”; choose one of {', '.join(METHODS)}.")
+    found = [find_layer(model, name) for name in layers]
+    with undisturbed(model.device), model.lock:
+        images = model.take(images)
+        activations, slopes, scores = _slopes(model, images, targets, found)
+        answers = {}
+        for i, layer in enumerate(found):
+            zero = without(model, images, layer, torch.ones(len(images), layer.channels, dtype=torch.bool))
+            answers[layer.name] = own = []
+            for k, target in enumerate(targets):
+                parts = None
+                if method == "gradient_x_activation":
+                    parts = activations[i] * slopes[k][i]
+                elif method == "integrated":
+                    parts = activations[i] * _mean_slope(model, images, target, layer, steps, batch_size)
+                elif method == "activation":
+                    parts = activations[i]
+                values = (
+                    _ablated(model, images, target, layer, scores[k], batch_size) if parts is None
+                    else _by_channel(layer, parts)
+                )  # fmt: skip
+                finite(values, model, method)
+                maps = to_grid(layer, parts) if parts is not None and layer.height else None
+                own.append(Shares(layer, target, method, values, maps, scores[k], target(zero)))
+    return answers
+
+
+def _by_channel(layer: Layer, parts: Tensor) -> Tensor:
+    """Sums over all but pictures and channels: (N, …) → (N, C)."""
+    return parts.movedim(channel_axis(layer, parts), 1).flatten(2).sum(2) if parts.ndim > 2 else parts
+
+
+@torch.enable_grad()
+def _slopes(
+    model: ImageModel, images: Tensor, targets: Sequence[Target], layers: Sequence[Layer]
+) -> tuple[list[Tensor], list[list[Tensor]], list[Tensor]]:
+    """Activations of each layer, their slopes by target and layer, and scores by target."""
+    with capture(model, [layer.name for layer in layers]) as captured:
+        logits = model(images.detach().requires_grad_(True))  # so that there is a graph: the parameters are frozen
+    activations = [captured[layer.name] for layer in layers]
+    scores = [target(logits) for target in targets]
+    slopes = []
+    for k, score in enumerate(scores):
+        found = torch.autograd.grad(score.sum(), activations, retain_graph=k + 1 < len(scores), allow_unused=True)
+        slopes.append([torch.zeros_like(a) if s is None else s for a, s in zip(activations, found, strict=True)])
+    return [a.detach() for a in activations], slopes, [score.detach() for score in scores]
+
+
+@torch.enable_grad()
+def _mean_slope(model: ImageModel, images: Tensor, target: Target, layer: Layer, steps: int, batch_size: int) -> Tensor:
+    """The mean of the slopes along the straight path from a layer at zero to what it puts out, (N, …) as its output."""
+    positions, weights = (
+        torch.as_tensor(a, dtype=images.dtype, device=images.device) for a in quadrature("gauss_legendre", steps)
+    )
+    means = []
+    for n, image in enumerate(images):
+        own, total = target.of(n), 0.0
+        for at, weight in zip(positions.split(batch_size), weights.split(batch_size), strict=True):
+            points: list[Tensor] = []
+
+            def scaled(output: Tensor, at: Tensor = at, points: list[Tensor] = points) -> Tensor:
+                points.append((output * at.view(-1, *[1] * (output.ndim - 1))).detach().requires_grad_(True))
+                return points[0].clone()
+
+            with replaced(model, layer.name, scaled):
+                score = own(model(image.expand(len(at), *image.shape)))
+            (slope,) = torch.autograd.grad(score.sum(), points)
+            total = total + (slope * weight.view(-1, *[1] * (slope.ndim - 1))).sum(0)
+            report(n * steps, len(images) * steps)
+        means.append(total)
+    return torch.stack(means)
+
+
+@torch.no_grad()
+def _ablated(
+    model: ImageModel, images: Tensor, target: Target, layer: Layer, scores: Tensor, batch_size: int
+) -> Tensor:
+    """(N, C) what the target loses when each channel alone is at zero."""
+    lost = []
+    for n, image in enumerate(images):
+        own, left = target.of(n), []
+        for channels in torch.arange(layer.channels).split(batch_size):
+            off = torch.zeros(len(channels), layer.channels, dtype=torch.bool)
+            off[torch.arange(len(channels)), channels] = True
+            left.append(own(without(model, image.expand(len(channels), *image.shape), layer, off)))
+            report(n * layer.channels + int(channels[-1]) + 1, len(images) * layer.channels)
+        lost.append(scores[n] - torch.cat(left))
+    return torch.stack(lost)
