@@ -1,0 +1,66 @@
+"""The study of reasons, on networks whose reasons are known."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from lsd.evaluation import __main__ as command
+from lsd.evaluation.reasons import COUNTS, RANDOM, study
+from lsd.layers import find_layer
+
+
+class OneReason(nn.Module):
+    """Twelve channels, each a mean of the picture; class 0 hears channel 7 loudest, and class 1 all others a little."""
+
+    def __init__(self):
+        super().__init__()
+        self.spread = nn.Conv2d(3, 12, 1)
+        self.fc = nn.Linear(12, 3)
+        with torch.no_grad():
+            self.spread.weight.fill_(1 / 3)
+            self.spread.bias.zero_()
+            self.fc.weight.zero_()
+            self.fc.bias.copy_(torch.tensor([0.0, 0.0, -9.0]))
+            self.fc.weight[0, 7] = 4.0
+            self.fc.weight[1] = 0.3
+            self.fc.weight[1, 7] = 0.0
+
+    def forward(self, x):
+        return self.fc(self.spread(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("ranking", ["gradient_x_activation", "integrated", "ablation"])
+def test_the_one_channel_that_decides_is_found(wrap, pictures, ranking):
+    model = wrap(OneReason())
+    rows = study(model, find_layer(model, "spread"), pictures(3, 8), ["a", "b", "c"], [ranking])
+    assert [row.picture for row in rows] == ["a", "b", "c"] and {row.ranking for row in rows} == {ranking}
+    for row in rows:
+        assert row.off[:4] == (True,) * 4  # one is enough; of 20 and 50 there are none
+        assert row.kept == (True,) * len(COUNTS) and row.shares == pytest.approx(1.0)
+        assert all(lost > 0 for lost in row.lost[:2])
+
+
+def test_controls_do_not_find_it_and_chance_is_the_same_for_the_same_picture(wrap, pictures):
+    model = wrap(OneReason())
+    layer = find_layer(model, "spread")
+    activation, chance = study(model, layer, pictures(1, 8), ["picture"], ["activation", RANDOM])
+    assert activation.off[0] is False and activation.shares == pytest.approx(10 / 12)  # all channels answer alike
+    assert study(model, layer, pictures(1, 8), ["picture"], [RANDOM])[0].off == chance.off
+
+
+def test_the_command_keeps_rows_and_makes_none_twice(tmp_path, capsys, monkeypatch):
+    arguments = ["reasons", "--models", "demo:resnet", "--images", "demo", "--every", "0::300", "--layers", "layer3",
+                 "--output", str(tmp_path)]  # fmt: skip
+    assert command.main(arguments) == 0
+    table = capsys.readouterr().out
+    assert table.count("| layer3 (") == 4 and "gradient_x_activation" in table and "nan" not in table
+    (file,) = tmp_path.glob("*/layer3.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(rows) == 4 * len({row["picture"] for row in rows})
+    monkeypatch.setattr("lsd.evaluation.reasons.study", lambda *_: pytest.fail("made again"))
+    assert command.main(arguments) == 0
+    assert capsys.readouterr().out == table
+    assert command.main([*arguments[:6], "often", *arguments[7:]]) == 2
+    assert "--every is written as in 3::20" in capsys.readouterr().err
