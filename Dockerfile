@@ -3,12 +3,10 @@ FROM python:3.11-slim
 RUN useradd --create-home --uid 1000 lsd && mkdir /cache && chown lsd /cache
 ENV HF_HOME=/cache/huggingface GRADIO_SERVER_NAME=0.0.0.0 GRADIO_ANALYTICS_ENABLED=False LSD_PUBLIC=1 PYTHONUNBUFFERED=1
 WORKDIR /app
-# PyTorch's own index has builds without CUDA, a tenth of the size.
-COPY requirements.txt .
-RUN pip install --no-cache-dir torch torchvision --index-url https://download.pytorch.org/whl/cpu \
-    && pip install --no-cache-dir -r requirements.txt
+COPY pre-requirements.txt requirements.txt ./
+RUN pip install --no-cache-dir -r pre-requirements.txt && pip install --no-cache-dir -r requirements.txt
 COPY --chown=lsd . .
-USER lsd
+USER 1000
 VOLUME /cache
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
