@@ -7,6 +7,7 @@ An `ImageModel` takes float RGB in [0, 1] and holds the network's own normalisat
 import contextlib
 import functools
 import logging
+import os
 import textwrap
 import threading
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
 from lsd.precision import at_least_fp32
-from lsd.process import quiet
+from lsd.process import is_gpu_lent, quiet
 from lsd.said import Said
 from lsd.weights import Location, canonical, file_state, locate, read_config, ready_models, weights_sha256
 
@@ -244,10 +245,11 @@ def _family(net: nn.Module, architecture: str) -> str:
 
 
 def resolve_device(device: str) -> torch.device:
-    """ "auto" → the first NVIDIA GPU, else Apple's (which nothing here was tested on), else the CPU; anything else as torch
-    names it."""
+    """ "auto" → the first NVIDIA GPU that is this process's own, else Apple's (which nothing here was tested on), else the CPU;
+    anything else as torch names it."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        cuda = torch.cuda.is_available() and not is_gpu_lent()
+        device = "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
     return torch.device(device)
 
 
@@ -363,6 +365,11 @@ class ModelCache:
             future = self._entries.get(name)
         return future.result() if future is not None and future.done() and not future.exception() else None
 
+    def forked(self) -> None:
+        """In a process that was forked: forget what other threads were loading, who are not there, and whatever lock they held."""
+        self._lock = threading.Lock()
+        self._entries = OrderedDict((name, future) for name, future in self._entries.items() if future.done())
+
     def _evict(self, keep: str) -> None:
         with self._lock:
             loaded = {n: f.result().nbytes for n, f in self._entries.items() if f.done()}
@@ -381,6 +388,8 @@ class ModelCache:
 
 
 _cache = ModelCache()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_cache.forked)
 
 
 def get_model(name: str) -> ImageModel:

@@ -8,6 +8,7 @@ where it cannot, as with NumPy's global generator, a lock is held.
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -62,6 +63,12 @@ def quiet(logger: str = "") -> Iterator[None]:
         yield
     finally:
         _here.quiet = outside
+
+
+def is_gpu_lent() -> bool:
+    """Whether GPUs are lent to forked processes only, as on a ZeroGPU Space: there `torch.cuda` says in every process that one is
+    there, and only a borrowed process (`lsd.ui.shared.gpu`) has it."""
+    return os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def print_anywhere() -> None:

@@ -17,6 +17,7 @@ from typing import get_args, get_type_hints
 
 import gradio as gr
 import numpy as np
+import torch
 from gradio import FileData
 from PIL import Image
 
@@ -38,6 +39,7 @@ from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui.api.mcp import mend
+from lsd.ui.shared import gpu
 from lsd.ui.shared.answers import cost, explained
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
@@ -70,7 +72,7 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
         network = _network(model, outputs)
         picture, _ = _picture(image)
         with turn():
-            probabilities = network.probabilities(to_input(network, picture))[0]
+            probabilities = gpu.call(_probabilities, network, picture)
         values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
         return {
             "model": network.name,
@@ -186,9 +188,9 @@ def feature(
         loaded = [aside(get_model, name) for name in others]
         work = Cost(("feature", network.name, chosen.name), chosen.steps)
         with turn(work), measured(work):
-            for snapshot in ascend(network, [wanted], chosen, [int(seed)], others=loaded):
+            for snapshot in gpu.steps(ascend, network, [wanted], chosen, [int(seed)], others=loaded):
                 pictures = snapshot.finished
-            top = classify([pictures[0].pixels], network)[0].top if network.num_classes else ()
+            top = gpu.call(classify, [pictures[0].pixels], network)[0].top if network.num_classes else ()
         answer = {
             "model": network.name,
             "names_assumed": network.names_assumed,
@@ -260,6 +262,10 @@ def _delivered(file: _File, folder: Path) -> FileData:
 def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
     said = Said.from_dict({"outputs": outputs, "layouts": layouts})
     return as_said(aside(get_model, name), said)
+
+
+def _probabilities(network: ImageModel, picture: Image.Image) -> torch.Tensor:
+    return network.probabilities(to_input(network, picture))[0]
 
 
 def _picture(text: str) -> tuple[Image.Image, str]:

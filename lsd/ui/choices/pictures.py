@@ -13,14 +13,15 @@ from lsd import render
 from lsd.catalogue import common_name
 from lsd.errors import UndefinedError
 from lsd.evaluation.attributions import attributions, runner_up, targets
-from lsd.evaluation.variants import Factor, Source, Variant, draw
+from lsd.evaluation.variants import FACTORS, Factor, Source, Variant, draw
 from lsd.images import crop_box, fit_within, lay_on, open_image
 from lsd.labels import short
-from lsd.models import ImageModel, get_model
+from lsd.models import ImageModel
 from lsd.saliency.explain import to_input
 from lsd.saliency.methods import attribute
 from lsd.saliency.views import Look
-from lsd.ui.choices.texts import percent
+from lsd.ui.choices import texts
+from lsd.ui.shared.jobs import doing
 
 SIDE = 420  # pixels of the shown pictures' longer side
 
@@ -47,16 +48,25 @@ class Case:
     @property
     def said(self) -> str:
         """ "Demo ResNet says plain circle, 98 %"."""
-        return f"{common_name(self.model.name)} says {short(self.model.class_names[self.classes[0]])}, {percent(self.probability)}"
+        named = short(self.model.class_names[self.classes[0]])
+        return f"{common_name(self.model.name)} says {named}, {texts.percent(self.probability)}"
 
 
-def open_case(name: str, path: str | Path) -> Case:
-    """Load the model, and let it classify the picture.
+def cases(model: ImageModel, path: str | Path, factor: str) -> Iterator[Case]:
+    """The case, whenever it has come further: the maps of a few passes first.
 
     Raises:
-        LSDError: an unknown model, a file that is no picture, or a model without two classes to tell apart.
+        LSDError: a file that is no picture, or a model without two classes to tell apart.
     """
-    model = get_model(name)
+    case = _open_case(model, path)
+    for levels in _groups(FACTORS[factor]):
+        doing(", ".join(texts.name(factor, v.level) for v in levels))
+        _explain(case, levels)
+        yield case
+
+
+def _open_case(model: ImageModel, path: str | Path) -> Case:
+    """Let the model classify the picture."""
     if model.num_classes < 2:
         raise UndefinedError(f"{model.name} has no classes to tell apart, so there is nothing to explain.")
     picture = open_image(path)
@@ -71,14 +81,14 @@ def open_case(name: str, path: str | Path) -> Case:
     return Case(model, small, (left, top, right, bottom), image, classes, probabilities[first].item())
 
 
-def groups(factor: Factor) -> Iterator[tuple[Variant, ...]]:
+def _groups(factor: Factor) -> Iterator[tuple[Variant, ...]]:
     """The levels that are computed together, since they share passes: those of a few passes first."""
     by_settings = sorted(factor.levels, key=lambda v: (v.source.dear, repr(v.source.settings)))
     for _, group in itertools.groupby(by_settings, key=lambda v: v.source.settings):
         yield tuple(group)
 
 
-def explain(case: Case, levels: Sequence[Variant]) -> None:
+def _explain(case: Case, levels: Sequence[Variant]) -> None:
     """Compute the levels' maps, and add them to the case; or the reason why there is none."""
     (found,) = attributions(case.model, case.image, dict.fromkeys(v.source for v in levels), [case.classes])
     for variant in levels:

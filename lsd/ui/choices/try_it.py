@@ -1,6 +1,7 @@
 """The levels of a choice on a picture: the controls, and the long event behind them."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from lsd.evaluation.variants import FACTORS
 from lsd.images import fit_within, open_image
 from lsd.models import get_model
 from lsd.ui.choices import html, pictures, texts
-from lsd.ui.shared import controls, markup
+from lsd.ui.shared import controls, gpu, markup
 from lsd.ui.shared.evidence import Asked
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import aside, doing, sentence, turn
+from lsd.ui.shared.jobs import aside, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
 from lsd.weights import ready_models
@@ -86,13 +87,10 @@ class TryIt:
                 raise LSDError("There is no picture yet: upload one, paste one, or choose an example.")
             path, (model,) = Path(values[self.picture]), controls.checked_models([values[self.model] or ""])
             yield self._waiting(factor, path) | {self.status: markup.status(f"Loading {common_name(model)} …")}
-            aside(get_model, model)
+            network = aside(get_model, model)
             cost = Cost(("choices", model, factor), 1)
-            with turn(cost), measured(cost):
-                case = pictures.open_case(model, path)
-                for levels in pictures.groups(FACTORS[factor]):
-                    doing(", ".join(texts.name(factor, v.level) for v in levels))
-                    pictures.explain(case, levels)
+            with turn(cost), measured(cost), closing(gpu.steps(pictures.cases, network, path, factor)) as cases:
+                for case in cases:
                     yield self._shown(factor, case)
             said = f"{case.said}. The maps are of its log-odds unless a level says otherwise."
             # All pictures once more with the last word: the page may not have kept those that came while it was busy.

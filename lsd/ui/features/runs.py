@@ -27,6 +27,7 @@ from lsd.provenance import jpeg, slug
 from lsd.saliency.explain import to_input
 from lsd.saliency.targets import of_class
 from lsd.sayings import texts
+from lsd.ui.shared import gpu
 from lsd.ui.shared.jobs import sentence
 from lsd.ui.shared.limits import MAX_SIDE
 
@@ -166,60 +167,83 @@ def advance(session: Session, models: Mapping[str, ImageModel]) -> Iterator[Lane
 
     Closing the iterator ends every ascent.
     """
+    requests = [lane.request for lane in session.lanes]
+    films = [bundle.Film() for _ in requests]
+    photo = None if session.photo is None else open_image(session.photo)
+    with closing(gpu.steps(_moves, requests, photo, dict(models))) as moves:
+        for place, found, spent in moves:
+            lane = session.lanes[place]
+            lane.spent = spent
+            if isinstance(found, Snapshot):
+                lane.take(found, films[place])
+            else:
+                lane.trouble = sentence(found)
+            yield lane
+
+
+def _moves(
+    requests: Sequence[Request], photo: Image.Image | None, models: Mapping[str, ImageModel]
+) -> Iterator[tuple[int, Snapshot | Exception, float]]:
+    """Which of the requests has come further, or failed; how far, or why; and the seconds that it has taken so far."""
     with ExitStack() as stack:
-        running = []
-        for lane in session.lanes:
-            request = lane.request
+        running, spent = {}, [0.0] * len(requests)
+        for place, request in enumerate(requests):
             model = as_said(models[request.model], request.said)
-            photo = None
-            if session.photo is not None:
-                photo = to_input(model, open_image(session.photo)).float()
             steps = ascend(
                 model, [parse(unit) for unit in request.units], request.recipe, request.seeds,
-                others=[models[name] for name in request.others], photo=photo,
+                others=[models[name] for name in request.others],
+                photo=None if photo is None else to_input(model, photo).float(),
                 start_from_photo=request.start_from_photo, every=1,
             )  # fmt: skip
-            running.append((lane, stack.enter_context(closing(steps)), bundle.Film()))
+            running[place] = stack.enter_context(closing(steps))
         while running:
-            lane, steps, film = chosen = min(running, key=lambda one: one[0].spent)
+            place = min(running, key=spent.__getitem__)
             started = time.perf_counter()
             try:
-                snapshot = next(steps, None)
+                found = next(running[place], None)
             except Exception as error:  # of one lane: the others go on
-                lane.trouble = sentence(error)
-                running.remove(chosen)
-                yield lane
-                continue
-            lane.spent += time.perf_counter() - started
-            if snapshot is None:
-                running.remove(chosen)
-                continue
-            lane.take(snapshot, film)
-            yield lane
+                found = error
+            spent[place] += time.perf_counter() - started
+            if not isinstance(found, Snapshot):
+                del running[place]
+            if found is not None:
+                yield place, found, spent[place]
 
 
 def judge(lane: Lane, model: ImageModel, *, own: bool) -> None:
     """Ask a network what it takes the lane's pictures for; their own one also how far apart the seeds' are."""
+    found = gpu.call(_opinion, lane.pictures, model, own=own)
     if own:
-        (lane.spread,) = spreads([(p.job.unit, p.pixels) for p in lane.pictures], model).values() or (None,)
-    if not model.num_classes:
-        return
-    verdicts = classify([picture.pixels for picture in lane.pictures], model)
-    if own:
-        lane.own = verdicts
-        lane.readings = _readings(lane, model)
-    else:
-        lane.others.append(verdicts)
+        lane.own, lane.spread, lane.readings = found.verdicts, found.spread, found.readings
+    elif found.verdicts:
+        lane.others.append(found.verdicts)
+
+
+@dataclass(frozen=True)
+class _Opinion:
+    """What a network says of pictures, as `Lane` keeps it."""
+
+    verdicts: list[Verdict]
+    spread: float | None = None
+    readings: dict[str, float] = field(default_factory=dict)
+
+
+def _opinion(pictures: Sequence[Picture], model: ImageModel, *, own: bool) -> _Opinion:
+    verdicts = classify([picture.pixels for picture in pictures], model) if model.num_classes else []
+    if not own:
+        return _Opinion(verdicts)
+    (spread,) = spreads([(p.job.unit, p.pixels) for p in pictures], model).values() or (None,)
+    return _Opinion(verdicts, spread, _readings(pictures[0], model) if verdicts else {})
 
 
 @torch.no_grad()
-def _readings(lane: Lane, model: ImageModel) -> dict[str, float]:
-    """Logit, log-odds and probability of the lane's class for its first picture."""
-    index = class_of(parse(lane.request.units[0]), model.name)
+def _readings(picture: Picture, model: ImageModel) -> dict[str, float]:
+    """Logit, log-odds and probability of the picture's class for it."""
+    index = class_of(picture.job.unit, model.name)
     if index is None:
         return {}
     with model.lock:
-        logits = model(to_batch([lane.pictures[0].pixels], model)).double()
+        logits = model(to_batch([picture.pixels], model)).double()
     return {kind: of_class(model, index, kind)(logits).item() for kind in ("logit", "log_odds", "probability")}
 
 

@@ -8,6 +8,7 @@ from lsd.images import fit_within
 from lsd.models import get_model
 from lsd.ui.mistakes import views
 from lsd.ui.mistakes.views import Case, Choice
+from lsd.ui.shared import gpu
 from lsd.ui.shared.jobs import aside, doing, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
 
@@ -42,7 +43,7 @@ def explain(result: ScanResult, case: Case) -> Iterator[None]:
             try:
                 model = aside(get_model, name)
                 with measured(cost):
-                    case.readings.append(views.read(model, result, case, picture))
+                    case.readings.append(gpu.call(views.read, model, result, case, picture))
             except Exception as error:  # a method that is not defined for this model; the others may have it
                 case.failures[name] = sentence(error)
             yield

@@ -13,7 +13,7 @@ from lsd.ui.mistakes.plot import probe_plot
 from lsd.ui.mistakes.request import DEFAULT_SHARE, LARGEST_SHARE, Removal
 from lsd.ui.mistakes.session import Session
 from lsd.ui.mistakes.views import MAPS, Case, Reading
-from lsd.ui.shared import markup
+from lsd.ui.shared import gpu, markup
 from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import aside, doing, sentence, turn
 from lsd.ui.shared.markup import escape
@@ -102,7 +102,7 @@ class ProbePart:
                     if session.case is not case:
                         return  # another mistake was chosen since
                     doing(common_name(name))
-                    case.curves[key] = _curve(model, reading, removal)
+                    case.curves[key] = gpu.call(_curve, model, reading, removal)
             batch = views.removals(model, reading, removal.which, removal.share / 100, removal.fill)
             tops = views.answers(model, batch)  # waits where somebody else runs the same model
             if session.case is case and session.view.removal == removal:  # else the visitor has moved on

@@ -15,7 +15,7 @@ from lsd.images import fit_within
 from lsd.models import ImageModel, get_model
 from lsd.ui.mistakes.request import YOURS, Question, check_own, open_source, own_picture
 from lsd.ui.mistakes.views import Choice
-from lsd.ui.shared import controls
+from lsd.ui.shared import controls, gpu
 from lsd.ui.shared.jobs import aside, doing, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
 
@@ -100,7 +100,7 @@ def search(question: Question, path: str | None) -> Iterator[Search]:
     models = _knowing(models, pictures, troubles)
     so_far = Search(question, path, pictures, troubles)
     cost = Cost(("scan", *names), len(pictures))
-    with turn(cost), measured(cost), closing(scan(models, pictures)) as steps:
+    with turn(cost), measured(cost), closing(gpu.steps(scan, models, pictures)) as steps:
         for step in steps:
             so_far = replace(so_far, result=step.result, done=step.done, total=step.total)
             yield so_far

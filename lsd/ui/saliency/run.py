@@ -10,6 +10,7 @@ from lsd.errors import LSDError
 from lsd.images import file_sha256, fit_within, open_image
 from lsd.layers import as_said
 from lsd.models import get_model
+from lsd.process import is_gpu_lent
 from lsd.ui.saliency.request import Request, Wish, request_of
 from lsd.ui.saliency.session import Answer, Session
 from lsd.ui.shared.answers import checked, cost, explained
@@ -69,11 +70,18 @@ def _answers(request: Request, place: int, picture: Image.Image, sha256: str) ->
 
 
 def explain_first() -> None:
-    """Compute what the tab opens with, for whoever comes first: the same requests, kept by content. It never raises."""
+    """Compute what the tab opens with, for whoever comes first: the same requests, kept by content. It never raises.
+
+    Where GPUs are lent the models are loaded and nothing is computed: it would be on the visitors' time.
+    """
     try:
         wish = Wish()
         picture = examples()[default_example(wish.models)]
-        for name in wish.models:  # each in a turn of its own, so that a visitor who comes meanwhile gets his
+        for name in wish.models:
+            get_model(name)
+        for name in (
+            () if is_gpu_lent() else wish.models
+        ):  # each in a turn of its own, so that a visitor who comes meanwhile gets his
             for session in explain_all(request_of(replace(wish, models=(name,)), picture, None)):
                 for trouble in session.troubles.values():
                     raise LSDError(trouble)

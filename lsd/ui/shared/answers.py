@@ -8,6 +8,7 @@ from lsd.models import ImageModel
 from lsd.recent import Recent
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec, explain
+from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
 from lsd.view import EVALUATED, View
 
@@ -56,7 +57,7 @@ def explained(
 
     def compute() -> Explanation:
         with measured(cost(model.name, method, settings)):
-            return explain(model, picture, spec, method, view=view, **settings)
+            return gpu.call(explain, model, picture, spec, method, view=view, **settings)
 
     return _answers.get(key, compute)
 
@@ -74,7 +75,7 @@ def checked(
     if method.startswith("captum:"):
         return None
     key = _key("check", model, sha256, spec, method, settings, explanation.view)
-    return _answers.get(key, lambda: crosscheck_explanation(model, picture, explanation, dict(settings)))
+    return _answers.get(key, lambda: gpu.call(crosscheck_explanation, model, picture, explanation, dict(settings)))
 
 
 def is_answered(

@@ -4,6 +4,7 @@ Work is a generator function. It runs in a thread of its own, and `follow` hands
 
 - `turn`, around whatever runs a model: the one limit on how much runs at a time;
 - `aside`, for what waits for others, a download above all;
+- `lsd.ui.shared.gpu`'s `call` and `steps`, within a turn, for what runs a network, which may be in another process;
 - `doing`, to name what `lsd.progress.report` counts.
 
 Closing `follow` returns at once. The work ends at its next report, yield or wait, and gives its place back when it has.
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -171,11 +172,16 @@ class _Job(Generic[Item]):
         self._end: Future[None] = Future()
         self._situation: Callable[[], Waiting | Progress | None] = lambda: None
         self._what, self._counted_since, self._expected_at = "", time.monotonic(), None
-        threading.Thread(target=self._run, name="lsd-job", daemon=True).start()
+        # In the caller's context, by which others know the visitor: Gradio's request, and through it who borrows a GPU.
+        threading.Thread(target=copy_context().run, args=(self._run,), name="lsd-job", daemon=True).start()
 
     def stop(self) -> None:
         """Have the work end soon; returns at once."""
         self._stopped.set()
+
+    def join(self) -> None:
+        """Wait until the work has ended."""
+        self._end.exception()
 
     def check(self) -> None:
         """Raise `Stopped` if the follower has gone."""
@@ -307,6 +313,27 @@ async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Wai
         job.stop()
 
 
+def followed(work: Callable[[], Iterator[Item]]) -> Iterator[Item | Progress | None]:
+    """`follow` for a thread: what `work` yields, and at least every half second how far it is, or None: it goes on.
+
+    Closing stops the work and waits until it has ended.
+
+    Raises:
+        whatever `work` raises.
+    """
+    news = threading.Event()
+    job = _Job(work, news.set)
+    try:
+        while not job.ended:
+            news.wait(_BEAT)
+            news.clear()
+            yield from job.take() or [job.situation]
+        job.take()
+    finally:
+        job.stop()
+        job.join()
+
+
 def check() -> None:
     """To be called within long work, in its thread.
 
@@ -326,6 +353,19 @@ def doing(what: str) -> None:
     job = _job.get()
     if job:
         job.doing(what)
+
+
+def tell(situation: Progress | None) -> None:
+    """Say how far this thread's work is, where somebody else does it."""
+    job = _job.get()
+    if job and situation:
+        job.say(lambda: situation)
+
+
+def seconds_left() -> float | None:
+    """By what was measured here, of this thread's turn; None where nobody knows."""
+    ticket = _ticket.get()
+    return ticket and ticket.left
 
 
 @contextlib.contextmanager
