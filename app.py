@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from lsd.memory import settle
 from lsd.ui.page import build, launch_settings
 from lsd.ui.saliency.run import explain_first
+from lsd.ui.shared import log
 
 demo = build()
 
@@ -23,6 +24,7 @@ def warm_up() -> None:
 
 
 if __name__ == "__main__":
+    log.start()
     demo.launch(**launch_settings(), prevent_thread_lock=True)
     threading.Thread(target=warm_up, daemon=True).start()
     demo.block_thread()

@@ -43,7 +43,7 @@ from lsd.ui.shared import gpu
 from lsd.ui.shared.answers import cost, explained
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import Progress, Waiting, aside, follow, sentence, turn
+from lsd.ui.shared.jobs import Progress, Waiting, about, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_batch, check_others
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.scratch import brief_folder
@@ -120,6 +120,7 @@ def saliency(
     """
     try:
         chosen, seen = find_method(method), View.parse(view)
+        about(method=chosen.name)
         spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
         if like:
             other, digest = _picture(like)
@@ -182,6 +183,7 @@ def feature(
             )
         network = _network(model, outputs, layouts)
         chosen = replace(find_recipe(recipe), steps=int(steps))
+        about(method=chosen.name)
         wanted = resolve(unit, network)
         others = other_models([wanted], network.name)
         check_others(others)
@@ -234,7 +236,7 @@ def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
         def work() -> Iterator[dict]:
             yield function(*values, **named)
 
-        async for news in follow(work):
+        async for news in follow(work, f"/{function.__name__}"):
             match news:
                 case Waiting(before, seconds):
                     told = {"waiting": before, "seconds": seconds}
@@ -261,7 +263,9 @@ def _delivered(file: _File, folder: Path) -> FileData:
 
 def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
     said = Said.from_dict({"outputs": outputs, "layouts": layouts})
-    return as_said(aside(get_model, name), said)
+    model = aside(get_model, name)
+    about(model.name)
+    return as_said(model, said)
 
 
 def _probabilities(network: ImageModel, picture: Image.Image) -> torch.Tensor:

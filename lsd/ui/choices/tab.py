@@ -47,7 +47,11 @@ class ChoicesTab:
     def _events(self) -> None:
         inputs = {self.factor, *self.try_it.inputs}
         self.running = self.asked.change(
-            long_event(self.make, self.try_it.status), inputs, self.try_it.results, trigger_mode="multiple", **LONG
+            long_event(self.make, self.try_it.status, "choices"),
+            inputs,
+            self.try_it.results,
+            trigger_mode="multiple",
+            **LONG,
         )
         write = {"fn": None, "inputs": self.address, "outputs": None, "js": written(TAB)}
         self.shown = [self.factor, self.address, self.head, self.scores, self.extras, *self.try_it.results]

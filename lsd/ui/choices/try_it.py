@@ -17,7 +17,7 @@ from lsd.ui.choices import html, pictures, texts
 from lsd.ui.shared import controls, gpu, markup
 from lsd.ui.shared.evidence import Asked
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import aside, sentence, turn
+from lsd.ui.shared.jobs import about, aside, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
 from lsd.weights import ready_models
@@ -88,6 +88,7 @@ class TryIt:
             path, (model,) = Path(values[self.picture]), controls.checked_models([values[self.model] or ""])
             yield self._waiting(factor, path) | {self.status: markup.status(f"Loading {common_name(model)} …")}
             network = aside(get_model, model)
+            about(network.name, method=factor)
             cost = Cost(("choices", model, factor), 1)
             with turn(cost), measured(cost), closing(gpu.steps(pictures.cases, network, path, factor)) as cases:
                 for case in cases:

@@ -67,7 +67,7 @@ class UnitPicker:
         self.what.change(_shown, self.what, [self.of, self.group, self.expression], **QUICK)
         models.input(_classes, [models, self.of], self.of, **QUICK)
         looked = gr.on(
-            [self.what.change, models.change], long_event(self.find_layers, self.told), [self.what, models, self.layer],
+            [self.what.change, models.change], long_event(self.find_layers, self.told, "layers"), [self.what, models, self.layer],
             [self.told, self.layers, self.layer], **LONG,
         )  # fmt: skip
         for event in (looked.then, self.layer.change, self.kind.change):

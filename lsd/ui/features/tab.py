@@ -21,7 +21,7 @@ from lsd.ui.features.stage import Stage
 from lsd.ui.shared import markup
 from lsd.ui.shared.address import QUICK, query_of, written
 from lsd.ui.shared.files import script
-from lsd.ui.shared.jobs import sentence, turn
+from lsd.ui.shared.jobs import about, sentence, turn
 from lsd.ui.shared.limits import MAX_LANES
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 from lsd.ui.shared.pace import measured
@@ -52,7 +52,7 @@ class FeaturesTab:
     def _run_events(self) -> None:
         inputs = {self.wrong, *self.controls.named.values()}
         made = self.asked.change(
-            long_event(self.make, self.stage.status), inputs, [self.session, *self.stage.components],
+            long_event(self.make, self.stage.status, "features"), inputs, [self.session, *self.stage.components],
             trigger_mode="multiple", **LONG,
         )  # fmt: skip
         self.running.append(made)
@@ -129,6 +129,10 @@ class FeaturesTab:
                     yield {self.stage.status: markup.status(step)}
                 else:
                     session = step
+            about(
+                *(lane.request.model for lane in session.lanes),
+                method=", ".join(dict.fromkeys(lane.cooking.base for lane in session.lanes)),
+            )
             cost = requests.cost(session)
             with turn(cost):
                 yield {self.session: session, **self.stage.begun(session)}

@@ -9,7 +9,7 @@ from lsd.models import get_model
 from lsd.ui.mistakes import views
 from lsd.ui.mistakes.views import Case, Choice
 from lsd.ui.shared import gpu
-from lsd.ui.shared.jobs import aside, doing, sentence, turn
+from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
 
 
@@ -42,6 +42,7 @@ def explain(result: ScanResult, case: Case) -> Iterator[None]:
             doing(common_name(name))
             try:
                 model = aside(get_model, name)
+                about(model.name, method=case.method)
                 with measured(cost):
                     case.readings.append(gpu.call(views.read, model, result, case, picture))
             except Exception as error:  # a method that is not defined for this model; the others may have it

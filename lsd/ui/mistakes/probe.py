@@ -15,7 +15,7 @@ from lsd.ui.mistakes.session import Session
 from lsd.ui.mistakes.views import MAPS, Case, Reading
 from lsd.ui.shared import gpu, markup
 from lsd.ui.shared.files import script
-from lsd.ui.shared.jobs import aside, doing, sentence, turn
+from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.markup import escape
 from lsd.ui.shared.pace import Cost, measured
 
@@ -96,6 +96,7 @@ class ProbePart:
         try:
             name, key = reading.model, _key(reading, removal)
             model = aside(get_model, name)
+            about(model.name, method=removal.which)
             if key not in case.curves:
                 yield {self.verdict: markup.status(f"Asking {common_name(name)} again with pixels removed …")}
                 with turn(cost := Cost(("probe", name), 1)), measured(cost):

@@ -16,7 +16,7 @@ from lsd.models import ImageModel, get_model
 from lsd.ui.mistakes.request import YOURS, Question, check_own, open_source, own_picture
 from lsd.ui.mistakes.views import Choice
 from lsd.ui.shared import controls, gpu
-from lsd.ui.shared.jobs import aside, doing, sentence, turn
+from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
 
 THUMBNAIL_SIDE = 192
@@ -98,6 +98,7 @@ def search(question: Question, path: str | None) -> Iterator[Search]:
     if question.source == YOURS:
         pictures = own_picture(path, question.label, models)
     models = _knowing(models, pictures, troubles)
+    about(*(model.name for model in models))
     so_far = Search(question, path, pictures, troubles)
     cost = Cost(("scan", *names), len(pictures))
     with turn(cost), measured(cost), closing(gpu.steps(scan, models, pictures)) as steps:

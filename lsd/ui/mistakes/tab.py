@@ -75,7 +75,9 @@ class MistakesTab:
             return
         parts = ((self._search, self.status), (self._explain, self.case.progress), (self._probe, self.probe.verdict))
         for part, status in parts:
-            event = long_event(partial(part, session, number), status, unless=lambda: session.is_past(number))
+            event = long_event(
+                partial(part, session, number), status, "mistakes", unless=lambda: session.is_past(number)
+            )
             async for updates in event():
                 yield updates
             if session.is_past(number):
@@ -104,7 +106,7 @@ class MistakesTab:
     def _probe_events(self) -> None:
         """The probe's own controls: its pictures are there at once, and what the model says of them when it is free."""
         verdict = self.probe.verdict
-        ask = long_event(lambda values: self.probe.ask(values[self.session]), verdict)
+        ask = long_event(lambda values: self.probe.ask(values[self.session]), verdict, "probe")
         looked = gr.on(
             self.probe.changes, self._remove, {self.session, *self.probe.controls.values()},
             {*self.probe.outputs, self.address}, trigger_mode="always_last", **QUICK,

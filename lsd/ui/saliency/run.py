@@ -16,7 +16,7 @@ from lsd.ui.saliency.session import Answer, Session
 from lsd.ui.shared.answers import checked, cost, explained
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import aside, doing, log, sentence, turn
+from lsd.ui.shared.jobs import about, aside, doing, log, sentence, turn
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 
@@ -31,6 +31,7 @@ def explain_all(request: Request) -> Iterator[Session]:
     Raises:
         LSDError: the picture cannot be read.
     """
+    about(method=request.method)
     picture, sha256 = open_image(request.path), file_sha256(request.path)
     session = Session(request, fit_within(picture, DISPLAY_SIDE))
     if request.is_answered:
@@ -59,6 +60,7 @@ def _answers(request: Request, place: int, picture: Image.Image, sha256: str) ->
     name = request.models[place]
     doing(f"Loading {common_name(name)}")
     model = as_said(aside(get_model, name), request.sayings.of(name))
+    about(model.name)
     doing(common_name(name))
     asked = (model, picture, sha256, request.spec)
     explanation = explained(*asked, request.method, request.settings, request.view)

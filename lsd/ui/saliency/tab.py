@@ -175,7 +175,7 @@ class SaliencyTab:
         }  # fmt: skip
         shown = [self.status, self.session, self.mine, self.legend, *(c for r in self.results for c in r.components)]
         explain = self.asked.change(
-            long_event(self._explain, self.status),
+            long_event(self._explain, self.status, "saliency"),
             {*given, self.mine, self.doubts},
             shown,
             trigger_mode="multiple",

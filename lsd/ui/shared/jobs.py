@@ -5,6 +5,7 @@ Work is a generator function. It runs in a thread of its own, and `follow` hands
 - `turn`, around whatever runs a model: the one limit on how much runs at a time;
 - `aside`, for what waits for others, a download above all;
 - `lsd.ui.shared.gpu`'s `call` and `steps`, within a turn, for what runs a network, which may be in another process;
+- `about`, to say for the log what it is about;
 - `doing`, to name what `lsd.progress.report` counts.
 
 Closing `follow` returns at once. The work ends at its next report, yield or wait, and gives its place back when it has.
@@ -25,6 +26,7 @@ from typing import Any, Generic, TypeVar
 from lsd.errors import LSDError
 from lsd.progress import listening
 from lsd.ui.shared.limits import job_seconds
+from lsd.ui.shared.log import Account
 from lsd.ui.shared.pace import Cost, expected
 
 Item = TypeVar("Item")
@@ -122,7 +124,7 @@ class Line:
 
     def wait(self, ticket: _Ticket) -> None:
         """Until the ticket has a place; the first to come are the first to get one, though they had given one back."""
-        job = _job.get()
+        job, since = _job.get(), time.monotonic()
         with self._changed:
             ticket.wants = True
             self._hand_out()
@@ -131,6 +133,8 @@ class Line:
                     job.say(lambda: self._waiting(ticket))
                 self._changed.wait(_LOOK)
                 check()
+        if job:
+            job.account.waited += time.monotonic() - since
 
     def give_back(self, ticket: _Ticket) -> None:
         """Leave the place to the next, and stay in the line."""
@@ -160,11 +164,13 @@ LINE = Line()
 class _Job(Generic[Item]):
     """A generator at work in a thread of its own, at most one item ahead of its follower."""
 
-    def __init__(self, work: Callable[[], Iterator[Item]], wake: Callable[[], None]):
+    def __init__(self, work: Callable[[], Iterator[Item]], wake: Callable[[], None], kind: str = ""):
         """
         Args:
             wake: called, in the job's thread, whenever there is something to be taken.
+            kind: by which the log tells it from others; "" for what is no job of its own.
         """
+        self.account = Account(kind)
         self._work, self._wake = work, wake
         self._stopped, self._taken = threading.Event(), threading.Event()
         self._taken.set()
@@ -248,8 +254,21 @@ class _Job(Generic[Item]):
                     self._items = [item]
                     self._wake()
         except Stopped:
-            self._end.set_result(None)
+            self._over(stopped=True)
         except BaseException as error:
+            self._over(error)
+        else:
+            self._over()
+
+    def _over(self, error: BaseException | None = None, *, stopped: bool = False) -> None:
+        account = self.account
+        if error and not (
+            account.refused or account.failed
+        ):  # else it is the one that was told already, in other words
+            account.trouble(error)
+        if account.kind:
+            account.close(stopped=stopped)
+        if error:
             self._end.set_exception(error)
         else:
             self._end.set_result(None)
@@ -262,8 +281,11 @@ _job: ContextVar[_Job | None] = ContextVar("job", default=None)  # of this threa
 _ticket: ContextVar[_Ticket | None] = ContextVar("ticket", default=None)  # its place
 
 
-async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Waiting | Progress | None]:
+async def follow(work: Callable[[], Iterator[Item]], kind: str = "") -> AsyncIterator[Item | Waiting | Progress | None]:
     """Run `work` in a thread of its own; yield what it yields, and now and then how far it is, or None: it goes on.
+
+    Args:
+        kind: by which the log tells it from other jobs; "" for no line there.
 
     Closing stops the work and returns at once, whatever the work is at. So does not coming back for the next item: Gradio, where
     an event is cancelled while its first news are on their way, forgets the iterator without closing it.
@@ -277,7 +299,7 @@ async def follow(work: Callable[[], Iterator[Item]]) -> AsyncIterator[Item | Wai
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody follows any more
             loop.call_soon_threadsafe(news.set)
 
-    job = _Job(work, wake)
+    job = _Job(work, wake, kind)
     told, told_at = None, time.monotonic()
 
     @contextlib.contextmanager
@@ -346,6 +368,13 @@ def check() -> None:
         job.check()
     if budget and ticket and ticket.begun and time.monotonic() - ticket.begun > budget:
         raise BudgetError(f"It was stopped after {budget:.0f} s, as long as a job may take on this page: {_SMALLER}.")
+
+
+def about(*models: str, method: str = "") -> None:
+    """Say for the log which networks this thread's work has loaded, and by what method or recipe it goes."""
+    job = _job.get()
+    if job:
+        job.account.about(*models, method=method)
 
 
 def doing(what: str) -> None:
@@ -434,7 +463,10 @@ def _done(future: Future) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """What the page says of an error: the error's own sentence if it was written for users, else that we failed."""
+    """What the page says of an error, and the log of the job: its own sentence if it was written for users, else that we failed."""
+    job = _job.get()
+    if job:
+        job.account.trouble(error)
     if isinstance(error, LSDError):
         return str(error)
     log.error("unexpected error", exc_info=error)

@@ -30,19 +30,24 @@ def next_number() -> int:
 
 
 def long_event(
-    handler: Callable[..., Iterator[dict]], status: gr.HTML, *, unless: Callable[..., bool] = lambda *values: False
+    handler: Callable[..., Iterator[dict]],
+    status: gr.HTML,
+    kind: str,
+    *,
+    unless: Callable[..., bool] = lambda *values: False,
 ) -> Callable[..., AsyncIterator[dict]]:
     """The event's function, for a generator function that yields updates by component.
 
     Args:
         status: where it is told how far the work is; one of the event's outputs.
+        kind: by which the log tells it from other jobs.
         unless: of the same arguments; as soon as it is true, the work is stopped and the event is over.
     """
 
     @functools.wraps(handler)
     async def event(*values):
         yield {status: gr.skip()}  # an event that says nothing at all would empty its outputs
-        async for news in follow(lambda: handler(*values)):
+        async for news in follow(lambda: handler(*values), kind):
             if unless(*values):
                 return
             if isinstance(news, Waiting | Progress):
