@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import multiprocessing
 import os
 import sys
@@ -22,7 +23,15 @@ from lsd.errors import UndefinedError
 from lsd.models import get_model, resolve_device
 from lsd.progress import report
 from lsd.ui.api import endpoints
+from lsd.ui.choices import pictures
+from lsd.ui.features import request as requests
+from lsd.ui.features.runs import Cooking, advance
+from lsd.ui.mistakes.explain import explain, new_case
+from lsd.ui.mistakes.request import Question, completed
+from lsd.ui.mistakes.search import search
+from lsd.ui.mistakes.views import Choice
 from lsd.ui.shared import answers, gpu, jobs
+from lsd.ui.shared.examples import examples
 from lsd.ui.shared.gpu import LentError
 from lsd.ui.shared.jobs import BudgetError, Line, Progress, doing, follow, sentence, turn
 from lsd.ui.shared.pace import Cost, Pace
@@ -323,8 +332,6 @@ def test_the_page_keeps_its_networks_on_the_cpu_whatever_is_said_of_gpus(spaces,
 
 
 def _npy(file):
-    import io
-
     return np.load(io.BytesIO(file.content))
 
 
@@ -362,3 +369,38 @@ def test_an_endpoint_says_what_its_work_says(spaces):
     with pytest.raises(gr.Error, match="demo:vit") as caught:
         endpoints.saliency("example:Coffee cup", model="demo:vit", method="grad_cam", settings={"layer": "nowhere"})
     assert "our side" not in str(caught.value)
+
+
+def made_in_the_features_tab():
+    models = {}
+    wish = requests.Wish(("demo:resnet", "demo:vit"), "class/3", Cooking("lucid", {}, 4, 32))
+    *_, session = requests.prepare(wish, models)
+    moved = [session.lanes.index(lane) for lane in advance(session, models)]
+    list(requests.ask(session, models))
+    return moved, [
+        (lane.pictures[0].pixels.tobytes(), lane.own, lane.readings, bool(lane.gif)) for lane in session.lanes
+    ]
+
+
+def found_in_the_mistakes_tab():
+    *_, found = search(completed(Question("demo:misleading-tags", 32, ("demo:resnet", "demo:shortcut"))), None)
+    case = new_case(found.result, Choice(1, 0), "gradient")
+    for _ in explain(found.result, case):
+        pass
+    return found.result.predicted.tolist(), [(r.top, r.values["contrast"].tobytes()) for r in case.readings]
+
+
+def shown_in_the_evidence_tab():
+    *_, case = gpu.steps(pictures.cases, get_model("demo:resnet"), examples()["Coffee cup"], "channels")
+    return case.said, case.model, {level: picture.tobytes() for level, picture in case.shown.items()}, case.missing
+
+
+@pytest.mark.parametrize("work", [made_in_the_features_tab, found_in_the_mistakes_tab, shown_in_the_evidence_tab])
+def test_the_tabs_find_the_same_as_without_it(spaces, monkeypatch, work):
+    through = work()
+    assert spaces.asked
+    monkeypatch.setattr(gpu, "_door", None)
+    plain = work()
+    if work is made_in_the_features_tab:  # whose lanes come in the order of the time they take
+        through, plain = [(sorted(moved), made) for moved, made in (through, plain)]
+    assert through == plain
