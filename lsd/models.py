@@ -10,6 +10,7 @@ import logging
 import os
 import textwrap
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -19,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from lsd import heads, labels, packages
+from lsd.account import ACCOUNT, readable
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
+from lsd.footprint import LOOK, Footprint, footprint, hollow, hollowed
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
 from lsd.precision import at_least_fp32
@@ -29,6 +32,7 @@ from lsd.said import Said
 from lsd.weights import Location, canonical, file_state, locate, read_config, ready_models, weights_sha256
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
+_READING = 2  # times a network's own size while it is loaded: it is built, and the file lies beside it
 
 _OVER = 1e-3  # how far values of pictures may lie outside [0, 1]: rounding
 _LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as in Pillow's mode "L"
@@ -171,8 +175,12 @@ class ImageModel(nn.Module):
     @property
     def nbytes(self) -> int:
         """Memory of parameters and buffers, in bytes."""
-        tensors = [*self.parameters(), *self.buffers()]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        return sum(t.numel() * t.element_size() for t in self.tensors)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Parameters and buffers."""
+        return [*self.parameters(), *self.buffers()]
 
     def take(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) on the network's device and in its type, without a history.
@@ -280,7 +288,9 @@ def _loaded(location: Location, device: str, allow_pickle: bool) -> ImageModel:
     identity = WeightIdentity(
         location.source, location.repo, location.revision, weights_sha256(location), tensors_digest(net.state_dict())
     )
-    return ImageModel(net, location.name, identity).to(resolve_device(device))
+    model = ImageModel(net, location.name, identity).to(resolve_device(device))
+    ACCOUNT.keep(model.tensors)
+    return model
 
 
 def _in_place_of(package: Location, refused: ModelError, allow_pickle: bool) -> tuple[Location, nn.Module]:
@@ -294,6 +304,75 @@ def _in_place_of(package: Location, refused: ModelError, allow_pickle: bool) -> 
 
 
 def _build(location: Location) -> nn.Module:
+    """The network of a location. Where memory is bounded it is asked for first, and counted for as long as the network is there.
+
+    Raises:
+        ModelError: its files are damaged, or do not fit.
+        MemoryLimitError: it takes more than there is.
+    """
+    if ACCOUNT.limit is None:
+        return _filled(location)
+    try:
+        found = _location_footprint(location)
+    except Exception:  # a configuration that is wrong, which loading it will say
+        found = Footprint(location.weights.stat().st_size, 0, (0, 0))
+    height, width = found.size
+    what = f"{location.name}, with {readable(found.weights)} of weights and pictures of {width} × {height} pixels,"
+    with ACCOUNT.room(max(_READING * found.weights, found.weights + found.passes(LOOK)), what):
+        net = _filled(location)
+        ACCOUNT.keep((*net.parameters(), *net.buffers()))
+    _footprints[net] = found
+    return net
+
+
+def _known(location: Location) -> str:
+    """By which timm knows a network."""
+    return location.name if location.config is None else f"local-dir:{location.config.parent}"
+
+
+def _location_footprint(location: Location) -> Footprint:
+    """Of a network that is not loaded. Raises whatever a foreign configuration makes timm or torch raise."""
+    import timm
+    from timm.data import resolve_data_config
+
+    with quiet("timm"):
+        net = hollow(lambda: timm.create_model(_known(location)))
+    channels, height, width = resolve_data_config(pretrained_cfg=net.pretrained_cfg)["input_size"]
+    return footprint(net, height, width, channels)
+
+
+_footprints: "weakref.WeakKeyDictionary[nn.Module, Footprint]" = weakref.WeakKeyDictionary()
+
+
+def model_footprint(model: ImageModel | str) -> Footprint:
+    """What a model takes in memory: its weights, and each picture of a pass. Nothing is loaded, and no memory taken.
+
+    Args:
+        model: one that is there, or a name for `load_model`; of one on the Hub the files are downloaded.
+
+    Raises:
+        ModelError: it cannot be had.
+    """
+    if isinstance(model, str):
+        try:
+            return _location_footprint(locate(model))
+        except LSDError:
+            raise
+        except Exception as error:
+            raise ModelError(f"What {model} takes cannot be told, its configuration is damaged.") from error
+    if model.net not in _footprints:
+        size = model.spec.height, model.spec.width, 1 if model._is_grey else 3
+        with model.lock:
+            try:
+                found = footprint(hollowed(model.net), *size)
+            except Exception:  # its way depends on numbers: a pass with them tells
+                found = footprint(model.net, *size)
+        _footprints[model.net] = found
+    return _footprints[model.net]
+
+
+def _filled(location: Location) -> nn.Module:
+    """The network with its weights."""
     import timm
 
     if location.source == "package":
@@ -305,12 +384,11 @@ def _build(location: Location) -> nn.Module:
         raise ModelError(
             f"{location.name} is a “{architecture}”, which this version of timm ({timm.__version__}) lacks."
         )
-    known = location.name if location.config is None else f"local-dir:{location.config.parent}"
     # The weights file is named outright, because timm left to itself may prefer a pickled one beside it.
     overlay = {"file": str(location.weights), "source": "", "custom_load": False}
     with quiet("timm"):  # it warns of each key of a head that is not used; that is not for the user's eyes
         try:
-            net = timm.create_model(known, pretrained=True, pretrained_cfg_overlay=overlay)
+            net = timm.create_model(_known(location), pretrained=True, pretrained_cfg_overlay=overlay)
         except LSDError:
             raise
         except Exception as error:  # whatever a damaged file or a foreign configuration makes timm or torch raise
@@ -381,6 +459,12 @@ class ModelCache:
                     del self._entries[name]
                     total -= size
 
+    def let_go(self) -> bool:
+        """Drop the model that was not asked for longest; whether there was one."""
+        with self._lock:
+            name = next((n for n, f in self._entries.items() if f.done()), None)
+            return self._entries.pop(name, None) is not None
+
     def names(self) -> list[str]:
         """Names of the models that are loaded, the least recently used first."""
         with self._lock:
@@ -390,6 +474,7 @@ class ModelCache:
 _cache = ModelCache()
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_cache.forked)
+ACCOUNT.offers(_cache.let_go)
 
 
 def get_model(name: str) -> ImageModel:
@@ -428,6 +513,7 @@ __all__ = [
     "holds",
     "load_model",
     "loaded_model",
+    "model_footprint",
     "ready_models",
     "resolve_device",
 ]

@@ -16,6 +16,8 @@ from lsd.models import ImageModel, get_model
 
 Z95 = 1.959964  # the 97.5th percentile of the normal distribution
 
+SCANNED = 16  # pictures in one pass
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -147,7 +149,7 @@ class ScanProgress:
 
 
 def scan(
-    models: Sequence[str | ImageModel], labelled_set: LabelledSet, *, batch_size: int = 16
+    models: Sequence[str | ImageModel], labelled_set: LabelledSet, *, batch_size: int = SCANNED
 ) -> Iterator[ScanProgress]:
     """Classify every picture with every model. A generator: nothing runs before the first step, closing it stops.
 

@@ -21,6 +21,7 @@ from lsd.progress import report
 from lsd.saliency.gradients import baseline
 
 FILLS = ("mean", "blur")
+PROBED = 16  # pictures in one pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,7 @@ def probe(
     fill: str = "mean",
     random_repeats: int = 5,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: int = PROBED,
 ) -> ProbeResult:
     """Remove the most salient pixels, more and more of them, and watch the prediction; see the module.
 

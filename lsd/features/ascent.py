@@ -95,7 +95,7 @@ def ascend_jobs(
         raise UndefinedError("A compiled network's gradient cannot be made gentler: leave one of the two off.")
     if recipe.diversity:
         find_layer(model, recipe.diversity_layer)
-    chosen = (_GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH) if batch_size is None else batch_size
+    chosen = batch_of(model) if batch_size is None else batch_size
     sizes = [chosen] if isinstance(chosen, int) else list(chosen)
     if not sizes or min(sizes) < 1:
         raise UndefinedError(f"The batch size is at least 1, not {batch_size}.")
@@ -108,6 +108,11 @@ def ascend_jobs(
     )  # fmt: skip
     steps = _batch_by_batch(make, jobs, recipe, sizes, every, rehearse=batch_size is None)
     yield from undisturbed_steps(steps, model.device)
+
+
+def batch_of(model: ImageModel) -> int:
+    """How many pictures are made at once where nobody says how many."""
+    return _GPU_BATCH if model.device.type == "cuda" else _CPU_BATCH
 
 
 def _batch_by_batch(

@@ -20,6 +20,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lsd.account import ACCOUNT
 from lsd.batch_norm import has_batch_norm
 from lsd.errors import UndefinedError
 from lsd.layers import find_layer, same_layers
@@ -76,6 +77,7 @@ def prepare(
         with _lock:
             same = [ready for ready in twins.ready.values() if ready.spec == small.spec]
         twin = same[0] if same else _finished(small, compiled, half)
+    ACCOUNT.keep(twin.tensors)
     with _lock:
         twins.ready[share] = twin
         _prepared[model] = twins
@@ -106,7 +108,7 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     twin.lock = threading.RLock()
     with model.lock:  # no hooks of anybody else's are copied
         pairs = folding_pairs(model) if fold else []
-        twin.net = copy.deepcopy(model.net)
+        twin.net = _sharing(model.net)
         probe = _probe(model)
         with torch.no_grad():
             expected = model(probe)
@@ -119,7 +121,7 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
         off = (twin(probe) - expected).abs().max() / expected.abs().max().clamp(min=1e-12)
     if not off < 1e-3:  # somebody else used what a convolution put out: then it must stay what it was
         with model.lock:
-            twin.net = copy.deepcopy(model.net)
+            twin.net = _sharing(model.net)
     for module in twin.net.modules():
         if isinstance(module, nn.Hardtanh):  # ReLU6 too: in place, autograd clones the input that it needs again
             module.inplace = False
@@ -130,11 +132,23 @@ def _twin(model: ImageModel, keep: frozenset[str], fold: bool) -> ImageModel:
     return twin
 
 
+def _sharing(net: nn.Module) -> nn.Module:
+    """Modules and tensors of its own over the same memory, which nobody writes to: what differs is put in their place."""
+    return copy.deepcopy(net, {id(tensor): _over(tensor) for tensor in (*net.parameters(), *net.buffers())})
+
+
+def _over(tensor: Tensor) -> Tensor:
+    shared = tensor.detach()
+    return nn.Parameter(shared, requires_grad=False) if isinstance(tensor, nn.Parameter) else shared
+
+
 def _to_channels_last(net: nn.Module) -> None:
     """What has four dimensions; `Module.to` would ask it of 3-d convolutions' weights as well, which cannot be laid out so."""
-    for tensor in (*net.parameters(), *net.buffers()):
-        if tensor.dim() == 4:
-            tensor.data = tensor.contiguous(memory_format=torch.channels_last)
+    for module in net.modules():
+        for name, tensor in module.named_parameters(recurse=False):
+            if tensor.dim() == 4 and not tensor.is_contiguous(memory_format=torch.channels_last):
+                laid_out = tensor.detach().contiguous(memory_format=torch.channels_last)
+                module.register_parameter(name, nn.Parameter(laid_out, requires_grad=False))
 
 
 def _compiled(net: nn.Module) -> nn.Module:
@@ -167,7 +181,7 @@ def _on_smaller_input(twin: ImageModel, share: float, keep: frozenset[str]) -> I
     small.spec = replace(twin.spec, height=height, width=width)
     try:
         if hasattr(twin.net, "set_input_size"):
-            small.net = copy.deepcopy(twin.net)
+            small.net = _sharing(twin.net)
             small.net.set_input_size(img_size=(height, width))
             small.net.requires_grad_(False)
         elif (getattr(twin.net, "pretrained_cfg", None) or {}).get("fixed_input_size"):

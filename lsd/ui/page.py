@@ -2,6 +2,7 @@
 
 import gradio as gr
 
+from lsd.account import ACCOUNT, budget
 from lsd.ui.api import endpoints as api
 from lsd.ui.choices.tab import ChoicesTab
 from lsd.ui.features.tab import FeaturesTab
@@ -30,7 +31,8 @@ TABS = {  # the name in addresses, the label, what is in it
 
 
 def build() -> gr.Blocks:
-    """The page as Blocks with its queue; nothing is loaded yet."""
+    """The page as Blocks with its queue; nothing is loaded yet. From now on memory is asked for (`lsd.account`)."""
+    ACCOUNT.enforce(budget())
     with gr.Blocks(title="LSD", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
         gr.HTML(_HEADER, apply_default_css=False, padding=False)
         rooms = {}

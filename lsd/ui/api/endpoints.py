@@ -46,6 +46,7 @@ from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import Progress, Waiting, about, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_batch, check_others
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.room import room_for_ascents, room_for_method, room_for_passes
 from lsd.ui.shared.scratch import brief_folder
 from lsd.view import View
 
@@ -71,7 +72,7 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
     try:
         network = _network(model, outputs)
         picture, _ = _picture(image)
-        with turn():
+        with turn(), room_for_passes("This prediction", [network], 1):
             probabilities = gpu.call(_probabilities, network, picture)
         values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
         return {
@@ -129,7 +130,7 @@ def saliency(
         network = _network(model, outputs, layouts)
         settings = chosen.parse(settings or {})
         check_batch(settings)
-        with turn(cost(network.name, method, settings)):
+        with turn(cost(network.name, method, settings)), room_for_method(network, method, settings):
             explanation = explained(network, picture, sha256, spec, method, settings, seen)
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
@@ -189,7 +190,7 @@ def feature(
         check_others(others)
         loaded = [aside(get_model, name) for name in others]
         work = Cost(("feature", network.name, chosen.name), chosen.steps)
-        with turn(work), measured(work):
+        with turn(work), room_for_ascents([([network, *loaded], chosen, 1)]), measured(work):
             for snapshot in gpu.steps(ascend, network, [wanted], chosen, [int(seed)], others=loaded):
                 pictures = snapshot.finished
             top = gpu.call(classify, [pictures[0].pixels], network)[0].top if network.num_classes else ()

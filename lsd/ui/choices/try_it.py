@@ -11,6 +11,7 @@ from PIL import Image
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.evaluation.variants import FACTORS
+from lsd.footprint import LOOK
 from lsd.images import fit_within, open_image
 from lsd.models import get_model
 from lsd.ui.choices import html, pictures, texts
@@ -20,6 +21,7 @@ from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
+from lsd.ui.shared.room import room_for_passes
 from lsd.weights import ready_models
 
 INVITATION = "Every level side by side, on the model’s first choice of class."
@@ -90,7 +92,9 @@ class TryIt:
             network = aside(get_model, model)
             about(network.name, method=factor)
             cost = Cost(("choices", model, factor), 1)
-            with turn(cost), measured(cost), closing(gpu.steps(pictures.cases, network, path, factor)) as cases:
+            room = room_for_passes(f"These maps of {common_name(model)}", [network], LOOK)
+            cases = gpu.steps(pictures.cases, network, path, factor)
+            with turn(cost), room, measured(cost), closing(cases):
                 for case in cases:
                     yield self._shown(factor, case)
             said = f"{case.said}. The maps are of its log-odds unless a level says otherwise."

@@ -10,7 +10,7 @@ from lsd.features import bundle
 from lsd.features.bundle import Request
 from lsd.features.objectives import needs_photo
 from lsd.features.pictures import Job
-from lsd.features.recipes import DEFAULT, RECIPES, at_effort, find_recipe
+from lsd.features.recipes import DEFAULT, RECIPES, Recipe, at_effort, find_recipe
 from lsd.features.units import Leaf, Unit, class_of, other_models, resolve, title
 from lsd.images import file_sha256, open_image
 from lsd.layers import as_said
@@ -252,6 +252,16 @@ def cost(session: Session) -> Cost:
         for lane in session.lanes
     ]
     return Cost(("features", *(lane.request.model for lane in session.lanes)), sum(steps))
+
+
+def ascents(session: Session, models: Mapping[str, ImageModel]) -> list[tuple[list[ImageModel], Recipe, int]]:
+    """The models, the recipe and the number of pictures of each of the session's ascents.
+
+    Args:
+        models: the session's, by name.
+    """
+    requests = [lane.request for lane in session.lanes]
+    return [([models[name] for name in (r.model, *r.others)], r.recipe, len(r.units) * len(r.seeds)) for r in requests]
 
 
 def judges(session: Session, loaded: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from lsd.ui.shared.jobs import about, sentence, turn
 from lsd.ui.shared.limits import MAX_LANES
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 from lsd.ui.shared.pace import measured
+from lsd.ui.shared.room import room_for_ascents
 from lsd.ui.shared.scratch import zipped
 
 _SHOW_EVERY = 0.4  # seconds
@@ -134,7 +135,7 @@ class FeaturesTab:
                 method=", ".join(dict.fromkeys(lane.cooking.base for lane in session.lanes)),
             )
             cost = requests.cost(session)
-            with turn(cost):
+            with turn(cost), room_for_ascents(requests.ascents(session, models)):
                 yield {self.session: session, **self.stage.begun(session)}
                 with measured(cost):
                     yield from self._ascend(session, models)

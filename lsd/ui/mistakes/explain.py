@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from lsd.catalogue import common_name
 from lsd.evaluation.mistakes import ScanResult
+from lsd.footprint import LOOK
 from lsd.images import fit_within
 from lsd.models import get_model
 from lsd.ui.mistakes import views
@@ -11,6 +12,7 @@ from lsd.ui.mistakes.views import Case, Choice
 from lsd.ui.shared import gpu
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.room import room_for_passes
 
 
 def new_case(result: ScanResult, choice: Choice, method: str) -> Case:
@@ -43,7 +45,7 @@ def explain(result: ScanResult, case: Case) -> Iterator[None]:
             try:
                 model = aside(get_model, name)
                 about(model.name, method=case.method)
-                with measured(cost):
+                with room_for_passes(f"These maps of {common_name(name)}", [model], LOOK), measured(cost):
                     case.readings.append(gpu.call(views.read, model, result, case, picture))
             except Exception as error:  # a method that is not defined for this model; the others may have it
                 case.failures[name] = sentence(error)

@@ -6,7 +6,7 @@ import gradio as gr
 import torch
 
 from lsd.catalogue import common_name
-from lsd.evaluation.probe import FILLS, ProbeResult, probe
+from lsd.evaluation.probe import FILLS, PROBED, ProbeResult, probe
 from lsd.models import ImageModel, get_model, loaded_model
 from lsd.ui.mistakes import html, texts, views
 from lsd.ui.mistakes.plot import probe_plot
@@ -18,6 +18,7 @@ from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.markup import escape
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.room import room_for_passes
 
 SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.5)  # of the pixels, for the curve
 
@@ -99,7 +100,8 @@ class ProbePart:
             about(model.name, method=removal.which)
             if key not in case.curves:
                 yield {self.verdict: markup.status(f"Asking {common_name(name)} again with pixels removed …")}
-                with turn(cost := Cost(("probe", name), 1)), measured(cost):
+                cost = Cost(("probe", name), 1)
+                with turn(cost), room_for_passes("This probe", [model], PROBED), measured(cost):
                     if session.case is not case:
                         return  # another mistake was chosen since
                     doing(common_name(name))

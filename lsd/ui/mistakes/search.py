@@ -10,7 +10,7 @@ from PIL import Image
 from lsd.catalogue import common_name
 from lsd.errors import ImageError, LSDError
 from lsd.evaluation.labelled import Item, LabelledSet, true_indices
-from lsd.evaluation.mistakes import ScanResult, scan
+from lsd.evaluation.mistakes import SCANNED, ScanResult, scan
 from lsd.images import fit_within
 from lsd.models import ImageModel, get_model
 from lsd.ui.mistakes.request import YOURS, Question, check_own, open_source, own_picture
@@ -18,6 +18,7 @@ from lsd.ui.mistakes.views import Choice
 from lsd.ui.shared import controls, gpu
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.room import room_for_passes
 
 THUMBNAIL_SIDE = 192
 
@@ -101,7 +102,10 @@ def search(question: Question, path: str | None) -> Iterator[Search]:
     about(*(model.name for model in models))
     so_far = Search(question, path, pictures, troubles)
     cost = Cost(("scan", *names), len(pictures))
-    with turn(cost), measured(cost), closing(gpu.steps(scan, models, pictures)) as steps:
+    with (
+        turn(cost), room_for_passes("This scan", models, SCANNED), measured(cost),
+        closing(gpu.steps(scan, models, pictures)) as steps,
+    ):  # fmt: skip
         for step in steps:
             so_far = replace(so_far, result=step.result, done=step.done, total=step.total)
             yield so_far

@@ -1,0 +1,39 @@
+"""What an attribution method takes in memory, before it is run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lsd.footprint import LOOK
+from lsd.models import ImageModel, model_footprint
+from lsd.saliency.methods import find_method
+
+_WITH_RULES = ("captum:guided_backprop", "captum:deconvolution", "captum:guided_grad_cam")
+_RULES = 2.5  # times a plain pass: Captum's hooks keep what goes into each ReLU and what comes back
+
+_PLACES = 3  # pictures of such a pass: whether layers have places is asked by five, on a way without return
+
+
+def memory_of_method(model: ImageModel, method: str, settings: Mapping[str, Any]) -> int:
+    """Bytes that one picture's map takes at the most, beside the network's weights; nothing is run.
+
+    Args:
+        settings: of the method, all of them (`Method.parse`).
+
+    Raises:
+        UndefinedError: no such method.
+    """
+    return model_footprint(model).passes(_pictures(method, settings))
+
+
+def largest_batch(model: ImageModel, nbytes: int) -> int:
+    """The largest `batch_size` of a method that fits in so many bytes."""
+    return model_footprint(model).fitting(nbytes)
+
+
+def _pictures(method: str, settings: Mapping[str, Any]) -> float:
+    """How many pictures of a plain pass there and back take as much."""
+    chosen = find_method(method)
+    together = min(settings.get("batch_size", 1), settings.get("samples") or settings.get("steps") or 1 << 30)
+    # Those that look through the layers do so at first: for slopes at all of them, or for their places.
+    looked = LOOK if "depth_fusion" in method else _PLACES if chosen.layer or "layer" in settings else 1
+    return max(together * (_RULES if method in _WITH_RULES else 1), looked)
