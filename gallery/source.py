@@ -11,10 +11,12 @@ from pathlib import Path
 
 from gallery.index import NAME
 from gallery.queries import Gallery
+from lsd import disk
 from lsd.errors import LSDError
 
 SAMPLE = Path(__file__).with_name("sample")
 
+_SHARD = 320 * 2**20  # bytes of a shard at the most, as `precompute` writes them: 256 MiB of pictures, and thumbnails
 _BRANCHES = ("main", "master")  # what moves is no revision to pin to
 _lock = threading.Lock()
 _current: tuple[tuple[int, ...], Gallery] | None = None  # with the stamp of its index
@@ -81,9 +83,13 @@ def open_hub(name: str) -> Gallery:
 
     def locate(shard: str) -> Path:
         there = snapshot / shard
-        return there if there.exists() else _download(repo, shard, snapshot.name)
+        file = there if there.exists() else _download(repo, shard, snapshot.name)
+        disk.touch(file)  # those that nobody looks into make room for others
+        return file
 
-    return Gallery(snapshot, locate, f"The data set {repo} on the Hugging Face Hub, at {revision}.")
+    gallery = Gallery(snapshot, locate, f"The data set {repo} on the Hugging Face Hub, at {revision}.")
+    disk.hold(snapshot / NAME, gallery)
+    return gallery
 
 
 def _download(repo: str, filename: str, revision: str) -> Path:
@@ -91,7 +97,8 @@ def _download(repo: str, filename: str, revision: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
     try:
-        return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
+        with disk.room(_SHARD, f"{filename} of the gallery {repo}"):
+            return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
     except (OSError, EntryNotFoundError, HFValidationError) as error:  # all that the Hub and its transport answer with
         raise LSDError(
             f"{filename} of the gallery {repo} cannot be downloaded ({type(error).__name__}): check its name, its "

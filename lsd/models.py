@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from lsd import heads, labels, packages
+from lsd import disk, heads, labels, packages
 from lsd.account import ACCOUNT, readable
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
 from lsd.errors import LSDError, ModelError, UndefinedError
@@ -288,6 +288,8 @@ def _loaded(location: Location, device: str, allow_pickle: bool) -> ImageModel:
     identity = WeightIdentity(
         location.source, location.repo, location.revision, weights_sha256(location), tensors_digest(net.state_dict())
     )
+    if location.source == "hub":
+        disk.hold(location.weights, net)
     model = ImageModel(net, location.name, identity).to(resolve_device(device))
     ACCOUNT.keep(model.tensors)
     return model

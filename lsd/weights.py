@@ -26,6 +26,7 @@ from pathlib import Path
 
 import httpx
 
+from lsd import disk
 from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
 from lsd.packages import PACKAGES, installed
@@ -86,7 +87,11 @@ def locate(name: str, *, allow_pickle: bool = False, packages: bool = True) -> L
         ModelError: unknown name, no network, no safetensors, larger than `MAX_BYTES`, or not on a public page's list.
     """
     found = _find(_permitted(name), allow_pickle, packages)
-    return found if isinstance(found, Location) else _on_hub(*found, allow_pickle)
+    if isinstance(found, Location):
+        return found
+    location = _on_hub(*found, allow_pickle)
+    disk.touch(location.weights)
+    return location
 
 
 def _permitted(name: str) -> str:
@@ -271,7 +276,7 @@ def _suggestion(name: str) -> str:
 
 
 def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> Location:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -306,8 +311,10 @@ def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> L
             raise ModelError(
                 f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; ready here: {_ready()}."
             ) from error
-        _check_size(name, metadata.size or 0)
-        return _download(name, repo, filename, metadata.commit_hash or revision)
+        size, commit = metadata.size or 0, metadata.commit_hash or revision
+        _check_size(name, size)
+        with disk.room(0 if isinstance(try_to_load_from_cache(repo, filename, revision=commit), str) else size, name):
+            return _download(name, repo, filename, commit)
     raise ModelError(f"{repo} has no model.safetensors; pickled weights are not read.")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lsd import labels
+from lsd import disk, labels
 from lsd.demo import CLASS_NAMES, SPLIT_SEEDS, Sample, render
 from lsd.errors import ImageError, LSDError, UndefinedError
 from lsd.evaluation.classes import ClassIndex, Label, label_index
@@ -363,6 +363,8 @@ def _hugging_face(source: str) -> LabelledSet:
         for number, (name, synset) in enumerate(zip(names, synsets, strict=True))
     ]
     encoded = table.select_columns([pictures]).cast_column(pictures, ImageColumn(decode=False))
+    for file in encoded.cache_files:
+        disk.hold(Path(file["filename"]), encoded)
     numbers = list(table[classes])
     items = [
         RowItem(f"{table.split or 'row'}/{row}", known[number], encoded, pictures, row)
@@ -404,8 +406,7 @@ def _load_table(source: str):
         import datasets
     except ImportError:
         raise DataError("Data sets of the Hugging Face Hub need a library: `pip install datasets`.") from None
-    if not local.exists():
-        _check_reachable(name, Path(datasets.config.HF_DATASETS_CACHE))
+    size = 0 if local.exists() else _size_on_hub(name, Path(datasets.config.HF_DATASETS_CACHE))
     where = {"path": str(local) if local.exists() else name}
     if local.is_file():
         where = {"path": "parquet", "data_files": {"train": str(local)}}
@@ -413,14 +414,19 @@ def _load_table(source: str):
         if split is None:
             splits = datasets.get_dataset_split_names(**where, token=hub_token())
             split = next((s for s in HELD_OUT if s in splits), splits[0])
-        return datasets.load_dataset(**where, split=split, token=hub_token())
+        with disk.room(2 * size, source):  # the files, and the table that they are made into
+            return datasets.load_dataset(**where, split=split, token=hub_token())
+    except LSDError:
+        raise
     except Exception as error:  # whatever a foreign data set, the network or a full disk make the library raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
         raise DataError(f"{_shown(source)} cannot be opened: {reason}.") from error
 
 
-def _check_reachable(name: str, cache: Path) -> None:
-    """Ask the Hub once, briefly: `datasets` alone tries for half a minute before it says that there is no network, and
+def _size_on_hub(name: str, cache: Path) -> int:
+    """Bytes that are to be downloaded; 0 where there is a copy from earlier.
+
+    The Hub is asked once, briefly: `datasets` alone tries for half a minute before it says that there is no network, and
     downloads whatever it finds, however large.
 
     Raises:
@@ -429,6 +435,7 @@ def _check_reachable(name: str, cache: Path) -> None:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
+    there = (cache / name.replace("/", "___")).is_dir()
     try:
         files = HfApi(token=hub_token()).dataset_info(name, timeout=10, files_metadata=True).siblings or []
     except GatedRepoError as error:
@@ -436,18 +443,19 @@ def _check_reachable(name: str, cache: Path) -> None:
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise DataError(f"There is no public data set {name} on the Hugging Face Hub, and no such folder.") from error
     except Exception as error:  # any failure of the network or of the Hub: what was downloaded before still serves
-        if not (cache / name.replace("/", "___")).is_dir():
+        if not there:
             raise DataError(
                 f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; "
                 f"ready here: {', '.join(available_sets())}."
             ) from error
-        return
+        return 0
     size = sum(file.size or 0 for file in files)
     if size > MAX_BYTES:
         raise DataError(
             f"{name} is too large: its files take {size / 2**30:.1f} GiB and at most {MAX_BYTES / 2**30:.1f} GiB are "
             "downloaded here (LSD_MAX_DATASET_BYTES)."
         )
+    return 0 if there else size
 
 
 __all__ = [

@@ -15,6 +15,7 @@ from lsd.ui.shared.files import styles
 from lsd.ui.shared.jobs import LONGEST
 from lsd.ui.shared.limits import MAX_UPLOAD, MAX_WAITING
 from lsd.ui.shared.picture import share
+from lsd.ui.shared.scratch import sweeping, told_full, visitors_folder
 from lsd.ui.theme import theme
 
 _THREADS = LONGEST + 40  # of Gradio's events: as many as it has by itself, beside the jobs that wait in that line
@@ -33,7 +34,8 @@ TABS = {  # the name in addresses, the label, what is in it
 def build() -> gr.Blocks:
     """The page as Blocks with its queue; nothing is loaded yet. From now on memory is asked for (`lsd.account`)."""
     ACCOUNT.enforce(budget())
-    with gr.Blocks(title="LSD", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as page:
+    visitors_folder()
+    with gr.Blocks(title="LSD", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(_HEADER, apply_default_css=False, padding=False)
         rooms = {}
         with gr.Tabs():
@@ -54,7 +56,11 @@ def launch_settings() -> dict:
     return {
         "theme": theme(),
         "css_paths": styles(),
-        "app_kwargs": {"routes": ROUTES},
+        "app_kwargs": {
+            "routes": ROUTES,
+            "lifespan": sweeping(visitors_folder()),
+            "exception_handlers": {OSError: told_full},
+        },
         "max_file_size": MAX_UPLOAD,
         "max_threads": _THREADS,
         "footer_links": ["api", "settings"],

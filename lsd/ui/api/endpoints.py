@@ -10,7 +10,8 @@ import functools
 import hashlib
 import io
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -246,8 +247,8 @@ def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
                 case None:
                     told = {}
                 case (answer, *made):
-                    with brief_folder() as folder:
-                        yield answer, *(_delivered(file, Path(folder)) for file in made)
+                    with _delivered(made) as files_made:
+                        yield answer, *files_made
                     continue
                 case answer:
                     told = answer
@@ -256,10 +257,17 @@ def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
     return endpoint
 
 
-def _delivered(file: _File, folder: Path) -> FileData:
-    path = folder / file.name
-    path.write_bytes(file.content)
-    return FileData(path=str(path), orig_name=file.name)
+@contextmanager
+def _delivered(made: Sequence[_File]) -> Iterator[list[FileData]]:
+    """The files on the disk, within the block: Gradio copies what it is given."""
+    with ExitStack() as stack:
+        try:
+            folder = Path(stack.enter_context(brief_folder()))
+            for file in made:
+                (folder / file.name).write_bytes(file.content)
+        except OSError as error:
+            raise gr.Error(sentence(error), print_exception=False) from error
+        yield [FileData(path=str(folder / file.name), orig_name=file.name) for file in made]
 
 
 def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:

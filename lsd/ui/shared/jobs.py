@@ -23,6 +23,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from lsd.disk import is_full
 from lsd.errors import LSDError
 from lsd.progress import listening
 from lsd.ui.shared.limits import job_seconds
@@ -469,5 +470,8 @@ def sentence(error: BaseException) -> str:
         job.account.trouble(error)
     if isinstance(error, LSDError):
         return str(error)
+    if is_full(error):
+        log.error("the disk is full: %s", error)
+        return "The disk is full here; please try again in a few minutes."
     log.error("unexpected error", exc_info=error)
     return f"Something went wrong on our side ({type(error).__name__}); please try other settings."
