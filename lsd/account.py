@@ -5,6 +5,7 @@ or others are done. Only a page enforces it (`Account.enforce`): whoever uses th
 """
 
 import contextlib
+import gc
 import os
 import re
 import time
@@ -131,9 +132,13 @@ class Account:
             raise MemoryLimitError(
                 f"{what} would take about {readable(nbytes)} of memory, and there are {readable(most)} for it here{instead}."
             )
-        until = time.monotonic() + PATIENCE
+        until, collected = time.monotonic() + PATIENCE, False
         while not self._promised_now(nbytes):
             if any(let_go() for let_go in self._idle):
+                continue
+            if not collected:  # an error that passed through holds its frames in a circle, and what they held
+                gc.collect()
+                collected = True
                 continue
             if time.monotonic() > until:
                 raise MemoryLimitError(

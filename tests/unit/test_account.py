@@ -196,3 +196,12 @@ def test_a_foreign_configuration_that_asks_for_gigabytes_is_refused_before_any_a
     monkeypatch.setattr("lsd.models._filled", lambda location: pytest.fail("it is built"))
     with pytest.raises(MemoryLimitError, match=r"would take about .* GB of memory, and there are 1\.1 GB for it here"):
         load_model(foreign(tmp_path / "model", **changes), device="cpu")
+
+
+def test_what_hangs_in_a_circle_is_no_obstacle(impatient):
+    asked, circle = enforcing(10 * MB), []
+    circle += [circle, torch.zeros(2 * MB)]
+    asked.keep(circle[1:])
+    del circle
+    with asked.room(8 * MB, "It"):
+        assert asked.held == 8 * MB

@@ -47,7 +47,7 @@ from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import Progress, Waiting, about, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_batch, check_others
 from lsd.ui.shared.pace import Cost, measured
-from lsd.ui.shared.room import room_for_ascents, room_for_method, room_for_passes
+from lsd.ui.shared.room import room_for_ascents, room_for_passes
 from lsd.ui.shared.scratch import brief_folder
 from lsd.view import View
 
@@ -131,7 +131,7 @@ def saliency(
         network = _network(model, outputs, layouts)
         settings = chosen.parse(settings or {})
         check_batch(settings)
-        with turn(cost(network.name, method, settings)), room_for_method(network, method, settings):
+        with turn(cost(network.name, method, settings)):
             explanation = explained(network, picture, sha256, spec, method, settings, seen)
         a = explanation.attribution
         (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())

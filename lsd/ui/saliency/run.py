@@ -17,7 +17,6 @@ from lsd.ui.shared.answers import checked, cost, explained
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, doing, log, sentence, turn
-from lsd.ui.shared.room import room_for_method
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 
@@ -64,15 +63,12 @@ def _answers(request: Request, place: int, picture: Image.Image, sha256: str) ->
     about(model.name)
     doing(common_name(name))
     asked = (model, picture, sha256, request.spec)
-    with room_for_method(model, request.method, request.settings):
-        explanation = explained(*asked, request.method, request.settings, request.view)
+    explanation = explained(*asked, request.method, request.settings, request.view)
     answer = Answer(place, model.name, model.class_names, model.names_note, explanation)
     yield answer
     if request.check:
         doing(f"{common_name(name)}: Captum")
-        with room_for_method(model, request.method, request.settings, check=True):
-            found = checked(*asked, explanation, request.settings)
-        yield replace(answer, check=found)
+        yield replace(answer, check=checked(*asked, explanation, request.settings))
 
 
 def explain_first() -> None:

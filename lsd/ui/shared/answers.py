@@ -10,6 +10,7 @@ from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec, explain
 from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.room import room_for_method
 from lsd.view import EVALUATED, View
 
 MAX_BYTES = 256 * 2**20  # some four hundred maps of 224 × 224 pixels
@@ -56,7 +57,7 @@ def explained(
     key = _key("explain", model, sha256, spec, method, settings, view)
 
     def compute() -> Explanation:
-        with measured(cost(model.name, method, settings)):
+        with room_for_method(model, method, settings), measured(cost(model.name, method, settings)):
             return gpu.call(explain, model, picture, spec, method, view=view, **settings)
 
     return _answers.get(key, compute)
@@ -75,7 +76,12 @@ def checked(
     if method.startswith("captum:"):
         return None
     key = _key("check", model, sha256, spec, method, settings, explanation.view)
-    return _answers.get(key, lambda: gpu.call(crosscheck_explanation, model, picture, explanation, dict(settings)))
+
+    def compute() -> CrossCheck:
+        with room_for_method(model, method, settings, check=True):
+            return gpu.call(crosscheck_explanation, model, picture, explanation, dict(settings))
+
+    return _answers.get(key, compute)
 
 
 def is_answered(
