@@ -12,6 +12,7 @@ from lsd.ui.mistakes.tab import MistakesTab
 from lsd.ui.saliency.tab import SaliencyTab
 from lsd.ui.shared import address
 from lsd.ui.shared.files import styles
+from lsd.ui.shared.guard import GuardedBlocks
 from lsd.ui.shared.jobs import LONGEST
 from lsd.ui.shared.limits import MAX_UPLOAD, MAX_WAITING
 from lsd.ui.shared.picture import share
@@ -35,7 +36,7 @@ def build() -> gr.Blocks:
     """The page as Blocks with its queue; nothing is loaded yet. From now on memory is asked for (`lsd.account`)."""
     ACCOUNT.enforce(budget())
     visitors_folder()
-    with gr.Blocks(title="LSD", analytics_enabled=False, fill_width=True) as page:
+    with GuardedBlocks(title="LSD", analytics_enabled=False, fill_width=True) as page:
         gr.HTML(_HEADER, apply_default_css=False, padding=False)
         rooms = {}
         with gr.Tabs():

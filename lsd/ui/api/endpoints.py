@@ -5,7 +5,6 @@ it yields how far it is, which `gradio_client`'s `predict` passes over.
 """
 
 import base64
-import binascii
 import functools
 import hashlib
 import io
@@ -13,6 +12,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from gradio import FileData
 from PIL import Image
+from pydantic import ConfigDict, ValidationError, validate_call
 
 from lsd import labels
 from lsd.errors import ImageError, LSDError
@@ -70,19 +71,16 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
         {"model", "names_assumed", "top": [{"index", "name", "probability"}, …]}, the most probable first. Names are assumed
         where nothing but their number says that they are the network's own.
     """
-    try:
-        network = _network(model, outputs)
-        picture, _ = _picture(image)
-        with turn(), room_for_passes("This prediction", [network], 1):
-            probabilities = gpu.call(_probabilities, network, picture)
-        values, order = probabilities.topk(min(max(int(top), 1), max(network.num_classes, 1)))
-        return {
-            "model": network.name,
-            "names_assumed": network.names_assumed,
-            "top": _top(network.class_names, order.tolist(), values.tolist()),
-        }
-    except Exception as error:
-        raise gr.Error(sentence(error)) from error
+    network = _network(model, outputs)
+    picture, _ = _picture(image)
+    with turn(), room_for_passes("This prediction", [network], 1):
+        probabilities = gpu.call(_probabilities, network, picture)
+    values, order = probabilities.topk(min(max(top, 1), max(network.num_classes, 1)))
+    return {
+        "model": network.name,
+        "names_assumed": network.names_assumed,
+        "top": _top(network.class_names, order.tolist(), values.tolist()),
+    }
 
 
 def saliency(
@@ -120,37 +118,34 @@ def saliency(
         picture with the map over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over what the model saw, which
         `crop_box` tells in the picture's pixels.
     """
-    try:
-        chosen, seen = find_method(method), View.parse(view)
-        about(method=chosen.name)
-        spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
-        if like:
-            other, digest = _picture(like)
-            spec = SimilarTo(Reference(digest, other, "reference"))
-        picture, sha256 = _picture(image)
-        network = _network(model, outputs, layouts)
-        settings = chosen.parse(settings or {})
-        check_batch(settings)
-        with turn(cost(network.name, method, settings)):
-            explanation = explained(network, picture, sha256, spec, method, settings, seen)
-        a = explanation.attribution
-        (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
-        answer = {
-            "model": network.name,
-            "names_assumed": network.names_assumed,
-            "method": method,
-            "settings": a.settings,
-            "target": a.target.to_dict(),
-            "score": a.scores[0].item(),
-            "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanation.top],
-            "view": str(explanation.view),
-            "crop_box": list(explanation.box),
-        }
-        values = io.BytesIO()
-        np.save(values, a.values.cpu().numpy())
-        return answer, _File("overlay.png", png(shown)), _File("values.npy", values.getvalue())
-    except Exception as error:
-        raise gr.Error(sentence(error)) from error
+    chosen, seen = find_method(method), View.parse(view)
+    about(method=chosen.name)
+    spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
+    if like:
+        other, digest = _picture(like)
+        spec = SimilarTo(Reference(digest, other, "reference"))
+    picture, sha256 = _picture(image)
+    network = _network(model, outputs, layouts)
+    settings = chosen.parse(settings or {})
+    check_batch(settings)
+    with turn(cost(network.name, method, settings)):
+        explanation = explained(network, picture, sha256, spec, method, settings, seen)
+    a = explanation.attribution
+    (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
+    answer = {
+        "model": network.name,
+        "names_assumed": network.names_assumed,
+        "method": method,
+        "settings": a.settings,
+        "target": a.target.to_dict(),
+        "score": a.scores[0].item(),
+        "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanation.top],
+        "view": str(explanation.view),
+        "crop_box": list(explanation.box),
+    }
+    values = io.BytesIO()
+    np.save(values, a.values.cpu().numpy())
+    return answer, _File("overlay.png", png(shown)), _File("values.npy", values.getvalue())
 
 
 def feature(
@@ -178,40 +173,37 @@ def feature(
         "top"}: `status` is "ok", "dead" where no gradient reaches the picture, or "failed"; `notes` are sentences on why, and on
         what of the recipe came to nothing; the rest is as for `predict`. And the picture (PNG).
     """
-    try:
-        if not 1 <= int(steps) <= MAX_PROGRAM_STEPS:
-            raise LSDError(
-                f"steps lies between 1 and {MAX_PROGRAM_STEPS} here, and is {steps}; the command line goes further."
-            )
-        network = _network(model, outputs, layouts)
-        chosen = replace(find_recipe(recipe), steps=int(steps))
-        about(method=chosen.name)
-        wanted = resolve(unit, network)
-        others = other_models([wanted], network.name)
-        check_others(others)
-        loaded = [aside(get_model, name) for name in others]
-        work = Cost(("feature", network.name, chosen.name), chosen.steps)
-        with turn(work), room_for_ascents([([network, *loaded], chosen, 1)]), measured(work):
-            for snapshot in gpu.steps(ascend, network, [wanted], chosen, [int(seed)], others=loaded):
-                pictures = snapshot.finished
-            top = gpu.call(classify, [pictures[0].pixels], network)[0].top if network.num_classes else ()
-        answer = {
-            "model": network.name,
-            "names_assumed": network.names_assumed,
-            "unit": str(wanted),
-            "title": title(wanted, network),
-            "recipe": chosen.to_dict(),
-            "recipe_hash": chosen.hash,
-            "seed": int(seed),
-            "steps": len(pictures[0].trace),
-            "score": pictures[0].score if math.isfinite(pictures[0].score) else None,
-            "status": pictures[0].status,
-            "notes": list(pictures[0].notes),
-            "top": [{"index": i, "name": name, "probability": p} for i, name, p in top],
-        }
-        return answer, _File("feature.png", png(Image.fromarray(pictures[0].pixels)))
-    except Exception as error:
-        raise gr.Error(sentence(error)) from error
+    if not 1 <= steps <= MAX_PROGRAM_STEPS:
+        raise LSDError(
+            f"steps lies between 1 and {MAX_PROGRAM_STEPS} here, and is {steps}; the command line goes further."
+        )
+    network = _network(model, outputs, layouts)
+    chosen = replace(find_recipe(recipe), steps=steps)
+    about(method=chosen.name)
+    wanted = resolve(unit, network)
+    others = other_models([wanted], network.name)
+    check_others(others)
+    loaded = [aside(get_model, name) for name in others]
+    work = Cost(("feature", network.name, chosen.name), chosen.steps)
+    with turn(work), room_for_ascents([([network, *loaded], chosen, 1)]), measured(work):
+        for snapshot in gpu.steps(ascend, network, [wanted], chosen, [seed], others=loaded):
+            pictures = snapshot.finished
+        top = gpu.call(classify, [pictures[0].pixels], network)[0].top if network.num_classes else ()
+    answer = {
+        "model": network.name,
+        "names_assumed": network.names_assumed,
+        "unit": str(wanted),
+        "title": title(wanted, network),
+        "recipe": chosen.to_dict(),
+        "recipe_hash": chosen.hash,
+        "seed": seed,
+        "steps": len(pictures[0].trace),
+        "score": pictures[0].score if math.isfinite(pictures[0].score) else None,
+        "status": pictures[0].status,
+        "notes": list(pictures[0].notes),
+        "top": [{"index": i, "name": name, "probability": p} for i, name, p in top],
+    }
+    return answer, _File("feature.png", png(Image.fromarray(pictures[0].pixels)))
 
 
 def register() -> None:
@@ -232,11 +224,15 @@ class _File:
 def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
     """A function as a job, which yields {"waiting": …} or {"done": …, "total": …} until it has its answer."""
     files = len(get_args(get_type_hints(function)["return"])[1:])  # that come after the answer itself
+    checked = validate_call(function, config=ConfigDict(coerce_numbers_to_str=True))  # a class's index is a text, too
 
     @functools.wraps(function)
     async def endpoint(*values, **named):
         def work() -> Iterator[dict]:
-            yield function(*values, **named)
+            try:
+                yield checked(*values, **named)
+            except ValidationError as error:
+                raise LSDError(_misfit(function, error)) from error
 
         async for news in follow(work, f"/{function.__name__}"):
             match news:
@@ -255,6 +251,14 @@ def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
             yield (told, *[None] * files) if files else told
 
     return endpoint
+
+
+def _misfit(function: Callable, error: ValidationError) -> str:
+    """The first of the values that are not of their types, in a sentence."""
+    first = error.errors()[0]
+    place, *_ = first["loc"]
+    name = list(signature(function).parameters)[place] if isinstance(place, int) else place
+    return f"{name} cannot be taken: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 
 @contextmanager
@@ -283,7 +287,7 @@ def _probabilities(network: ImageModel, picture: Image.Image) -> torch.Tensor:
 
 def _picture(text: str) -> tuple[Image.Image, str]:
     """The picture, and the SHA-256 of its file."""
-    if not isinstance(text, str) or len(text) > _MAX_CHARACTERS:
+    if len(text) > _MAX_CHARACTERS:
         raise ImageError("The picture must be a text: base64 of at most 24 MB, or example:NAME.")
     if text.startswith("example:"):
         name = text.removeprefix("example:")
@@ -293,7 +297,7 @@ def _picture(text: str) -> tuple[Image.Image, str]:
     else:
         try:
             data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii's own, and what is no ASCII
             raise ImageError("The picture is not valid base64; send the bytes of a PNG, JPEG or WebP file.") from error
     return open_image(data), hashlib.sha256(data).hexdigest()
 

@@ -175,7 +175,7 @@ class Stage:
     def at(self, session: Session | None, step: int) -> dict:
         """The pictures as they were at a step; at the last one, the finished ones."""
         if session is None:
-            return {}
+            return self._nothing()
         update = {}
         for column, lane in self.pairs(session):
             frame = lane.frame(int(step), session.seed)
@@ -186,10 +186,14 @@ class Stage:
             update[column.picture] = shown
         return update
 
+    def _nothing(self) -> dict:
+        """No change; Gradio takes an empty dictionary for a value."""
+        return {self.columns[0].picture: gr.skip()}
+
     def seed(self, session: Session | None, seed: int, step: int) -> dict:
         """Another seed shown large, at the same step, and what the networks say of it."""
         if session is None:
-            return {}
+            return self._nothing()
         session.seed = max(0, min(seed, max(len(lane.request.seeds) for lane in session.lanes) - 1))
         return self.at(session, step) | self.verdicts(session)
 

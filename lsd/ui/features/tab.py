@@ -19,7 +19,7 @@ from lsd.ui.features.request import NONE, OUTPUTS
 from lsd.ui.features.runs import Session, advance, files
 from lsd.ui.features.stage import Stage
 from lsd.ui.shared import markup
-from lsd.ui.shared.address import QUICK, query_of, written
+from lsd.ui.shared.address import QUICK, query_of, told, written
 from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import about, sentence, turn
 from lsd.ui.shared.limits import MAX_LANES
@@ -164,7 +164,7 @@ class FeaturesTab:
 
     def show_seed(self, session: Session | None, step: int, event: gr.EventData) -> dict:
         """A seed's thumbnail was chosen."""
-        seed = (event._data or {}).get("seed", 0)
+        seed = told(event).get("seed", 0)
         return self.stage.seed(session, seed if isinstance(seed, int) else 0, step)
 
     def pack(self, session: Session | None) -> Iterator[dict]:

@@ -19,7 +19,7 @@ from lsd.ui.mistakes.probe import ProbePart
 from lsd.ui.mistakes.request import YOURS, View, worked_cases
 from lsd.ui.mistakes.session import Session, find_mistakes, fitted
 from lsd.ui.shared import markup
-from lsd.ui.shared.address import QUICK, query_of, written
+from lsd.ui.shared.address import QUICK, query_of, told, written
 from lsd.ui.shared.jobs import sentence
 from lsd.ui.shared.long_event import ASKING, LONG, long_event
 
@@ -134,7 +134,7 @@ class MistakesTab:
 
     def _pick(self, values: Mapping, event: gr.EventData) -> dict:
         """A mistake of the list."""
-        session, picked = values[self.session], event._data or {}
+        session, picked = values[self.session], told(event)
         picture, by = (str(picked.get(key, "")) for key in ("picture", "by"))
         if session.search is None or session.search.column(picture) is None:
             return {self.address: gr.skip()}

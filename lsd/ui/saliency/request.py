@@ -126,7 +126,12 @@ def _view(view: str, square: Mapping | None) -> View:
     """Where there is no picture yet to choose a square of, the view is the usual one."""
     if view != SQUARE:
         return View(view)
-    return View(tuple(round(square[side]) for side in ("left", "top", "side"))) if square else EVALUATED
+    if not square:
+        return EVALUATED
+    try:
+        return View(tuple(round(square[side]) for side in ("left", "top", "side")))
+    except (KeyError, TypeError) as error:
+        raise LSDError("The square says no place; choose its view again.") from error
 
 
 def request_of(wish: Wish, picture: str | Path | None, like: str | Path | None) -> Request:

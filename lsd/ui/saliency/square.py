@@ -38,7 +38,7 @@ def square_on(picture: str | Path | None, before: Square | None, serve: Serve) -
         return None
     width, height = image.size
     square = {"url": serve("picture.jpg", light(fit_within(image, _SIDE))), "width": width, "height": height}
-    if before and (before["width"], before["height"]) == image.size:
+    if isinstance(before, dict) and (before.get("width"), before.get("height")) == image.size:
         return before | square
     side = min(width, height)
     return square | {"left": (width - side) // 2, "top": (height - side) // 2, "side": side}

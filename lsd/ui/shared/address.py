@@ -7,6 +7,7 @@ followed, and when the visitor goes back.
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import gradio as gr
 from starlette.datastructures import QueryParams
@@ -28,9 +29,14 @@ def door(tabs: Mapping[str, str]) -> gr.HTML:
     return gr.HTML(js_on_load="".join(f"{{\n{one}}}\n" for one in scripts))
 
 
+def told(event: gr.EventData) -> Mapping[str, Any]:
+    """What the browser tells with an event, by name; nothing where it tells something else."""
+    return event._data if isinstance(event._data, Mapping) else {}
+
+
 def query_of(event: gr.EventData) -> QueryParams:
     """The address that an event of the door asks for."""
-    return QueryParams(str((event._data or {}).get("query", ""))[:_LONGEST])
+    return QueryParams(str(told(event).get("query", ""))[:_LONGEST])
 
 
 def written(tab: str) -> str:

@@ -21,6 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any, Generic, TypeVar
 
 from lsd.disk import is_full
@@ -35,6 +36,7 @@ Item = TypeVar("Item")
 PLACES = 1  # jobs that run models at a time
 LONGEST = 32  # jobs that wait; whoever comes later is told so
 PATIENCE = 2.0  # seconds that a job keeps its place while it waits for a download
+_SENTENCE = 2000  # characters of one
 _LOOK = 0.1  # seconds between two looks of whoever waits at whether he was stopped
 _BEAT = 0.5  # seconds between two looks of a follower at how far the work is: a page takes 20 ms to tell it
 _SIGN_OF_LIFE = 1.0  # seconds after which a follower hears something, so that it can be noticed that he has left
@@ -469,7 +471,7 @@ def sentence(error: BaseException) -> str:
     if job:
         job.account.trouble(error)
     if isinstance(error, LSDError):
-        return str(error)
+        return shorten(str(error), _SENTENCE, placeholder=" …")  # names of any length are repeated in them
     if is_full(error):
         log.error("the disk is full: %s", error)
         return "The disk is full here; please try again in a few minutes."
