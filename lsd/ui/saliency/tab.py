@@ -22,7 +22,7 @@ from lsd.ui.saliency.served import serve
 from lsd.ui.saliency.session import Session, draw, files, summary
 from lsd.ui.saliency.square import square_on, square_picker, within
 from lsd.ui.shared import controls, markup
-from lsd.ui.shared.address import QUICK, query_of
+from lsd.ui.shared.address import QUICK, query_of, told
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
 from lsd.ui.shared.examples import credit, example_of, examples
 from lsd.ui.shared.files import script
@@ -200,7 +200,11 @@ class SaliencyTab:
         self.picture.upload(**forget).then(**self.squared).then(**self.ask)
         self.gallery.select(**pick).then(**self.squared).then(**self.ask)
         self.stop.click(
-            self._stopped, {self.session, *self.drawing.values()}, [self.status, *stages], cancels=explain, **QUICK
+            self._stopped,
+            {self.session, *self.drawing.values()},
+            [self.status, self.legend, *stages],
+            cancels=explain,
+            **QUICK,
         )
         self.pack.click(
             self._pack, {self.session, *self.drawing.values()}, [self.file, self.status], api_visibility="private"
@@ -422,9 +426,10 @@ def _picture_of(wish: Wish, current: str | None, mine: str | None) -> tuple[str,
     return str(examples()[controls.default_example(wish.models)]), None
 
 
-def _pick_example(event: gr.SelectData) -> list:
-    name = list(examples())[event.index]
-    return [str(examples()[name]), ()]
+def _pick_example(event: gr.EventData) -> list:
+    known, place = list(examples().values()), told(event).get("index")
+    chosen = isinstance(place, int) and 0 <= place < len(known)
+    return [str(known[place]) if chosen else gr.skip(), ()]
 
 
 def _show_targets(target: str) -> list:
