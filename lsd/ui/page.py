@@ -1,6 +1,7 @@
 """The whole page: its tabs, its look, its limits."""
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from lsd.account import ACCOUNT, budget
 from lsd.ui.api import endpoints as api
@@ -12,7 +13,7 @@ from lsd.ui.mistakes.tab import MistakesTab
 from lsd.ui.saliency.tab import SaliencyTab
 from lsd.ui.shared import address
 from lsd.ui.shared.files import styles
-from lsd.ui.shared.guard import GuardedBlocks
+from lsd.ui.shared.guard import Guard, GuardedBlocks
 from lsd.ui.shared.jobs import LONGEST
 from lsd.ui.shared.limits import MAX_UPLOAD, MAX_WAITING
 from lsd.ui.shared.picture import share
@@ -59,6 +60,7 @@ def launch_settings() -> dict:
         "css_paths": styles(),
         "app_kwargs": {
             "routes": ROUTES,
+            "middleware": [Middleware(Guard)],
             "lifespan": sweeping(visitors_folder()),
             "exception_handlers": {OSError: told_full},
         },
@@ -66,5 +68,6 @@ def launch_settings() -> dict:
         "max_threads": _THREADS,
         "footer_links": ["api", "settings"],
         "mcp_server": True,
+        "enable_monitoring": False,
         "state_session_capacity": 200,
     }

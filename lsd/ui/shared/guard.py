@@ -14,9 +14,11 @@ import orjson
 from gradio.blocks import Block, BlockFunction
 from gradio.state_holder import SessionState
 from gradio_client.utils import is_file_obj, is_http_url_like, traverse
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lsd.errors import LSDError
-from lsd.ui.shared.jobs import sentence
+from lsd.ui.shared.jobs import log, sentence
 
 _LONGEST, _MOST = 10_000, 100  # characters of a text, and texts of a list, where the control sets no bound
 
@@ -53,11 +55,40 @@ class GuardedBlocks(gr.Blocks):
             raise gr.Error(sentence(error), print_exception=False) from error
 
 
+class Guard:
+    """ASGI middleware: a request that a route of Gradio's cannot read is answered, and is one line of the log."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            path = (
+                scope.get("path", "")[:200].encode("unicode_escape").decode()
+            )  # no line breaks of a stranger's in the log
+            log.warning("%s %s: %s", scope.get("method"), path, type(error).__name__)
+            if scope["type"] != "http":
+                return
+            if begun:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await PlainTextResponse("This request cannot be read.", 400)(scope, receive, send)
+
+
 def check(controls: Sequence[Block], values: Sequence[Any]) -> None:
     """Raises RefusedError where a control's value is none that it can have, as far as Gradio does not look itself."""
-    if len(values) < len(controls):
-        raise RefusedError("There are fewer values than controls; reload the page.")
-    for control, value in zip(controls, values, strict=False):
+    if len(values) != len(controls):
+        raise RefusedError("There are more values than controls, or fewer; reload the page.")
+    for control, value in zip(controls, values, strict=True):
         if not isinstance(control, gr.State) and not _can_be(control, value):
             label = getattr(control, "label", None) or "A control"
             raise RefusedError(f"“{label}” has a value that it cannot have; reload the page.")
