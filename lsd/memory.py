@@ -29,3 +29,9 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left; torch says so of a CPU's by a RuntimeError like any other."""
+    names = {kind.__name__ for kind in type(error).__mro__}  # by name: whoever asks may have no torch
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)

@@ -18,6 +18,7 @@ from lsd.features.pictures import Job, Snapshot
 from lsd.features.recipes import Recipe
 from lsd.features.units import SIMILARITY, Unit, check, parse
 from lsd.layers import find_layer
+from lsd.memory import is_out_of_memory
 from lsd.models import ImageModel
 from lsd.precision import undisturbed_steps
 
@@ -131,7 +132,7 @@ def _batch_by_batch(
                 tried = size
             yield from made.run(every, done, len(jobs))
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or len(batch) == 1 or recipe.diversity:
+            if not is_out_of_memory(error) or len(batch) == 1 or recipe.diversity:
                 raise
             size = len(batch) // 2
         else:
@@ -148,8 +149,3 @@ def _alike(jobs: Sequence[Job], recipe: Recipe) -> Sequence[Job]:
     if all(stage.input == 1 for stage in recipe.stages) or len(set(placed)) == 1:
         return jobs
     return jobs[: placed.index(not placed[0])]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text

@@ -26,6 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from lsd.disk import is_full
 from lsd.errors import LSDError
+from lsd.memory import is_out_of_memory
 from lsd.progress import listening
 from lsd.ui.shared.limits import job_seconds
 from lsd.ui.shared.log import Account
@@ -466,12 +467,16 @@ def _done(future: Future) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """What the page says of an error, and the log of the job: its own sentence if it was written for users, else that we failed."""
+    """What the page says of an error, and the log of the job: its own sentence if it was written for users, that memory or the disk
+    is short, else that we failed."""
     job = _job.get()
     if job:
         job.account.trouble(error)
     if isinstance(error, LSDError):
         return shorten(str(error), _SENTENCE, placeholder=" …")  # names of any length are repeated in them
+    if is_out_of_memory(error):
+        log.warning("out of memory: %s", shorten(str(error), 200))
+        return "There is not enough memory for that here: ask for less at a time, or for a smaller model."
     if is_full(error):
         log.error("the disk is full: %s", error)
         return "The disk is full here; please try again in a few minutes."
