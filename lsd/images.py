@@ -263,6 +263,8 @@ class InputSpec:
     mean: tuple[float, float, float] = (0, 0, 0)
 
     def __post_init__(self):
+        if not (isinstance(self.height, int) and isinstance(self.width, int)):
+            raise LSDError(f"an input of {self.width} × {self.height} pixels is not whole: give whole numbers.")
         if self.height < 1 or self.width < 1:
             raise LSDError(f"an input of {self.width} × {self.height} pixels is empty: give at least 1 × 1.")
         if not 0 < self.crop_pct < math.inf:

@@ -12,7 +12,7 @@ import textwrap
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, NoReturn
 
@@ -22,14 +22,25 @@ from torch import Tensor, nn
 from lsd import disk, heads, labels, packages
 from lsd.account import ACCOUNT, readable
 from lsd.batch_norm import FixedBatchNorm, has_batch_norm
+from lsd.depth import no_deeper_than
 from lsd.errors import LSDError, ModelError, UndefinedError
 from lsd.footprint import LOOK, Footprint, footprint, hollow, hollowed
 from lsd.identity import WeightIdentity, tensors_digest
 from lsd.images import InputSpec
+from lsd.memory import is_out_of_memory
 from lsd.precision import at_least_fp32
 from lsd.process import is_gpu_lent, quiet
 from lsd.said import Said
-from lsd.weights import Location, canonical, file_state, locate, read_config, ready_models, weights_sha256
+from lsd.weights import (
+    Location,
+    canonical,
+    file_state,
+    forget_damaged,
+    locate,
+    read_config,
+    ready_models,
+    weights_sha256,
+)
 
 DEFAULT_CACHE_BYTES = 4 * 2**30
 _READING = 2  # times a network's own size while it is loaded: it is built, and the file lies beside it
@@ -104,6 +115,10 @@ class ImageModel(nn.Module):
         self._has_batch_norm = has_batch_norm(self.net)
         self.register_buffer("mean", torch.tensor(data["mean"], dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(data["std"], dtype=torch.float32).view(1, 3, 1, 1))
+        if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
+            raise ModelError(
+                f"{name} is normalised by {data['mean']} and {data['std']}, which leaves no numbers of a picture."
+            )
 
     def read_as(self, said: Said) -> None:
         """Have the outputs read as a person says; for views of a network (`lsd.layers.as_said`), not for what others use.
@@ -282,15 +297,20 @@ def _loaded(location: Location, device: str, allow_pickle: bool) -> ImageModel:
     try:
         net = _build(location)
     except ModelError as refused:
-        if location.source != "package":
+        if forget_damaged(location):
+            location = locate(location.name, allow_pickle=allow_pickle)
+            net = _build(location)
+        elif location.source == "package":
+            location, net = _in_place_of(location, refused, allow_pickle)
+        else:
             raise
-        location, net = _in_place_of(location, refused, allow_pickle)
     identity = WeightIdentity(
         location.source, location.repo, location.revision, weights_sha256(location), tensors_digest(net.state_dict())
     )
     if location.source == "hub":
         disk.hold(location.weights, net)
-    model = ImageModel(net, location.name, identity).to(resolve_device(device))
+    with _fitting(location):
+        model = ImageModel(net, location.name, identity).to(resolve_device(device))
     ACCOUNT.keep(model.tensors)
     return model
 
@@ -388,16 +408,9 @@ def _filled(location: Location) -> nn.Module:
         )
     # The weights file is named outright, because timm left to itself may prefer a pickled one beside it.
     overlay = {"file": str(location.weights), "source": "", "custom_load": False}
-    with quiet("timm"):  # it warns of each key of a head that is not used; that is not for the user's eyes
-        try:
-            net = timm.create_model(_known(location), pretrained=True, pretrained_cfg_overlay=overlay)
-        except LSDError:
-            raise
-        except Exception as error:  # whatever a damaged file or a foreign configuration makes timm or torch raise
-            reason = textwrap.shorten(str(error), 160, placeholder=" …").rstrip(".:") or type(error).__name__
-            raise ModelError(
-                f"{location.name} cannot be loaded, its files are damaged or do not fit: {reason}."
-            ) from error
+    # timm warns of each key of a head that is not used; that is not for the user's eyes.
+    with quiet("timm"), _fitting(location), no_deeper_than(location.weights):
+        net = timm.create_model(_known(location), pretrained=True, pretrained_cfg_overlay=overlay)
     trained = (getattr(net, "pretrained_cfg", None) or {}).get("num_classes")
     if net.num_classes and trained is not None and trained != net.num_classes:  # timm draws such a head by chance
         raise ModelError(
@@ -405,6 +418,20 @@ def _filled(location: Location) -> nn.Module:
             f"{trained}; correct one of the two."
         )
     return net
+
+
+@contextlib.contextmanager
+def _fitting(location: Location) -> Iterator[None]:
+    """Raises ModelError for whatever a damaged file or a foreign configuration makes timm or torch raise in the block."""
+    try:
+        yield
+    except LSDError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = textwrap.shorten(str(error), 160, placeholder=" …").rstrip(".:") or type(error).__name__
+        raise ModelError(f"{location.name} cannot be loaded, its files are damaged or do not fit: {reason}.") from error
 
 
 class ModelCache:

@@ -17,6 +17,7 @@ import contextlib
 import difflib
 import functools
 import json
+import logging
 import os
 import re
 import time
@@ -31,6 +32,8 @@ from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
 from lsd.packages import PACKAGES, installed
 from lsd.public import hub_token, model_refusal
+
+log = logging.getLogger("lsd")
 
 MAX_BYTES = int(os.environ.get("LSD_MAX_MODEL_BYTES", 4 * 2**30))  # of a weights file; a ViT-g in fp32 is 4 GB
 _PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
@@ -373,12 +376,39 @@ def _in_hub_cache(name: str, repo: str, revision: str | None, filename: str = "m
     from huggingface_hub import hf_hub_download
 
     own = _is_its_own(repo, name)
-    try:
-        config = Path(hf_hub_download(repo, "config.json", revision=revision, local_files_only=True)) if own else None
-        weights = Path(hf_hub_download(repo, filename, revision=revision, local_files_only=True))
-    except (OSError, ValueError):  # none, or not a repository's name
-        return None
-    return Location(name, config, weights, "hub", repo, weights.parent.name)  # …/snapshots/<commit>/model.safetensors
+    for known in (revision, *_snapshots(repo)) if revision is None else (revision,):
+        kept = {"revision": known, "local_files_only": True}
+        try:
+            config = Path(hf_hub_download(repo, "config.json", **kept)) if own else None
+            weights = Path(hf_hub_download(repo, filename, **kept))
+        except (OSError, ValueError):  # none, or not a repository's name
+            continue
+        return Location(
+            name, config, weights, "hub", repo, weights.parent.name
+        )  # …/snapshots/<commit>/model.safetensors
+    return None
+
+
+def _snapshots(repo: str) -> list[str]:
+    """The commits of a repository that were downloaded, the latest first: what was asked for by its commit has no branch there."""
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots"
+    return [path.name for path in sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def forget_damaged(location: Location) -> bool:
+    """Whether a file that was downloaded is not what the Hub gave; it is deleted then, so that it is fetched again.
+
+    The Hub's client keeps a large file under its SHA-256.
+    """
+    blob = location.weights.resolve()
+    if location.source != "hub" or not re.fullmatch("[0-9a-f]{64}", blob.name) or weights_sha256(location) == blob.name:
+        return False
+    log.warning("The weights of %s were damaged where they were kept; they are fetched again.", location.name)
+    blob.unlink(missing_ok=True)
+    location.weights.unlink(missing_ok=True)
+    return True
 
 
 def _ready() -> str:
@@ -407,7 +437,7 @@ def read_config(location: Location) -> dict:
     try:
         config = json.loads(location.config.read_text("utf-8"))
         architecture = config["architecture"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ModelError(f"{location.name}: its config.json is damaged or names no architecture.") from error
     if not isinstance(architecture, str):
         raise ModelError(f"{location.name}: its config.json names no architecture.")

@@ -24,7 +24,7 @@ from PIL import Image
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from lsd import labels
-from lsd.errors import ImageError, LSDError
+from lsd.errors import ImageError, LSDError, UndefinedError
 from lsd.features.ascent import ascend
 from lsd.features.judge import classify
 from lsd.features.recipes import DEFAULT, find_recipe
@@ -75,6 +75,8 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
     picture, _ = _picture(image)
     with turn(), room_for_passes("This prediction", [network], 1):
         probabilities = gpu.call(_probabilities, network, picture)
+    if not probabilities.isfinite().all():
+        raise UndefinedError(f"{network.name} gave probabilities that are not finite.")
     values, order = probabilities.topk(min(max(top, 1), max(network.num_classes, 1)))
     return {
         "model": network.name,
