@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gallery.schema import SCHEMA
+from gallery.schema import LATER, SCHEMA
 from gallery.shards import PICTURES, ShardError
 from lsd.recent import Recent
 
@@ -72,11 +72,15 @@ class Reader:
             raise ShardError(f"The gallery's file {shard} is not among its own; make the index again.")
         path = self._locate(shard)
         try:
-            footer = self._footers.get(shard, lambda: pq.read_metadata(path))
+            state = path.stat()  # a file may be put in another's place while it is served
+            footer = self._footers.get((shard, state.st_size, state.st_mtime_ns), lambda: pq.read_metadata(path))
             with pq.ParquetFile(path, metadata=footer, pre_buffer=False, page_checksum_verification=True) as file:
-                return file.read_row_group(row_group, columns, use_threads=False)
+                table = file.read_row_group(row_group, columns, use_threads=False)
         except (pa.ArrowException, OSError, IndexError) as error:
             raise ShardError(f"The gallery's file {shard} cannot be read; make the index again.") from error
+        if missing := {column.partition(".")[0] for column in columns} - {*table.column_names, *LATER}:
+            raise ShardError(f"The gallery's file {shard} has no column {min(missing)}; make the index again.")
+        return table
 
 
 def _is_below(shard: str) -> bool:

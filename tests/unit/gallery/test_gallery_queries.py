@@ -1,10 +1,12 @@
 """Every question against an answer worked out row by row."""
 
+import io
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from gallery_fixture import CLASSES, MODELS, make_gallery, make_row, make_rows, write_shard
@@ -376,3 +378,27 @@ def test_an_index_from_before_there_were_digests_is_opened(tmp_path):
     pq.write_table(table, folder / "index.parquet")
     gallery = Gallery(folder)
     assert gallery.page(Filters()).entries[0].weights_digest in (None, "") and gallery.rows == len(table)
+
+
+def test_a_shard_that_is_harmed_while_it_is_served_is_one_sentence_and_mends_itself(tmp_path):
+    """Cut, gone, another file, of other columns; then whole again, in other bytes."""
+    rows = [make_row(unit=f"class/{i}") for i in range(3)]
+    folder = make_gallery(tmp_path / "gallery", rows)
+    build(folder)
+    gallery = Gallery(folder)
+    entry = gallery.entry(rows[0]["unit_id"])
+    shard = folder / entry.shard
+    whole, other = shard.read_bytes(), io.BytesIO()
+    assert gallery.picture(entry)
+    pq.write_table(pa.table({"unit_id": [rows[0]["unit_id"]]}), other)
+    hollow = whole[:4] + bytes(len(whole) - 8) + whole[-4:]
+    for harmed in (whole[: len(whole) // 2], b"", b"<html>", hollow, other.getvalue(), None):
+        shard.unlink()
+        if harmed is not None:
+            shard.write_bytes(harmed)
+        for ask in (gallery.picture, gallery.details):
+            with pytest.raises(LSDError) as caught:
+                ask(entry)
+            assert "\n" not in str(caught.value)
+    pq.write_table(pq.read_table(io.BytesIO(whole)), shard, row_group_size=100)
+    assert gallery.picture(entry) == rows[0]["picture"]
