@@ -4,9 +4,12 @@ LSD_GALLERY=/data/gallery                   a folder with `index.parquet` and th
 LSD_GALLERY_REPO=user/name@REVISION         a data set on the Hub, pinned to a commit or a tag
 """
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gallery.index import NAME
@@ -18,23 +21,57 @@ SAMPLE = Path(__file__).with_name("sample")
 
 _SHARD = 320 * 2**20  # bytes of a shard at the most, as `precompute` writes them: 256 MiB of pictures, and thumbnails
 _BRANCHES = ("main", "master")  # what moves is no revision to pin to
+_SOON = "It is tried again every minute."
+_PAUSE = 60.0  # seconds between two tries for a gallery that could not be had
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What is shown.
+
+    Attributes:
+        stamp: of its index.
+        wanted: whether it is the one that was asked for; else that one is tried again, not before `again`.
+    """
+
+    stamp: tuple[int, ...]
+    gallery: Gallery
+    wanted: bool
+    again: float
+
+
 _lock = threading.Lock()
-_current: tuple[tuple[int, ...], Gallery] | None = None  # with the stamp of its index
+_current: _Opened | None = None
 
 
 def open_gallery() -> Gallery:
     """The first gallery that can be had: `LSD_GALLERY`, then `LSD_GALLERY_REPO`, then the sample; else an empty one.
 
-    Opened once in each process, and again when the folder has a new index: what a run adds is seen without a restart.
+    Opened once in each process, and again when the folder has a new index: what a run adds is seen without a restart. Where it is
+    not the one that was asked for, that one is tried again every minute while somebody looks, and nobody waits for it.
     Never fails: `Gallery.origin` tells where it is from, and why it is not from elsewhere.
     """
     global _current
     with _lock:  # two visitors who come first at the same moment share one
         stamp = _stamp()
-        if _current is None or _current[0] != stamp:
-            gallery = _open()
-            _current = stamp or _stamp(), gallery  # where there was no index, opening has made one
-        return _current[1]
+        if _current is None or _current.stamp != stamp:
+            _current = _opened(stamp)
+        elif not _current.wanted and time.monotonic() >= _current.again:
+            _current = replace(_current, again=math.inf)  # while somebody is at it
+            threading.Thread(target=_try_again, name="lsd-gallery", daemon=True).start()
+        return _current.gallery
+
+
+def _opened(stamp: tuple[int, ...]) -> _Opened:
+    gallery, wanted = _open()
+    return _Opened(stamp or _stamp(), gallery, wanted, time.monotonic() + _PAUSE)  # opening may have made an index
+
+
+def _try_again() -> None:
+    global _current
+    found = _opened(_stamp())
+    with _lock:
+        _current = found if found.wanted else replace(_current, again=found.again)
 
 
 def _stamp() -> tuple[int, ...]:
@@ -46,7 +83,8 @@ def _stamp() -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size
 
 
-def _open() -> Gallery:
+def _open() -> tuple[Gallery, bool]:
+    """The first that can be had, and whether it is the first that was asked for."""
     sources: list[Callable[[], Gallery]] = []
     if folder := os.environ.get("LSD_GALLERY"):
         sources.append(lambda: Gallery(Path(folder).expanduser()))
@@ -61,11 +99,10 @@ def _open() -> Gallery:
         except LSDError as error:
             reasons.append(str(error))
             continue
-        gallery.origin = " ".join([gallery.origin, *reasons])
-        return gallery
-    return Gallery.empty(
-        " ".join(["The gallery is empty: set LSD_GALLERY to a folder with one, or LSD_GALLERY_REPO.", *reasons])
-    )
+        gallery.origin = " ".join([gallery.origin, *reasons, *([_SOON] if reasons else [])])
+        return gallery, not reasons
+    empty = "The gallery is empty: set LSD_GALLERY to a folder with one, or LSD_GALLERY_REPO."
+    return Gallery.empty(" ".join([empty, *reasons])), not reasons
 
 
 def open_hub(name: str) -> Gallery:

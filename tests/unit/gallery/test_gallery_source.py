@@ -1,3 +1,5 @@
+import threading
+
 import huggingface_hub
 import pytest
 from gallery_fixture import make_gallery, make_row, write_shard
@@ -116,3 +118,49 @@ def test_a_folder_without_a_gallery_is_passed_over(folder, tmp_path, monkeypatch
     monkeypatch.setattr(source, "SAMPLE", folder)
     gallery = source.open_gallery()
     assert gallery.rows == 1 and "nowhere" in gallery.origin
+
+
+def soon(wanted) -> bool:
+    """Whether it comes true while a thread has time to do it; the clock may stand still."""
+    for _ in range(2000):
+        if wanted():
+            return True
+        threading.Event().wait(0.01)
+    return False
+
+
+def test_one_hiccup_of_the_hub_is_over_after_a_minute(folder, hub, monkeypatch):
+    """The sample meanwhile; nobody waits, and the Hub is not asked again before."""
+    works, now = huggingface_hub.hf_hub_download, [1000.0]
+    tries = []
+
+    def fail(*_, **__):
+        tries.append(now[0])
+        raise OSError("429")
+
+    monkeypatch.setattr(source.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    monkeypatch.setenv("LSD_GALLERY_REPO", "user/name@v1")
+    monkeypatch.setattr(source, "SAMPLE", folder)
+    first = source.open_gallery()
+    assert first.rows == 1 and "sample" in first.origin and "tried again every minute" in first.origin
+    now[0] += 59
+    assert source.open_gallery() is first and tries == [1000.0]
+    now[0] += 2
+    assert source.open_gallery() is first
+    assert soon(lambda: len(tries) == 2)
+    assert source.open_gallery() is first
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", works)
+    assert soon(lambda: source._current.again < 1e9)
+    now[0] += 61
+    source.open_gallery()
+    assert soon(lambda: source.open_gallery().rows == 3)
+    assert "tried again" not in source.open_gallery().origin
+
+
+def test_a_gallery_that_is_there_is_not_asked_for_again(hub, monkeypatch):
+    monkeypatch.setenv("LSD_GALLERY_REPO", "user/name@v1")
+    source.open_gallery()
+    monkeypatch.setattr(source.threading, "Thread", lambda **_: pytest.fail("it was tried again"))
+    monkeypatch.setattr(source, "_PAUSE", 0)
+    assert source.open_gallery() is source.open_gallery()
