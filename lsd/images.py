@@ -90,7 +90,9 @@ def open_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> I
         if image.width * image.height > max_pixels:
             raise ImageError(f"{name} has {width} × {height} pixels: shrink it below {max_pixels / 1e6:g} megapixels.")
         try:
-            return _upright(_to_rgb(image, name), image)
+            upright = _upright(_to_rgb(image, name), image)
+            upright.info = {}  # comments and the like of any length, which would go into whatever is made of the picture
+            return upright
         except ImageError:
             raise
         except Exception as error:
