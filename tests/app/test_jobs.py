@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ctypes
+import errno
 import threading
 import time
 
@@ -393,3 +395,36 @@ def test_only_a_public_page_has_a_budget(monkeypatch):
     assert job_seconds() == 120
     monkeypatch.setenv("LSD_JOB_SECONDS", "0")
     assert job_seconds() is None
+
+
+def killed():
+    """Work whose thread is ended from outside, as far as Python has that."""
+    with turn():
+        yield "begun"
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threading.get_ident()), ctypes.py_object(SystemExit))
+        while True:
+            report(1, 2)
+
+
+def fetched():
+    aside(lambda: exec("raise SystemExit"))
+    yield "never"
+
+
+@pytest.mark.parametrize("work", [killed, fetched])
+def test_a_thread_that_is_killed_is_an_error_of_its_work_and_of_nobody_else(line, work):
+    """A SystemExit that came out of `follow` would end the server's loop."""
+    with pytest.raises(RuntimeError, match="thread was ended"):
+        run(everything(work))
+
+    def next_work():
+        with turn():
+            yield "mine"
+
+    assert "mine" in run(everything(next_work))
+
+
+def test_a_full_disk_is_told_as_such(caplog):
+    assert "disk is full" in sentence(OSError(errno.ENOSPC, "No space left on device", "/tmp/x"))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "went wrong on our side" in sentence(OSError(errno.EIO, "broken"))

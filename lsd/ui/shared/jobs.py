@@ -260,7 +260,7 @@ class _Job(Generic[Item]):
         except Stopped:
             self._over(stopped=True)
         except BaseException as error:
-            self._over(error)
+            self._over(_of_the_work(error))
         else:
             self._over()
 
@@ -277,6 +277,13 @@ class _Job(Generic[Item]):
         else:
             self._end.set_result(None)
         self._wake()
+
+
+def _of_the_work(error: BaseException) -> Exception:
+    """An error for whoever follows: what ends a thread, as SystemExit does, would end the page's own as well."""
+    return (
+        error if isinstance(error, Exception) else RuntimeError(f"the work's thread was ended ({type(error).__name__})")
+    )
 
 
 _SMALLER = "ask for fewer steps, seeds, samples or models, or run the page yourself"
@@ -445,7 +452,7 @@ def aside(function: Callable[..., Item], *arguments: Any) -> Item:
         try:
             future.set_result(function(*arguments))
         except BaseException as error:
-            future.set_exception(error)
+            future.set_exception(_of_the_work(error))
 
     threading.Thread(target=call, name="lsd-aside", daemon=True).start()
     begun, ticket, away = time.monotonic(), _ticket.get(), False
