@@ -12,7 +12,21 @@ import pytest
 from lsd.errors import LSDError
 from lsd.progress import report
 from lsd.ui.shared import jobs, pace
-from lsd.ui.shared.jobs import BudgetError, BusyError, Line, Progress, Waiting, aside, doing, follow, sentence, turn
+from lsd.ui.shared.jobs import (
+    NOBODY,
+    BudgetError,
+    BusyError,
+    Line,
+    Owner,
+    Progress,
+    ReplacedError,
+    Waiting,
+    aside,
+    doing,
+    follow,
+    sentence,
+    turn,
+)  # fmt: skip
 from lsd.ui.shared.limits import job_seconds
 from lsd.ui.shared.pace import Cost, Pace
 
@@ -259,6 +273,124 @@ def test_a_line_that_is_too_long_says_so():
             await one.aclose()
 
     run(crowd())
+
+
+class Crowd:
+    """Visitors who come one after the other while somebody has the only place; who of them is served, in which order."""
+
+    def __init__(self, line):
+        self.line, self.served, self.refused, self._threads = line, [], {}, []
+        self._go = threading.Event()
+        self._add("the first", Owner(), "", lambda: False)
+        while not line._tickets[0].begun:
+            time.sleep(0.01)
+
+    def _add(self, name, owner, addition, needless):
+        def visit():
+            try:
+                with self.line.place(1, owner, addition, needless) as ticket:
+                    if name == "the first":
+                        self._go.wait(10)
+                    else:
+                        self.served.append((name, bool(ticket.begun)))
+            except LSDError as error:
+                self.refused[name] = error
+
+        self._threads.append(thread := threading.Thread(target=visit))
+        thread.start()
+
+    def come(self, name, owner=NOBODY, addition="", needless=lambda: False):
+        before = len(self.line._tickets)
+        self._add(name, owner, addition, needless)
+        deadline = time.monotonic() + SOON
+        while len(self.line._tickets) == before and name not in self.refused and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def all_served(self):
+        self._go.set()
+        for thread in self._threads:
+            thread.join(10)
+        return self.served
+
+
+def names(served):
+    return [name for name, _ in served]
+
+
+def test_what_was_asked_for_comes_before_additions_to_what_others_have():
+    crowd = Crowd(Line(places=1, longest=4))
+    crowd.come("a's comparison", Owner(client="a"), "Captum is asked too")
+    crowd.come("b's map", Owner(client="b"))
+    crowd.come("a's map", Owner(client="a"))
+    waiting = crowd.line._waiting(crowd.line._tickets[1])
+    assert waiting == Waiting(3, 3, "Captum is asked too")
+    assert crowd.line._waiting(crowd.line._tickets[2]).before == 1  # whoever wants a map sees no comparison before him
+    assert names(crowd.all_served()) == ["b's map", "a's map", "a's comparison"]
+
+
+def test_additions_keep_nobody_out_of_the_line():
+    crowd = Crowd(Line(places=1, longest=2))
+    for name in ("1st", "2nd", "3rd"):
+        crowd.come(name, addition="Captum is asked too")
+    crowd.come("map")
+    assert isinstance(crowd.refused["3rd"], BusyError)
+    assert names(crowd.all_served()) == ["map", "1st", "2nd"]
+
+
+def test_of_a_visitors_jobs_one_waits_the_newest():
+    crowd = Crowd(Line(places=1, longest=9))
+    crowd.come("asked", Owner("s", "a"))
+    crowd.come("another's", Owner("t", "a"))
+    crowd.come("comparison", Owner("s", "a"), "Captum is asked too")
+    crowd.come("asked anew", Owner("s", "a"))
+    crowd.come("of nobody", Owner())
+    crowd.come("of nobody too", Owner())
+    served = names(crowd.all_served())
+    assert sorted(served) == sorted(["another's", "asked anew", "of nobody", "of nobody too", "comparison"])
+    assert isinstance(crowd.refused["asked"], ReplacedError) and "meanwhile" in str(crowd.refused["asked"])
+
+
+def test_every_clients_first_comes_before_anybodys_second():
+    crowd = Crowd(Line(places=1, longest=9))
+    for number in range(3):
+        crowd.come(f"a{number}", Owner(f"s{number}", "a"))
+    crowd.come("b0", Owner("t", "b"))
+    crowd.come("b1", Owner("u", "b"))
+    assert names(crowd.all_served()) == ["a0", "b0", "a1", "b1", "a2"]
+
+
+def test_in_a_full_line_the_client_with_most_in_it_makes_room():
+    crowd = Crowd(Line(places=1, longest=3))
+    for number in range(3):
+        crowd.come(f"a{number}", Owner(f"s{number}", "a"))
+    crowd.come("a3", Owner("s3", "a"))
+    crowd.come("b0", Owner("t", "b"))
+    crowd.come("b1", Owner("u", "b"))
+    served = names(crowd.all_served())
+    assert {name: type(error) for name, error in crowd.refused.items()} == dict.fromkeys(("a3", "a2", "b1"), BusyError)
+    assert served == ["a0", "b0", "a1"]
+
+
+def test_who_waits_for_what_is_there_by_now_goes_on_without_a_place():
+    crowd, there = Crowd(Line(places=1, longest=3)), threading.Event()
+    crowd.come("same question", needless=there.is_set)
+    crowd.come("other question")
+    there.set()
+    deadline = time.monotonic() + SOON
+    while not crowd.served and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert crowd.served == [("same question", False)]
+    assert crowd.all_served()[1:] == [("other question", True)]
+
+
+def test_the_owner_of_a_job_is_that_of_its_ticket(line):
+    async def ask():
+        steps = follow(endless, owner=Owner("s", "a"))
+        await until(steps, lambda news: news == "begun")
+        assert [ticket.owner for ticket in line._tickets] == [Owner("s", "a")]
+        await steps.aclose()
+
+    run(ask())
 
 
 def test_a_download_goes_on_without_a_place_when_its_visitor_has_left(line):

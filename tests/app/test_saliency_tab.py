@@ -127,6 +127,37 @@ def test_the_badge_says_that_captum_agrees(tab, monkeypatch):
     assert ["Captum agrees" in u[tab.results[0].text] for u in updates[:-1]] == [False, False, True]
 
 
+def test_captum_is_asked_after_all_maps_and_after_another_visitors(tab, nothing_answered, monkeypatch):
+    order, maps, compare = [], answers.explain, answers.crosscheck_explanation
+
+    def explain_(model, *arguments, **settings):
+        order.append(("map", model.name, arguments[2]))
+        return maps(model, *arguments, **settings)
+
+    def compare_(model, *arguments):
+        order.append(("Captum", model.name))
+        if len(order) == 3:  # while it runs, somebody else comes
+            other.start()
+            while len(jobs.LINE._tickets) < 2:
+                other.join(0.01)
+        return compare(model, *arguments)
+
+    monkeypatch.setattr(answers, "explain", explain_)
+    monkeypatch.setattr(answers, "crosscheck_explanation", compare_)
+    other = threading.Thread(target=lambda: run(tab, method="gradient_x_input"))
+    updates = run(tab, models=["demo:resnet", "demo:vit"], check=True)
+    other.join(60)
+    assert order == [
+        ("map", "demo:resnet", "gradient"), ("map", "demo:vit", "gradient"), ("Captum", "demo:resnet"),
+        ("map", "demo:resnet", "gradient_x_input"), ("Captum", "demo:vit"),
+    ]  # fmt: skip
+    drawn_at = [tab.results[0].stage in update for update in updates]
+    assert drawn_at == [True, True, True, False, False, False]  # a comparison changes what is said, not the maps
+    assert "Captum is asked too" in updates[2][tab.status]
+    shown = page_after(updates)
+    assert all("Captum agrees" in shown[tab.results[place].text] for place in (0, 1))
+
+
 def test_where_captum_cannot_compare_the_badge_says_why(tab):
     updates = run(tab, models=["demo:vit"], method="grad_cam", check=True)
     assert "laid out as tokens" in page_after(updates)[tab.results[0].text]
@@ -454,6 +485,52 @@ def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):
     run(tab, target=OWN_CLASS, of="3")
     run(tab, models=["demo:vit"])
     assert len(computed) == 5
+
+
+def test_the_same_question_at_the_same_moment_is_answered_once_and_both_get_it(tab, nothing_answered, monkeypatch):
+    """The second leaves the line as soon as the first has the answer, though somebody else is before him."""
+    computed, maps, second_waits = [], answers.explain, threading.Event()
+
+    def explain_(*arguments, **settings):
+        computed.append(arguments)
+        assert second_waits.wait(30)
+        return maps(*arguments, **settings)
+
+    def long_work():
+        with jobs.turn():
+            long.wait(30)
+
+    monkeypatch.setattr(answers, "explain", explain_)
+    found, long = {}, threading.Event()
+    ask = {n: threading.Thread(target=lambda n=n: found.update({n: run(tab)})) for n in ("first", "second")}
+    between = threading.Thread(target=long_work)
+    for number, thread in enumerate((ask["first"], between, ask["second"]), start=1):
+        thread.start()
+        while len(jobs.LINE._tickets) < number:
+            thread.join(0.01)
+    second_waits.set()
+    ask["second"].join(60)
+    assert "second" in found, "he waits for work that has nothing to do with him"
+    long.set()
+    ask["first"].join(60), between.join(60)
+    first, second = (session_of(tab, found[name]) for name in ("first", "second"))
+    assert len(computed) == 1 and first.explanations[0] is second.explanations[0]
+
+
+def test_what_is_said_of_a_network_is_part_of_the_question(tab, nothing_answered):
+    plain = session_of(tab, run(tab)).explanations[0]
+    assert session_of(tab, run(tab, outputs="sigmoid")).explanations[0] is not plain
+    assert session_of(tab, run(tab)).explanations[0] is plain
+
+
+def test_answers_are_bounded_in_bytes(tab, nothing_answered, monkeypatch):
+    """Nobody's question can fill the memory: the oldest answer goes."""
+    one = answers._size(session_of(tab, run(tab)).explanations[0])
+    assert one > 3 * 96 * 96 * 4
+    monkeypatch.setattr(answers, "_answers", Recent(2 * one, answers._size))
+    for path in drawn_examples()[:3]:
+        run(tab, path=str(examples()[path]))
+    assert answers._answers._total <= 2 * one and len(answers._answers._values) == 2
 
 
 def test_two_views_of_a_picture_never_share_an_answer_and_each_goes_into_its_bundle(nothing_answered, tmp_path):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look
 from lsd.sayings import Sayings
 from lsd.ui.shared import controls
-from lsd.ui.shared.answers import is_answered
+from lsd.ui.shared.answers import has_map
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
 from lsd.ui.shared.examples import example_of
 from lsd.ui.shared.limits import check_batch
@@ -77,15 +78,24 @@ class Request:
     reference: Path | None = None
     view: View = EVALUATED
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the picture's file."""
+        return file_sha256(self.path)
+
     @property
     def is_answered(self) -> bool:
-        """Whether all of it is there already, so that no model runs."""
-        sha256, models = file_sha256(self.path), [loaded_model(name) for name in self.models]
-        asked = (sha256, self.spec, self.method, self.settings, self.check, self.view)
+        """Whether all maps are there already, so that no model runs but for the comparison."""
+        models, question = [loaded_model(name) for name in self.models], self.question
         return all(
-            model and is_answered(as_said(model, self.sayings.of(name)), *asked)
+            model and has_map(as_said(model, self.sayings.of(name)), *question)
             for name, model in zip(self.models, models, strict=True)
         )
+
+    @property
+    def question(self) -> tuple:
+        """What is asked of each model, as `lsd.ui.shared.answers` takes it."""
+        return self.sha256, self.spec, self.method, self.settings, self.view
 
 
 def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:

@@ -7,13 +7,14 @@ from PIL import Image
 
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
-from lsd.images import file_sha256, fit_within, open_image
+from lsd.images import fit_within, open_image
 from lsd.layers import as_said
-from lsd.models import get_model
+from lsd.models import ImageModel, get_model
 from lsd.process import is_gpu_lent
+from lsd.saliency.crosscheck import CrossCheck
 from lsd.ui.saliency.request import Request, Wish, request_of
 from lsd.ui.saliency.session import Answer, Session
-from lsd.ui.shared.answers import checked, cost, explained
+from lsd.ui.shared.answers import checked, cost, explained, has_check
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, doing, log, sentence, turn
@@ -21,54 +22,78 @@ from lsd.ui.shared.jobs import about, aside, doing, log, sentence, turn
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 
 
-def explain_all(request: Request) -> Iterator[Session]:
-    """Explain with one model after the other; one that cannot leaves the others.
+def explain_all(request: Request, *, unasked: str = "") -> Iterator[Session]:
+    """Explain with one model after the other, and hold the maps against Captum when all are there and nobody waits for his own.
+
+    Args:
+        unasked: what it is for, if no visitor has asked for it: then it comes after whatever somebody has.
 
     Yields:
         the session, before the first model, and whenever one has explained the picture, was held against Captum, or has
-        failed; at once as a whole where all is answered already.
+        failed, which leaves the others; what is answered already comes at once and together.
 
     Raises:
         LSDError: the picture cannot be read.
     """
     about(method=request.method)
-    picture, sha256 = open_image(request.path), file_sha256(request.path)
+    picture = open_image(request.path)
     session = Session(request, fit_within(picture, DISPLAY_SIDE))
     if request.is_answered:
-        *_, session = _explained(session, picture, sha256)
+        *_, session = _explained(session, picture)
         yield session
-        return
-    yield session
-    with turn(*(cost(name, request.method, request.settings) for name in request.models)):
-        yield from _explained(session, picture, sha256)
+    else:
+        yield session
+        costs = [cost(name, request.method, request.settings) for name in request.models]
+        with turn(*costs, addition=unasked, needless=lambda: request.is_answered):
+            for further in _explained(session, picture):
+                yield further
+            session = further
+    if request.check:
+        yield from _compared(session, picture)
 
 
-def _explained(session: Session, picture: Image.Image, sha256: str) -> Iterator[Session]:
+def _explained(session: Session, picture: Image.Image) -> Iterator[Session]:
+    """With one model's map more each time, and with the comparison where that was made before."""
     request = session.request
-    for place in range(len(request.models)):
+    for place, name in enumerate(request.models):
         try:
-            for answer in _answers(request, place, picture, sha256):
-                session = session.answered(answer)
-                yield session
+            doing(f"Loading {common_name(name)}")
+            model = _model(request, name)
+            about(model.name)
+            doing(common_name(name))
+            explanation = explained(model, picture, *request.question)
+            answer = Answer(place, model.name, model.class_names, model.names_note, explanation)
+            if request.check and has_check(model, *request.question):
+                answer = replace(answer, check=_check(answer, model, picture, request))
+            session = session.answered(answer)
         except Exception as error:
             session = session.troubled(place, sentence(error))
-            yield session
+        yield session
 
 
-def _answers(request: Request, place: int, picture: Image.Image, sha256: str) -> Iterator[Answer]:
-    """One model's answer, and once more with the comparison."""
-    name = request.models[place]
-    doing(f"Loading {common_name(name)}")
-    model = as_said(aside(get_model, name), request.sayings.of(name))
-    about(model.name)
-    doing(common_name(name))
-    asked = (model, picture, sha256, request.spec)
-    explanation = explained(*asked, request.method, request.settings, request.view)
-    answer = Answer(place, model.name, model.class_names, model.names_note, explanation)
-    yield answer
-    if request.check:
-        doing(f"{common_name(name)}: Captum")
-        yield replace(answer, check=checked(*asked, explanation, request.settings))
+def _compared(session: Session, picture: Image.Image) -> Iterator[Session]:
+    """With one comparison more each time. Each waits anew until nobody wants a map."""
+    request = session.request
+    for answer in session.answers:
+        name = request.models[answer.place]
+        if answer.check or request.method.startswith("captum:"):
+            continue
+        try:
+            with turn(addition="Captum is asked too"):
+                doing(f"{common_name(name)}: Captum")
+                check = _check(answer, _model(request, name), picture, request)
+            session = session.answered(replace(answer, check=check))
+        except Exception as error:
+            session = session.troubled(answer.place, sentence(error))
+        yield session
+
+
+def _model(request: Request, name: str) -> ImageModel:
+    return as_said(aside(get_model, name), request.sayings.of(name))
+
+
+def _check(answer: Answer, model: ImageModel, picture: Image.Image, request: Request) -> CrossCheck | None:
+    return checked(model, picture, request.sha256, request.spec, answer.explanation, request.settings)
 
 
 def explain_first() -> None:
@@ -81,10 +106,10 @@ def explain_first() -> None:
         picture = examples()[default_example(wish.models)]
         for name in wish.models:
             get_model(name)
-        for name in (
-            () if is_gpu_lent() else wish.models
-        ):  # each in a turn of its own, so that a visitor who comes meanwhile gets his
-            for session in explain_all(request_of(replace(wish, models=(name,)), picture, None)):
+        # Each in a turn of its own, so that a visitor who comes meanwhile gets his.
+        for name in () if is_gpu_lent() else wish.models:
+            request = request_of(replace(wish, models=(name,)), picture, None)
+            for session in explain_all(request, unasked="the first view"):
                 for trouble in session.troubles.values():
                     raise LSDError(trouble)
     except Exception as error:  # whoever opens the tab is told; the page goes on

@@ -84,7 +84,8 @@ class Session:
 
     def answered(self, answer: Answer) -> "Session":
         """With one more answer, or another one in its place."""
-        return replace(self, answers=(*(a for a in self.answers if a.place != answer.place), answer))
+        others = (a for a in self.answers if a.place != answer.place)
+        return replace(self, answers=tuple(sorted((*others, answer), key=lambda a: a.place)))
 
     def troubled(self, place: int, sentence: str) -> "Session":
         """With one more trouble."""

@@ -322,18 +322,22 @@ class SaliencyTab:
             request, drawn = request_of(wish, given[self.picture], given[self.like]), self._drawing(given)
             if not wish.example:
                 yield {self.mine: given[self.picture]}
+            shown = None
             for session in explain_all(request):
-                status = markup.status(_progress(session))
-                yield self._cards(session, *drawn, busy=True) | {self.status: status, self.session: session}
+                said = {self.status: markup.status(_progress(session)), self.session: session}
+                if shown is None or session.tried > shown.tried:
+                    said |= self._stages(session, *drawn, busy=True)
+                yield said | self._cards(session)
+                shown = session
             yield {self.status: _last_word(session, doubts)}
         except Exception as error:
             yield {self.status: markup.status(f"{doubts} {sentence(error)}".strip(), error=True)}
 
-    def _cards(self, session: Session, maps: MapSettings, look: Look, *, busy: bool = False) -> dict:
-        """All results of a session, and the places of those that are to come."""
+    def _cards(self, session: Session) -> dict:
+        """What stands above and below the maps of a session, and the places of those that are to come."""
         names = session.request.models
         example = example_of(session.request.path)
-        shown = self._stages(session, maps, look, busy=busy)
+        shown = {}
         answers = {answer.place: answer for answer in session.answers}
         for place, result in enumerate(self.results):
             shown[result.column] = gr.update(visible=place < len(names))
@@ -395,6 +399,8 @@ def _progress(session: Session) -> str:
     names = session.request.models
     if not session.tried:
         return f"Loading {common_name(names[0])} …"
+    if session.tried == len(names):
+        return f"{summary(session)} Captum is asked too …" if session.request.check else summary(session)
     return f"{session.tried} of {len(names)} models done …"
 
 

@@ -84,15 +84,25 @@ def checked(
     return _answers.get(key, compute)
 
 
-def is_answered(
+def has_map(
     model: ImageModel,
     sha256: str,
     spec: TargetSpec | SimilarTo,
     method: str,
     settings: Mapping,
-    check: bool,
     view: View = EVALUATED,
 ) -> bool:
-    """Whether the answer is there already, and with `check` the comparison as well."""
-    whats = ("explain", "check") if check and not method.startswith("captum:") else ("explain",)
-    return all(_key(what, model, sha256, spec, method, settings, view) in _answers for what in whats)
+    """Whether the explanation is there already."""
+    return _key("explain", model, sha256, spec, method, settings, view) in _answers
+
+
+def has_check(
+    model: ImageModel,
+    sha256: str,
+    spec: TargetSpec | SimilarTo,
+    method: str,
+    settings: Mapping,
+    view: View = EVALUATED,
+) -> bool:
+    """Whether the comparison is there already, or there is none to make."""
+    return method.startswith("captum:") or _key("check", model, sha256, spec, method, settings, view) in _answers

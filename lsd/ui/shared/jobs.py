@@ -2,7 +2,7 @@
 
 Work is a generator function. It runs in a thread of its own, and `follow` hands on what it yields; between two yields it may call
 
-- `turn`, around whatever runs a model: the one limit on how much runs at a time;
+- `turn`, around whatever runs a model: the one limit on how much runs at a time, and where visitors' claims are weighed;
 - `aside`, for what waits for others, a download above all;
 - `lsd.ui.shared.gpu`'s `call` and `steps`, within a turn, for what runs a network, which may be in another process;
 - `about`, to say for the log what it is about;
@@ -17,6 +17,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar, copy_context
@@ -55,16 +56,41 @@ class BusyError(LSDError):
     """Too many wait already."""
 
 
+class ReplacedError(LSDError):
+    """Whoever asked has asked for something else since."""
+
+
 class BudgetError(LSDError):
     """The work takes longer than a job may."""
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose work it is.
+
+    Attributes:
+        key: of those that have the same, one may wait: the newest; "" for work of which any number may.
+        client: where it comes from; the line is shared out between clients.
+    """
+
+    key: str = ""
+    client: str = ""
+
+
+NOBODY = Owner()
+
+
+@dataclass(frozen=True)
 class Waiting:
-    """The work's turn has not come: so many are before it, for about so many seconds, None where nobody knows."""
+    """The work's turn has not come: so many are before it, for about so many seconds, None where nobody knows.
+
+    Attributes:
+        addition: what it is that waits, if it is an addition to what is there already; "" for what was asked for.
+    """
 
     before: int
     seconds: int | None
+    addition: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,9 +113,21 @@ class Progress:
 class _Ticket:
     """Somebody in the line."""
 
-    seconds: float | None  # that the work is expected to take
+    seconds: float | None = None  # that the work is expected to take
+    owner: Owner = NOBODY
+    addition: str = ""
+    round: int = 0  # in each round every client has one
     wants: bool = True
     begun: float | None = None  # when he got his place, while he has it
+    refusal: LSDError | None = None  # why he gets none any more
+
+    @property
+    def is_addition(self) -> bool:
+        return bool(self.addition)
+
+    @property
+    def waits(self) -> bool:
+        return self.wants and not self.begun and not self.refusal
 
     @property
     def left(self) -> float | None:
@@ -99,46 +137,75 @@ class _Ticket:
 
 
 class Line:
-    """Places for work that runs models; who comes first is served first."""
+    """Places for work that runs models.
+
+    What was asked for comes before additions to what others have already. In both, clients take turns (fair queueing), and
+    each one's jobs are served in the order in which they came.
+    """
 
     def __init__(self, places: int = PLACES, longest: int = LONGEST):
         self._places, self._longest = places, longest
         self._tickets: list[_Ticket] = []  # in the order in which they came
+        self._round = {False: 0, True: 0}  # of whatever got a place last, among additions and among what is none
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def place(self, seconds: float | None = None) -> Iterator[_Ticket]:
+    def place(
+        self,
+        seconds: float | None = None,
+        owner: Owner = NOBODY,
+        addition: str = "",
+        needless: Callable[[], bool] = lambda: False,
+    ) -> Iterator[_Ticket]:
         """Wait for a place, and have it within the block.
+
+        Args:
+            needless: asked while it waits; once it is true, the block is entered without a place.
 
         Raises:
             BusyError: too many wait already.
+            ReplacedError: while it waited, its owner has asked for something else.
         """
-        ticket = _Ticket(seconds)
+        ticket = _Ticket(seconds, owner, addition)
         with self._changed:
-            if len(self._tickets) >= self._places + self._longest:
-                raise BusyError(f"{self._longest} jobs are waiting already; please try again in a minute.")
-            self._tickets.append(ticket)
+            self._let_in(ticket)
         try:
-            self.wait(ticket)
+            self.wait(ticket, needless)
             yield ticket
         finally:
             with self._changed:
                 self._tickets.remove(ticket)
                 self._hand_out()
 
-    def wait(self, ticket: _Ticket) -> None:
+    def wait(self, ticket: _Ticket, needless: Callable[[], bool] = lambda: False) -> None:
         """Until the ticket has a place; the first to come are the first to get one, though they had given one back."""
         job, since = _job.get(), time.monotonic()
         with self._changed:
             ticket.wants = True
             self._hand_out()
-            while not ticket.begun:
-                if job:
-                    job.say(lambda: self._waiting(ticket))
-                self._changed.wait(_LOOK)
-                check()
-        if job:
-            job.account.waited += time.monotonic() - since
+        try:
+            self._wait(ticket, needless)
+        finally:
+            if job:
+                job.account.waited += time.monotonic() - since
+
+    def _wait(self, ticket: _Ticket, needless: Callable[[], bool]) -> None:
+        job = _job.get()
+        while True:
+            with self._changed:
+                if not ticket.begun and not ticket.refusal:
+                    if job:
+                        job.say(lambda: self._waiting(ticket))
+                    self._changed.wait(_LOOK)
+                if ticket.refusal:
+                    raise ticket.refusal
+                if ticket.begun:
+                    return
+            check()
+            if needless():
+                with self._changed:
+                    ticket.wants = bool(ticket.begun)
+                return
 
     def give_back(self, ticket: _Ticket) -> None:
         """Leave the place to the next, and stay in the line."""
@@ -146,20 +213,46 @@ class Line:
             ticket.wants, ticket.begun = False, None
             self._hand_out()
 
+    def _let_in(self, ticket: _Ticket) -> None:
+        alike = [t for t in self._tickets if t.is_addition == ticket.is_addition and not t.refusal]
+        for other in alike:
+            if other.waits and other.owner.key and other.owner.key == ticket.owner.key:
+                other.refusal = ReplacedError("You have asked for something else meanwhile, so this is not waited for.")
+        alike = [t for t in alike if not t.refusal]
+        if len(alike) >= self._longest + (0 if ticket.addition else self._places):
+            self._make_room(ticket, [t for t in alike if t.waits])
+        own = [t.round for t in alike if t.owner.client == ticket.owner.client]
+        ticket.round = max([self._round[ticket.is_addition], *(number + 1 for number in own)])
+        self._tickets.append(ticket)
+
+    def _make_room(self, ticket: _Ticket, waiting: list[_Ticket]) -> None:
+        """The last of the client who has most in the line goes, if that is more than the one who comes would have."""
+        busy = BusyError(f"{self._longest} jobs are waiting already; please try again in a minute.")
+        numbers = Counter(t.owner.client for t in waiting)
+        client, most = max(numbers.items(), key=lambda pair: pair[1], default=("", 0))
+        if most <= numbers[ticket.owner.client] + 1:
+            raise busy
+        next(t for t in reversed(waiting) if t.owner.client == client).refusal = busy
+
+    def _order(self) -> list[_Ticket]:
+        """Those that wait, as they will be served."""
+        return sorted((t for t in self._tickets if t.waits), key=lambda t: (t.is_addition, t.round))
+
     def _hand_out(self) -> None:
         free = self._places - sum(1 for ticket in self._tickets if ticket.begun)
-        for ticket in [t for t in self._tickets if t.wants and not t.begun][: max(free, 0)]:
+        for ticket in self._order()[: max(free, 0)]:
             ticket.begun = time.monotonic()
+            self._round[ticket.is_addition] = ticket.round
         self._changed.notify_all()
 
     def _waiting(self, ticket: _Ticket) -> Waiting | None:
         with self._changed:
-            if ticket.begun or ticket not in self._tickets:
+            if not ticket.waits or ticket not in self._tickets:
                 return None
-            first = self._tickets[: self._tickets.index(ticket)]
-            before = [t for t in self._tickets if t.begun or (t in first and t.wants)]
+            order = self._order()
+            before = [*(t for t in self._tickets if t.begun), *order[: order.index(ticket)]]
         left = [one.left for one in before]
-        return Waiting(len(before), None if None in left else math.ceil(sum(left) / self._places))
+        return Waiting(len(before), None if None in left else math.ceil(sum(left) / self._places), ticket.addition)
 
 
 LINE = Line()
@@ -168,14 +261,16 @@ LINE = Line()
 class _Job(Generic[Item]):
     """A generator at work in a thread of its own, at most one item ahead of its follower."""
 
-    def __init__(self, work: Callable[[], Iterator[Item]], wake: Callable[[], None], kind: str = ""):
+    def __init__(
+        self, work: Callable[[], Iterator[Item]], wake: Callable[[], None], kind: str = "", owner: Owner = NOBODY
+    ):
         """
         Args:
             wake: called, in the job's thread, whenever there is something to be taken.
             kind: by which the log tells it from others; "" for what is no job of its own.
         """
         self.account = Account(kind)
-        self._work, self._wake = work, wake
+        self._work, self._wake, self.owner = work, wake, owner
         self._stopped, self._taken = threading.Event(), threading.Event()
         self._taken.set()
         self._items: list[Item] = []  # none or one
@@ -292,7 +387,9 @@ _job: ContextVar[_Job | None] = ContextVar("job", default=None)  # of this threa
 _ticket: ContextVar[_Ticket | None] = ContextVar("ticket", default=None)  # its place
 
 
-async def follow(work: Callable[[], Iterator[Item]], kind: str = "") -> AsyncIterator[Item | Waiting | Progress | None]:
+async def follow(
+    work: Callable[[], Iterator[Item]], kind: str = "", *, owner: Owner = NOBODY
+) -> AsyncIterator[Item | Waiting | Progress | None]:
     """Run `work` in a thread of its own; yield what it yields, and now and then how far it is, or None: it goes on.
 
     Args:
@@ -310,7 +407,7 @@ async def follow(work: Callable[[], Iterator[Item]], kind: str = "") -> AsyncIte
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody follows any more
             loop.call_soon_threadsafe(news.set)
 
-    job = _Job(work, wake, kind)
+    job = _Job(work, wake, kind, owner)
     told, told_at = None, time.monotonic()
 
     @contextlib.contextmanager
@@ -409,14 +506,17 @@ def seconds_left() -> float | None:
 
 
 @contextlib.contextmanager
-def turn(*costs: Cost) -> Iterator[None]:
+def turn(*costs: Cost, addition: str = "", needless: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Wait in `LINE`, and have a place there within the block. Who has one already keeps it.
 
     Args:
         costs: of the work, by which those behind learn how long they wait.
+        addition: what this is, in words, if nobody waits for it: it comes after whatever others have asked for.
+        needless: asked while it waits; once it is true, the block is entered without a place.
 
     Raises:
         BusyError: too many wait already.
+        ReplacedError: while it waited, its owner has asked for something else.
         BudgetError: by what was measured here it would take longer than a job may.
     """
     if _ticket.get():
@@ -427,9 +527,9 @@ def turn(*costs: Cost) -> Iterator[None]:
         raise BudgetError(
             f"This would take about {seconds:.0f} s here, and a job on this page may take {budget:.0f} s: {_SMALLER}."
         )
-    with LINE.place(seconds) as ticket:
+    job = _job.get()
+    with LINE.place(seconds, job.owner if job else NOBODY, addition, needless) as ticket:
         _ticket.set(ticket)
-        job = _job.get()
         if job:
             job.expect(seconds)
         try:

@@ -73,6 +73,8 @@ def told(news: Waiting | Progress) -> str:
 
 def _in_line(news: Waiting) -> str:
     jobs = "1 job is" if news.before == 1 else f"{news.before} jobs are"
+    if news.addition:
+        return f"{jobs} before {news.addition} …"
     when = "" if news.seconds is None else f"; yours begins in about {duration(max(news.seconds, 1))}"
     return f"{jobs} before yours{when} …"
 
