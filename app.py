@@ -9,10 +9,16 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # needs one of two cores: a demo model's picture took 40 s instead of 4.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Gradio sums up all its events anew after each of them, with pandas, for a dashboard that this page has not.
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+
 from lsd.memory import settle
+from lsd.public import trusted_proxies
 from lsd.ui.page import build, launch_settings
 from lsd.ui.saliency.run import explain_first
 from lsd.ui.shared import log
+
+os.environ.setdefault("FORWARDED_ALLOW_IPS", trusted_proxies())  # uvicorn's
 
 demo = build()
 

@@ -20,6 +20,15 @@ def is_public() -> bool:
     return os.environ.get("LSD_PUBLIC", "1" if os.environ.get("SPACE_ID") else "0").strip() not in ("", "0")
 
 
+def trusted_proxies() -> str:
+    """Whose word on where a visitor comes from is taken: networks, with commas between; "" for nobody's.
+
+    A Space's visitors come through proxies in private networks; what else they claim in `X-Forwarded-For` stands before the address
+    that these have seen. Anywhere else a visitor could write it himself.
+    """
+    return "127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16" if os.environ.get("SPACE_ID") else ""
+
+
 def hub_token() -> bool | None:
     """What the Hub's client is given as `token`: on a public page no secret of whoever runs it, for what a visitor names."""
     return False if is_public() else None

@@ -11,11 +11,11 @@ from lsd.ui.gallery.pictures import ROUTES
 from lsd.ui.gallery.tab import GalleryTab
 from lsd.ui.mistakes.tab import MistakesTab
 from lsd.ui.saliency.tab import SaliencyTab
-from lsd.ui.shared import address
+from lsd.ui.shared import address, visitors
 from lsd.ui.shared.files import styles
 from lsd.ui.shared.guard import Guard, GuardedBlocks
 from lsd.ui.shared.jobs import LONGEST
-from lsd.ui.shared.limits import MAX_UPLOAD, MAX_WAITING
+from lsd.ui.shared.limits import MAX_UPLOAD
 from lsd.ui.shared.picture import share
 from lsd.ui.shared.scratch import sweeping, told_full, visitors_folder
 from lsd.ui.theme import theme
@@ -50,7 +50,9 @@ def build() -> gr.Blocks:
         for uploaded in share([rooms[name].picture for name in ("saliency", "mistakes", "choices", "features")]):
             uploaded.then(**rooms["saliency"].squared)
         api.register()
-    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=4)
+    page.queue(default_concurrency_limit=4, api_open=False)  # there is one door to what waits: the queue's
+    visitors.share_queue(page)
+    return page
 
 
 def launch_settings() -> dict:
@@ -60,7 +62,7 @@ def launch_settings() -> dict:
         "css_paths": styles(),
         "app_kwargs": {
             "routes": ROUTES,
-            "middleware": [Middleware(Guard)],
+            "middleware": [Middleware(Guard), *visitors.MIDDLEWARE],
             "lifespan": sweeping(visitors_folder()),
             "exception_handlers": {OSError: told_full},
         },

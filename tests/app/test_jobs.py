@@ -281,7 +281,7 @@ class Crowd:
     def __init__(self, line):
         self.line, self.served, self.refused, self._threads = line, [], {}, []
         self._go = threading.Event()
-        self._add("the first", Owner(), "", lambda: False)
+        self._add("the first", NOBODY, "", lambda: False)
         while not line._tickets[0].begun:
             time.sleep(0.01)
 
@@ -343,8 +343,8 @@ def test_of_a_visitors_jobs_one_waits_the_newest():
     crowd.come("another's", Owner("t", "a"))
     crowd.come("comparison", Owner("s", "a"), "Captum is asked too")
     crowd.come("asked anew", Owner("s", "a"))
-    crowd.come("of nobody", Owner())
-    crowd.come("of nobody too", Owner())
+    crowd.come("of nobody", NOBODY)
+    crowd.come("of nobody too", NOBODY)
     served = names(crowd.all_served())
     assert sorted(served) == sorted(["another's", "asked anew", "of nobody", "of nobody too", "comparison"])
     assert isinstance(crowd.refused["asked"], ReplacedError) and "meanwhile" in str(crowd.refused["asked"])

@@ -41,7 +41,7 @@ from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui.api.mcp import mend
-from lsd.ui.shared import gpu
+from lsd.ui.shared import gpu, visitors
 from lsd.ui.shared.answers import cost, explained
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
@@ -236,7 +236,8 @@ def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
             except ValidationError as error:
                 raise LSDError(_misfit(function, error)) from error
 
-        async for news in follow(work, f"/{function.__name__}"):
+        visitors.count_request()
+        async for news in follow(work, f"/{function.__name__}", owner=visitors.of_program()):
             match news:
                 case Waiting(before, seconds):
                     told = {"waiting": before, "seconds": seconds}

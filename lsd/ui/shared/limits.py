@@ -14,8 +14,12 @@ MAX_BATCH = 32  # pictures in one pass of a method: 1.4 GB of a ResNet-50
 MAX_OTHERS = 3  # networks that a unit names besides its own: each is loaded
 MAX_PROGRAM_STEPS = 512  # of an ascent by the endpoint
 MAX_UPLOAD = "24mb"
-MAX_WAITING = 200  # quick events; jobs that run a model wait in a line of their own (`lsd.ui.shared.jobs`)
+MAX_SESSION_EVENTS = 32  # that one page has asked for and that are not done; a browser has a handful
+MAX_CLIENT_EVENTS = (
+    128  # and all pages and programs of one address together, on a public page: a class may sit behind it
+)
 _JOB_SECONDS = 120  # on a public page
+_REQUESTS_A_MINUTE = 60  # of the programs of one address, on a public page
 
 
 def check_batch(settings: Mapping[str, Any]) -> None:
@@ -34,7 +38,17 @@ def check_others(models: Sequence[str]) -> None:
 
 def job_seconds() -> float | None:
     """How long one job may hold a place: `LSD_JOB_SECONDS`, by default two minutes on a public page and no limit elsewhere."""
-    asked = os.environ.get("LSD_JOB_SECONDS", "").strip()
+    return _limit("LSD_JOB_SECONDS", _JOB_SECONDS)
+
+
+def requests_a_minute() -> float | None:
+    """How many requests of one client's programs are answered: `LSD_REQUESTS_A_MINUTE`, by default 60 on a public page and any
+    number elsewhere."""
+    return _limit("LSD_REQUESTS_A_MINUTE", _REQUESTS_A_MINUTE)
+
+
+def _limit(variable: str, default: float) -> float | None:
+    asked = os.environ.get(variable, "").strip()
     if asked.replace(".", "", 1).isdecimal():
         return float(asked) or None
-    return _JOB_SECONDS if is_public() else None
+    return default if is_public() else None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import gradio as gr
 
-from lsd.ui.shared import markup
+from lsd.ui.shared import markup, visitors
 from lsd.ui.shared.jobs import Progress, Waiting, follow
 
 # How such events are registered. How many run at a time is `lsd.ui.shared.jobs`' business, so Gradio holds none of them back.
@@ -47,7 +47,7 @@ def long_event(
     @functools.wraps(handler)
     async def event(*values):
         yield {status: gr.skip()}  # an event that says nothing at all would empty its outputs
-        async for news in follow(lambda: handler(*values), kind):
+        async for news in follow(lambda: handler(*values), kind, owner=visitors.of_page()):
             if unless(*values):
                 return
             if isinstance(news, Waiting | Progress):
