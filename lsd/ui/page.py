@@ -11,7 +11,7 @@ from lsd.ui.gallery.pictures import ROUTES
 from lsd.ui.gallery.tab import GalleryTab
 from lsd.ui.mistakes.tab import MistakesTab
 from lsd.ui.saliency.tab import SaliencyTab
-from lsd.ui.shared import address, visitors
+from lsd.ui.shared import address, once, visitors
 from lsd.ui.shared.files import styles
 from lsd.ui.shared.guard import Guard, GuardedBlocks
 from lsd.ui.shared.jobs import LONGEST
@@ -52,6 +52,7 @@ def build() -> gr.Blocks:
         api.register()
     page.queue(default_concurrency_limit=4, api_open=False)  # there is one door to what waits: the queue's
     visitors.share_queue(page)
+    once.read_signatures(page)
     return page
 
 
@@ -62,7 +63,7 @@ def launch_settings() -> dict:
         "css_paths": styles(),
         "app_kwargs": {
             "routes": ROUTES,
-            "middleware": [Middleware(Guard), *visitors.MIDDLEWARE],
+            "middleware": [Middleware(Guard), *visitors.MIDDLEWARE, *once.MIDDLEWARE],
             "lifespan": sweeping(visitors_folder()),
             "exception_handlers": {OSError: told_full},
         },
