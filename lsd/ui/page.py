@@ -53,6 +53,7 @@ def build() -> gr.Blocks:
     page.queue(default_concurrency_limit=4, api_open=False)  # there is one door to what waits: the queue's
     visitors.share_queue(page)
     once.read_signatures(page)
+    once.mend()
     return page
 
 

@@ -20,6 +20,24 @@ def test_signatures_are_what_they_were():
     assert [block.get_config() for block in page.blocks.values()] == config
 
 
+def test_a_session_holds_what_its_visitor_has_used(page_url):
+    """And its values are his own."""
+    with gr.Blocks() as page:
+        kept, text, other, button = gr.State(0), gr.Textbox(), gr.Textbox(), gr.Button()
+        button.click(lambda kept, text: (kept + len(text), gr.update(value=text, lines=3)), [kept, text], [kept, other])
+    _, url, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    for visitor in ("a", "b"):
+        for times in (1, 2):
+            body = {"data": [None, "four"], "session_hash": visitor, "fn_index": 0}
+            answer = httpx.post(f"{url}gradio_api/run/predict", json=body).json()
+            assert answer["data"][1] == {"value": "four", "lines": 3, "__type__": "update"}
+            session = page.state_holder[visitor]
+            assert session[kept._id] == 4 * times
+            assert session[other._id].lines == 3 and other.lines == 1
+            assert set(session.config_values) == {kept._id, text._id, other._id}
+    page.close()
+
+
 def test_the_page_is_made_once_and_is_the_same(page_url):
     plain = httpx.get(page_url, headers={"accept-encoding": "identity"})
     kept = [httpx.get(page_url, headers={"accept-encoding": "gzip"}) for _ in range(2)]

@@ -1,21 +1,37 @@
 """What Gradio 6.31 does for every visitor, done once for all.
 
-It reads the signature of every component's class anew for each visitor and each update, and copies, walks through and renders the
-page's whole configuration, a megabyte, whenever somebody opens it. Both hold up everybody else: a third of the time in which
-Python ran at all while fifty visitors came and went.
+It works out the configuration of all components anew for each visitor, and for each of them the signature of its class; and it
+copies, walks through and renders the whole of it, a megabyte, whenever somebody opens the page. All this holds up everybody else:
+a third of the time in which Python ran at all while thirty visitors came and went.
 """
 
 import gzip
 import inspect
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import gradio as gr
+from gradio.state_holder import SessionState
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _PAGES = 8  # that are kept: the page is another for another name of the server
 _NAMED_BY = ("host", "x-forwarded-host", "x-forwarded-proto")  # headers from which Gradio takes that name
+
+_begin_session = SessionState.__init__
+
+
+def _begin_light(self: SessionState, blocks: gr.Blocks) -> None:
+    _begin_session(self, SimpleNamespace(default_config=blocks.default_config, blocks=()))
+
+
+def mend() -> None:
+    """Have a visitor's session know the configuration of those components that he has used.
+
+    Gradio works out that of all the others for links to a copy of the page, which this page does not offer.
+    """
+    SessionState.__init__ = _begin_light
 
 
 def read_signatures(page: gr.Blocks) -> None:
