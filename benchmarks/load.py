@@ -275,14 +275,15 @@ async def place_of_a_visitor(
 
 
 async def _held(address: str, log: Log, claims: dict) -> None:
-    """Wait until nobody at this address has a place or waits for one."""
+    """Of somebody who had a place or waited for one when he left: how long it was still seen."""
     left = time.monotonic()
-    while claims.get("seen", 0) < left or address in claims["now"]:
-        if time.monotonic() > left + 60 or not claims["on"]:
-            break
+    had = address in claims["now"]
+    while claims["on"] and claims["seen"] < left:
         await asyncio.sleep(0.02)
-    if claims["was"].get(address, 0) >= left:  # he had one when he left
-        log.held.append(claims["was"][address] - left)
+    if had or address in claims["now"]:
+        while claims["on"] and address in claims["now"]:
+            await asyncio.sleep(0.02)
+        log.held.append(claims["seen"] - left)
 
 
 async def ask_a_trifle(client: httpx.AsyncClient, waited: list[float], claims: dict) -> None:
@@ -292,10 +293,9 @@ async def ask_a_trifle(client: httpx.AsyncClient, waited: list[float], claims: d
         with contextlib.suppress(httpx.HTTPError):
             answer = await client.get(claims["path"])
             waited.append(time.monotonic() - start)
-            claims["seen"] = start
+            claims["seen"] = time.monotonic()
             if claims["path"] == CLAIMS:
                 claims["now"] = set(answer.json())
-                claims["was"].update(dict.fromkeys(claims["now"], time.monotonic()))
         await asyncio.sleep(0.05)
 
 
@@ -313,7 +313,7 @@ async def crowd(url: str, pid: int | None, visitors: int, seconds: float) -> dic
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         site, log, waited = Site(url, (await client.get("/config")).json()), Log(), []
         has_claims = (await client.get(CLAIMS)).status_code == 200
-        claims = {"on": True, "now": set(), "was": {}, "path": CLAIMS if has_claims else f"{API}/app_id"}
+        claims = {"on": True, "now": set(), "seen": 0.0, "path": CLAIMS if has_claims else f"{API}/app_id"}
         start, memories = time.monotonic(), [memory(pid)]
         until, numbers = start + seconds, itertools.count(1)
         watcher = asyncio.ensure_future(ask_a_trifle(client, waited, claims))
