@@ -10,8 +10,8 @@ he looks at what he has got. A tenth leave in the middle of a step: the connecti
 Each comes from an address of his own, which the server is told as by a proxy.
 
 Printed, and written as JSON: for each kind of step how long it took (median, 95 %, longest); errors by their sentence, those that
-say “busy” apart; how long a place was still held for somebody who had left; the server's memory at each minute; and how long the
-server was silent at the longest, to somebody who asks it a trifle every 50 ms.
+say “busy” apart; how long a place was still held for somebody who had left; the server's memory at each minute, and its processor
+time; and how long it was silent at the longest, to somebody who asks it a trifle every 50 ms.
 """
 
 import argparse
@@ -307,6 +307,14 @@ def memory(pid: int | None) -> float:
     return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 2**20
 
 
+def processor(pid: int | None) -> float:
+    """Seconds that the process has computed; nan of one that runs elsewhere."""
+    if pid is None:
+        return float("nan")
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def crowd(url: str, pid: int | None, visitors: int, seconds: float) -> dict:
     """Let them come; what was seen."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=visitors)
@@ -314,7 +322,7 @@ async def crowd(url: str, pid: int | None, visitors: int, seconds: float) -> dic
         site, log, waited = Site(url, (await client.get("/config")).json()), Log(), []
         has_claims = (await client.get(CLAIMS)).status_code == 200
         claims = {"on": True, "now": set(), "seen": 0.0, "path": CLAIMS if has_claims else f"{API}/app_id"}
-        start, memories = time.monotonic(), [memory(pid)]
+        start, memories, computed = time.monotonic(), [memory(pid)], processor(pid)
         until, numbers = start + seconds, itertools.count(1)
         watcher = asyncio.ensure_future(ask_a_trifle(client, waited, claims))
         places = [
@@ -325,7 +333,7 @@ async def crowd(url: str, pid: int | None, visitors: int, seconds: float) -> dic
             await asyncio.sleep(min(60, max(until - time.monotonic(), 0)))
             memories.append(memory(pid))
         _, late = await asyncio.wait(places, timeout=60)
-        claims["on"] = False
+        claims["on"], computed = False, processor(pid) - computed
         for place in late:
             place.cancel()
         await asyncio.gather(watcher, *places, return_exceptions=True)
@@ -335,7 +343,7 @@ async def crowd(url: str, pid: int | None, visitors: int, seconds: float) -> dic
         "errors": dict(log.errors.most_common()), "busy": dict(log.busy.most_common()),
         "never answered": len(late), "left": log.left, "place held after leaving, s": described(log.held),
         "memory at each minute, GB": [round(m, 3) for m in memories],
-        "silence, s": described(waited), "load": os.getloadavg()[0],
+        "silence, s": described(waited), "processor, s": round(computed, 1), "load": os.getloadavg()[0],
     }  # fmt: skip
 
 
@@ -363,6 +371,10 @@ def table(found: dict) -> str:
         shown = "".join(f"{row[key]:9.2f}" for key in ("median", "p95", "longest") if key in row)
         lines.append(f"{name:34}{row['number']:8}{shown}")
     lines.append(f"memory at each minute, GB: {', '.join(f'{m:.2f}' for m in found['memory at each minute, GB'])}")
+    steps = sum(found["steps"][kind]["number"] for kind in (GALLERY, MAPS, ASCENT) if kind in found["steps"])
+    lines.append(
+        f"the server computed for {found['processor, s']:.0f} s, {found['processor, s'] / max(steps, 1):.2f} s a step"
+    )
     lines.append(f"left in the middle: {found['left']}; never answered: {found['never answered']}")
     for what in ("errors", "busy"):
         lines.append(f"{what}: {sum(found[what].values())}")
