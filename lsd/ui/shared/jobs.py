@@ -585,7 +585,7 @@ def sentence(error: BaseException) -> str:
         log.warning("out of memory: %s", shorten(str(error), 200))
         return "There is not enough memory for that here: ask for less at a time, or for a smaller model."
     if is_full(error):
-        log.error("the disk is full: %s", error)
+        log.warning("the disk is full: %s", error)
         return "The disk is full here; please try again in a few minutes."
     log.error("unexpected error", exc_info=error)
     return f"Something went wrong on our side ({type(error).__name__}); please try other settings."
