@@ -317,7 +317,8 @@ def processor(pid: int | None) -> float:
 
 async def crowd(url: str, pid: int | None, visitors: int, seconds: float) -> dict:
     """Let them come; what was seen."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=visitors)
+    # Connections are given up before the server does it, after five seconds: a browser would ask again, httpx says ReadError.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=visitors, keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         site, log, waited = Site(url, (await client.get("/config")).json()), Log(), []
         has_claims = (await client.get(CLAIMS)).status_code == 200
