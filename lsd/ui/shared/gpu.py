@@ -143,9 +143,8 @@ class _Unpickler(pickle.Unpickler):
         name, said = pid
         model = as_said(get_model(name), said)
         if self._borrowed:
-            model.lock = (
-                threading.RLock()
-            )  # the page's may have been held, when this process was forked, by one of its threads
+            # The page's may have been held, when this process was forked, by a thread that is not here.
+            model.lock = threading.RLock()
             model.to("cuda" if torch.cuda.is_available() else "cpu")
         return model
 
