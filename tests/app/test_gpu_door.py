@@ -19,7 +19,7 @@ import pytest
 import torch
 from gradio.context import LocalContext
 
-from lsd.errors import UndefinedError
+from lsd.errors import LSDError, UndefinedError
 from lsd.models import get_model, resolve_device
 from lsd.progress import report
 from lsd.ui.api import endpoints
@@ -361,12 +361,12 @@ def test_features_and_predictions_as_without_it(spaces, monkeypatch):
     assert len(spaces.asked) == 3
     monkeypatch.setattr(gpu, "_door", None)
     assert made == endpoints.feature(**feature) and classes == endpoints.predict("example:Coffee cup", "demo:vit")
-    with pytest.raises(gr.Error, match="lies between"):
+    with pytest.raises(LSDError, match="lies between"):
         endpoints.feature(**feature | {"steps": 9999})
 
 
 def test_an_endpoint_says_what_its_work_says(spaces):
-    with pytest.raises(gr.Error, match="demo:vit") as caught:
+    with pytest.raises(LSDError, match="demo:vit") as caught:
         endpoints.saliency("example:Coffee cup", model="demo:vit", method="grad_cam", settings={"layer": "nowhere"})
     assert "our side" not in str(caught.value)
 

@@ -139,7 +139,7 @@ def test_an_endpoint_says_what_it_was_asked_and_no_more(lines, followed):
     for name, asked, *_ in wanted:
         try:
             followed(endpoints._endpoint(getattr(endpoints, name[1:])), *_values(name[1:], asked))
-        except gr.Error:
+        except LSDError:
             assert "c2VjcmV0" in asked.values()
     found = [(line["kind"], line["models"], line["method"], line["outcome"]) for line in lines()]
     assert [one[:2] for one in found] == [(name, models) for name, _, models, *_ in wanted]

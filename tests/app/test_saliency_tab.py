@@ -208,7 +208,7 @@ def test_progress_is_shown_and_leaving_stops_the_work(tab):
     request = given(tab, method="smoothgrad", samples=512, batch_size=2)
 
     async def leave():
-        steps = long_event(tab._explain, tab.status)(request)
+        steps = long_event(tab._explain, tab.status, "saliency")(request)
         async for update in steps:
             if isinstance(update.get(tab.status), str) and "of 512 passes" in update[tab.status]:
                 break

@@ -123,7 +123,7 @@ def crowded(monkeypatch):
         text, status, button = gr.Textbox(), gr.HTML(), gr.Button()
         button.click(lambda text: text, text, status)
         button.click(lambda text: go.wait(30) and text, text, status)
-        button.click(long_event(lambda values: long(values[text]), status), {text}, status, **LONG)
+        button.click(long_event(lambda values: long(values[text]), status, "test"), {text}, status, **LONG)
     page.queue(default_concurrency_limit=1)
     share_queue(page)
     _, url, _ = page.launch(
