@@ -269,6 +269,10 @@ class InputSpec:
             raise LSDError(f"an input of {self.width} × {self.height} pixels is not whole: give whole numbers.")
         if self.height < 1 or self.width < 1:
             raise LSDError(f"an input of {self.width} × {self.height} pixels is empty: give at least 1 × 1.")
+        if self.height * self.width > MAX_PIXELS:
+            raise LSDError(
+                f"an input of {self.width} × {self.height} pixels is too large: at most {MAX_PIXELS / 1e6:g} megapixels."
+            )
         if not 0 < self.crop_pct < math.inf:
             raise LSDError(f"crop_pct is {self.crop_pct}: give a number above 0.")
         if self.crop_mode not in CROP_MODES:

@@ -50,6 +50,7 @@ class Report:
         if SECRET in text or _PASSWORDS in text:
             self.leaks.append(what)
         if not self._server.is_alive:
+            self.print()
             raise SystemExit(f"The page has ended after {what}.")
 
     def print(self) -> None:

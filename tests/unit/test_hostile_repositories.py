@@ -56,6 +56,12 @@ def test_a_strangers_network_is_loaded_or_refused_in_a_sentence(name):
         assert "\n" not in sentence(error)
 
 
+def test_an_input_of_terabytes_is_refused():
+    """Resizing to it is not refused by the system, which kills the process instead."""
+    with pytest.raises(LSDError, match="too large"):
+        load("config-input-million")
+
+
 def test_a_network_is_not_built_deeper_than_its_weights():
     started = time.monotonic()
     with pytest.raises(ModelError, match="far more layers"):
