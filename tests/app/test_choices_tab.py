@@ -294,7 +294,7 @@ def test_each_level_has_a_picture(tab, factor):
 def test_levels_that_are_not_defined_say_why_and_the_others_come_one_after_the_other(tab, followed, monkeypatch):
     monkeypatch.setattr(jobs, "_BEAT", 0.01)  # the network is quick, and how far it is must be told before it is done
     updates = followed(
-        long_event(tab.make, tab.try_it.status),
+        long_event(tab.make, tab.try_it.status, "choices"),
         {tab.factor: "method", tab.picture: str(examples()[DRAWN]), tab.try_it.model: "demo:vit"},
     )
     shown = [u[tab.try_it.gallery]["value"] for u in updates if u.get(tab.try_it.gallery, {}).get("value")]
