@@ -232,7 +232,7 @@ def main() -> None:
             "HF_HUB_OFFLINE": "0",
             "LSD_PUBLIC_MODELS": "hf-hub:owner/*",
         }
-        with served(folder, LSD_JOB_SECONDS="4", **abroad) as server:
+        with served(folder, LSD_JOB_SECONDS="8", **abroad) as server:
             visitor, report, secret = Visitor(server.url), Report(server), str(server.secrets / "secret.txt")
             wells = [is_well(visitor)]
             for send in (

@@ -39,7 +39,7 @@ CONTROLS = {
 }  # fmt: skip
 GOOD = {
     "checkbox": False, "slider": 3, "number": None, "radio": "a", "one": "a", "any": None, "several": ["a", "b"], "text": "abc",
-    "picture": {"path": "x"},
+    "picture": file_data("x"),
 }  # fmt: skip
 
 
@@ -49,7 +49,8 @@ GOOD = {
         ("checkbox", None), ("checkbox", 1), ("slider", None), ("slider", "3"), ("slider", float("nan")), ("number", True),
         ("number", float("inf")), ("number", 10**400), ("radio", None), ("one", None), ("one", ["a"]), ("any", {}), ("any", [1]),
         ("any", "x" * 10_001), ("several", "a"), ("several", [["a"]]), ("several", ["a"] * 3), ("text", "abcd"), ("text", 3),
-        ("text", "\ud800"), ("text", NESTED), ("picture", "x"), ("picture", {"path": 3}),
+        ("text", "\ud800"), ("text", NESTED), ("picture", "x"), ("picture", {"path": 3}), ("picture", {"path": "x"}),
+        ("picture", {"path": "x", "meta": {"_type": "other"}}),
         ("picture", file_data("http://example.com/x.png")), ("text", [file_data("https://example.com/x.png")]),
     ],
 )  # fmt: skip
@@ -135,7 +136,8 @@ def test_a_file_that_was_not_uploaded_is_not_read(visitor, tmp_path, unexpected)
     event = next(e for e in visitor.events if e["api_name"] == "_show_square")
     (tmp_path / "x.txt").write_text("secret")
     for path in (str(tmp_path / "x.txt"), "/etc/passwd", visitor.url + "/config", "../" * 20 + "etc/passwd"):
-        assert "value that it cannot have" in visitor.send(event, [file_data(path), "square", None])
+        for file in (file_data(path), {"path": path}, {"path": path, "meta": {}}, file_data(path, is_stream=True)):
+            assert "value that it cannot have" in visitor.send(event, [file, "square", None])
     assert unexpected() == ([], 0)
 
 

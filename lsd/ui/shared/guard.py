@@ -13,7 +13,7 @@ import gradio as gr
 import orjson
 from gradio.blocks import Block, BlockFunction
 from gradio.state_holder import SessionState
-from gradio_client.utils import is_file_obj, is_http_url_like, traverse
+from gradio_client.utils import is_file_obj, is_file_obj_with_meta, is_http_url_like, traverse
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -136,7 +136,10 @@ def _is_choice(value: Any) -> bool:
 
 
 def _names_another_place(value: Any) -> bool:
-    """Whether a file in it is one that the server would have to fetch: Gradio does that for any control."""
+    """Whether a file in it is one that the server would have to fetch, for any control, or, since it is not marked as a file, one
+    that Gradio does not hold against what was uploaded: it would be read wherever it lies."""
     found: list[bool] = []
-    traverse(value, lambda file: found.append(is_http_url_like(file["path"])), is_file_obj)
+    traverse(
+        value, lambda file: found.append(is_http_url_like(file["path"]) or not is_file_obj_with_meta(file)), is_file_obj
+    )
     return any(found)
