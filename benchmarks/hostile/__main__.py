@@ -171,11 +171,13 @@ def by_name(visitor: Visitor, name: str) -> dict:
     return next(event for event in visitor.events if event["api_name"] == name)
 
 
-def is_well(visitor: Visitor) -> bool:
-    """Whether the next honest request is answered."""
-    return "espresso" in visitor.send(
-        by_name(visitor, "predict"), ["example:Coffee cup", "tf_efficientnet_lite0.in1k", 1, ""]
-    )
+def is_well(url: str) -> bool:
+    """Whether the next honest visitor's request is answered."""
+    visitor = Visitor(url)
+    said = visitor.send(by_name(visitor, "predict"), ["example:Coffee cup", "tf_efficientnet_lite0.in1k", 1, ""])
+    if "espresso" not in said:
+        print(f"an honest request was answered: {said[:500]}")
+    return "espresso" in said
 
 
 def mix(visitor: Visitor, secret: str, chance: random.Random) -> Iterator[Callable[[], object]]:
@@ -234,14 +236,14 @@ def main() -> None:
         }
         with served(folder, LSD_JOB_SECONDS="8", **abroad) as server:
             visitor, report, secret = Visitor(server.url), Report(server), str(server.secrets / "secret.txt")
-            wells = [is_well(visitor)]
+            wells = [is_well(server.url)]
             for send in (
                 lambda: send_requests(visitor, report, secret), lambda: send_pictures(visitor, report),
                 lambda: send_values(visitor, report, secret, options.each, chance),
                 lambda: send_generated(visitor, report, options.examples), lambda: send_repositories(visitor, report),
             ):  # fmt: skip
                 send()
-                wells.append(is_well(visitor))
+                wells.append(is_well(server.url))
             report.print()
             if options.soak:
                 soak(server, visitor, secret, options.soak, chance)

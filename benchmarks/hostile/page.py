@@ -159,11 +159,13 @@ class Visitor:
         asked = self.http.post(f"/{PREFIX}/queue/join", content=text, headers=head)
         if asked.status_code != 200:
             return asked.text
-        last = ""
+        last, mine = "", asked.json()["event_id"]
         with self.http.stream("GET", f"/{PREFIX}/queue/data", params={"session_hash": self.session}) as stream:
             for line in stream.iter_lines():
                 if line.startswith("data:"):
                     message = json.loads(line[5:])
+                    if message.get("event_id", mine) != mine:  # of an earlier one that nobody has listened to
+                        continue
                     if message["msg"] in ("process_generating", "process_completed"):
                         last = line if message.get("output") else last
                     if message["msg"] in ("process_completed", "close_stream"):
