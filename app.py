@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 
 from lsd.memory import settle
+from lsd.process import step_back
 from lsd.public import trusted_proxies
 from lsd.ui.page import build, launch_settings
 from lsd.ui.saliency.run import explain_first
@@ -25,6 +26,7 @@ demo = build()
 
 def warm_up() -> None:
     """What the first visitors would wait for, while they look at the gallery."""
+    step_back()
     explain_first()
     settle()  # now that whatever is imported late is there
 

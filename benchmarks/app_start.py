@@ -1,12 +1,10 @@
-"""How long a visitor waits: for the page after `python app.py`, for the gallery and the first explained photo in a browser,
-for the first map, for a changed overlay.
+"""How long a visitor waits after `python app.py`: for the page, and in a browser for the gallery and the first explained photo.
 
     python -m benchmarks.app_start [--rounds 3]
 
 The page comes from a process started for the purpose, and with a Chromium (`LSD_CHROMIUM`, or on the PATH) it is opened as a
-visitor opens it; the map and the overlay are the tab's own handlers, called as Gradio calls them, with the demo models (the
-first run includes loading the model; the same again is kept from the first). Browser and server share the cores; the browser is
-there before the server is started. On two cores the page is to answer within 5 s, and the gallery to be there within 6 s.
+visitor opens it. Browser and server share the cores; the browser is there before the server is started. On two cores the page
+is to answer within 5 s, and the gallery to be there within 6 s.
 """
 
 import argparse
@@ -98,48 +96,6 @@ def _browser(playwright, chromium: str):
         browser.close()
 
 
-def handlers(rounds: int) -> None:
-    """Time the tab's handlers in this process."""
-    import gradio as gr
-
-    from lsd.images import example_images
-    from lsd.ui.saliency.tab import SaliencyTab, _draw
-    from lsd.ui.shared.controls import FIRST_CHOICE, SETTINGS
-    from lsd.ui.shared.examples import examples
-
-    with gr.Blocks():
-        tab = SaliencyTab()
-    defaults = [setting.default for setting in SETTINGS.values()]
-    photo = next(path for name, path in examples().items() if name in example_images())
-    models = ["demo:resnet", "demo:vit", "demo:convnext"]
-
-    def run():
-        start = time.perf_counter()
-        first, session = None, None
-        for update in tab._explain(
-            str(photo), models, FIRST_CHOICE, None, None, "gradient", "log_odds", True, *defaults
-        ):
-            if first is None and any(r.head in update and update[r.head] for r in tab.results):
-                first = time.perf_counter() - start
-            session = update.get(tab.session) or session
-        return first, time.perf_counter() - start, session
-
-    first, every, session = run()
-    print(f"first map, model not loaded yet        {first * 1e3:7.0f} ms")
-    print(f"three maps and their Captum checks     {every * 1e3:7.0f} ms")
-    print(f"the same again, kept                   {run()[1] * 1e3:7.0f} ms")
-    for style in ("heatmap", "mask", "contours", "map"):
-        values = ["abs", "max", "image", 99.0, 0.0, "bilinear", style, 0.7, True]
-        times = []
-        for _ in range(rounds * 3):
-            start = time.perf_counter()
-            drawn = _draw(session, 0, *values)
-            for component, update in zip(tab.pictures[:3], drawn, strict=False):
-                component.postprocess(update["value"])  # Gradio encodes each picture
-            times.append(time.perf_counter() - start)
-        print(f"another overlay on three maps, {style:8}{statistics.median(times) * 1e3:7.0f} ms")
-
-
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -151,7 +107,6 @@ def main() -> None:
     chromium = os.environ.get("LSD_CHROMIUM") or shutil.which("chromium")
     if chromium:
         in_a_browser(chromium)
-    handlers(options.rounds)
 
 
 if __name__ == "__main__":

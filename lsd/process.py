@@ -16,6 +16,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+_NICE = 10  # above the process's own, of threads that others come before
+
 _here = threading.local()  # .quiet: the loggers of the blocks of `quiet` that this thread is in, "" for none
 _filters_lock = threading.Lock()
 _numpy_lock = threading.RLock()
@@ -63,6 +65,15 @@ def quiet(logger: str = "") -> Iterator[None]:
         yield
     finally:
         _here.quiet = outside
+
+
+def step_back() -> None:
+    """Have this thread, and those that it starts, leave the processor to the others of the process, where the system knows
+    priorities of threads (Linux)."""
+    if sys.platform == "linux":
+        others = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        with contextlib.suppress(OSError):  # not allowed here
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(others + _NICE, 19))
 
 
 def is_gpu_lent() -> bool:

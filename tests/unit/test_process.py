@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+import sys
 import threading
 import warnings
 
@@ -12,7 +14,7 @@ from PIL import Image
 
 from lsd.images import open_image
 from lsd.models import load_model
-from lsd.process import numpy_seed, quiet
+from lsd.process import numpy_seed, quiet, step_back
 
 WAIT = 20  # seconds, before a test that would hang fails
 
@@ -205,3 +207,21 @@ def test_a_second_thread_waits_for_numpys_generator():
 
     together(first, second)
     assert drawn == {seed: np.random.RandomState(seed).random_sample() for seed in (1, 2)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux'")
+def test_a_thread_that_steps_back_does_so_for_itself_and_for_those_that_it_starts():
+    priority = lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())  # noqa: E731
+    own, seen = priority(), []
+
+    def work():
+        step_back()
+        started = threading.Thread(target=lambda: seen.append(priority()))
+        started.start()
+        started.join()
+        seen.append(priority())
+        step_back()  # twice is once
+        seen.append(priority())
+
+    together(work)
+    assert seen == [min(own + 10, 19)] * 3 and priority() == own

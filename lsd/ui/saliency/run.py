@@ -17,7 +17,7 @@ from lsd.ui.saliency.session import Answer, Session
 from lsd.ui.shared.answers import checked, cost, explained, has_check
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import about, aside, doing, log, sentence, turn
+from lsd.ui.shared.jobs import BusyError, about, aside, doing, log, sentence, turn
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 
@@ -83,6 +83,8 @@ def _compared(session: Session, picture: Image.Image) -> Iterator[Session]:
                 doing(f"{common_name(name)}: Captum")
                 check = _check(answer, _model(request, name), picture, request)
             session = session.answered(replace(answer, check=check))
+        except BusyError:
+            session = session.troubled(answer.place, "Captum was not asked: too many are waiting here at the moment.")
         except Exception as error:
             session = session.troubled(answer.place, sentence(error))
         yield session

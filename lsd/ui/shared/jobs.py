@@ -15,8 +15,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import os
-import sys
 import threading
 import time
 from collections import Counter
@@ -30,6 +28,7 @@ from typing import Any, Generic, TypeVar
 from lsd.disk import is_full
 from lsd.errors import LSDError
 from lsd.memory import is_out_of_memory
+from lsd.process import step_back
 from lsd.progress import listening
 from lsd.ui.shared.limits import job_seconds
 from lsd.ui.shared.log import Account
@@ -45,7 +44,6 @@ _LOOK = 0.1  # seconds between two looks of whoever waits at whether he was stop
 _BEAT = 0.5  # seconds between two looks of a follower at how far the work is: a page takes 20 ms to tell it
 _SIGN_OF_LIFE = 1.0  # seconds after which a follower hears something, so that it can be noticed that he has left
 _PATIENT = 2.0  # seconds between two signs of life while the work waits for its turn, and keeps nobody waiting
-_NICE = 10  # of threads that run models
 _GONE = 10.0  # seconds after which a follower who has not come back for more is gone, though nobody closed `follow`
 
 log = logging.getLogger("lsd")
@@ -345,7 +343,7 @@ class _Job(Generic[Item]):
 
     def _run(self) -> None:
         _job.set(self)
-        _step_back()
+        step_back()
         try:
             with listening(self._hear), contextlib.closing(self._work()) as items:
                 for item in items:
@@ -376,13 +374,6 @@ class _Job(Generic[Item]):
         else:
             self._end.set_result(None)
         self._wake()
-
-
-def _step_back() -> None:
-    """Have this thread, and those that it starts, leave the processor to whoever answers visitors: on Linux, each has its own
-    priority."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _of_the_work(error: BaseException) -> Exception:
