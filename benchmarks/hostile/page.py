@@ -80,7 +80,7 @@ def served(folder: Path, **environment: str) -> Iterator[Server]:
 
     Args:
         folder: where its log and the secrets are put.
-        environment: beside `LSD_PUBLIC=1`.
+        environment: beside `LSD_PUBLIC=1`, and no limit of requests a minute, which all come from one address.
     """
     secrets, opened, port = folder / "secrets", folder / "opened.txt", free_port()
     secrets.mkdir()
@@ -88,7 +88,7 @@ def served(folder: Path, **environment: str) -> Iterator[Server]:
     opened.touch()
     own = {
         "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder / "uploads"),
-        "LSD_PUBLIC": "1", "LSD_HOSTILE_SECRETS": str(secrets), "LSD_HOSTILE_OPENED": str(opened),
+        "LSD_PUBLIC": "1", "LSD_REQUESTS_A_MINUTE": "0", "LSD_HOSTILE_SECRETS": str(secrets), "LSD_HOSTILE_OPENED": str(opened),
     }  # fmt: skip
     with open(folder / "log.txt", "wb") as log:
         process = subprocess.Popen(
