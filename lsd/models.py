@@ -357,7 +357,7 @@ def _location_footprint(location: Location) -> Footprint:
     import timm
     from timm.data import resolve_data_config
 
-    with quiet("timm"):
+    with quiet("timm"), no_deeper_than(location.weights):
         net = hollow(lambda: timm.create_model(_known(location)))
     channels, height, width = resolve_data_config(pretrained_cfg=net.pretrained_cfg)["input_size"]
     return footprint(net, height, width, channels)

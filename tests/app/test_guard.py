@@ -141,6 +141,15 @@ def test_a_file_that_was_not_uploaded_is_not_read(visitor, tmp_path, unexpected)
     assert unexpected() == ([], 0)
 
 
+def test_what_an_event_tells_names_no_file_either(visitor, tmp_path, unexpected):
+    event = next(e for e in visitor.events if e["api_name"] == "_pick_example")
+    (tmp_path / "x.txt").write_text("secret")
+    for path in (str(tmp_path / "x.txt"), "a\0b", "/etc/passwd"):
+        for data in (file_data(path), {"value": [file_data(path)]}):
+            assert "cannot read" in visitor.send(event, visitor.values(event), data)
+    assert unexpected() == ([], 0)
+
+
 def test_a_square_that_is_none_is_told(visitor, unexpected):
     event = next(e for e in visitor.events if e["api_name"] == "_write")
     usual = visitor.values(event)

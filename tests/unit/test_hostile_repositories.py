@@ -10,14 +10,19 @@ import torch
 from benchmarks.hostile.hub import COMMIT, serving
 from benchmarks.hostile.repositories import repositories
 from lsd import weights
+from lsd.account import ACCOUNT
 from lsd.errors import LSDError, ModelError
 from lsd.memory import is_out_of_memory
 from lsd.models import load_model
 from lsd.ui.shared.jobs import sentence
 
 _CONNECT = socket.socket.connect
-# What takes gigabytes to refuse, which is for the budgets.
-REPOSITORIES = {name: files for name, files in repositories().items() if "classes-millions" not in name}
+REPOSITORIES = repositories()
+LIMITS = (None, 2**30)  # bytes of memory: as the library has it, and as a page
+CASES = [
+    (name.removeprefix("owner/"), limit) for name in REPOSITORIES for limit in LIMITS
+    if limit or "classes-millions" not in name  # which takes gigabytes to refuse where memory is not asked for
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +51,9 @@ def test_an_honest_network_is_loaded_and_its_commit_known(hub):
     assert not any("authorization" in {key.lower() for key in headers} for *_, headers in hub.asked)
 
 
-@pytest.mark.parametrize("name", [name.removeprefix("owner/") for name in REPOSITORIES])
-def test_a_strangers_network_is_loaded_or_refused_in_a_sentence(name):
+@pytest.mark.parametrize(("name", "limit"), CASES)
+def test_a_strangers_network_is_loaded_or_refused_in_a_sentence(name, limit, monkeypatch):
+    monkeypatch.setattr(ACCOUNT, "limit", limit)
     try:
         model = load(name)
         assert all(isinstance(text, str) for text in model.class_names) and len(model.class_names) == model.num_classes
@@ -62,7 +68,9 @@ def test_an_input_of_terabytes_is_refused():
         load("config-input-million")
 
 
-def test_a_network_is_not_built_deeper_than_its_weights():
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_network_is_not_built_deeper_than_its_weights(limit, monkeypatch):
+    monkeypatch.setattr(ACCOUNT, "limit", limit)
     started = time.monotonic()
     with pytest.raises(ModelError, match="far more layers"):
         load("config-args-deep")

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 import orjson
 from gradio.blocks import Block, BlockFunction
+from gradio.processing_utils import check_all_files_in_cache
 from gradio.state_holder import SessionState
 from gradio_client.utils import is_file_obj, is_file_obj_with_meta, is_http_url_like, traverse
 from starlette.responses import PlainTextResponse
@@ -45,7 +46,7 @@ class GuardedBlocks(gr.Blocks):
     async def process_api(self, *values: Any, event_data: gr.EventData | None = None, **named: Any) -> dict[str, Any]:
         """As Gradio's; raises gr.Error alone, with a sentence."""
         try:
-            if event_data and not _is_plain(event_data._data):
+            if event_data and not _can_be_told(event_data._data):
                 raise RefusedError("The page was told what it cannot read; reload it.")
             return await super().process_api(*values, event_data=event_data, **named)
         except gr.Error as error:
@@ -116,6 +117,15 @@ def _can_be(control: Block, value: Any) -> bool:
         case gr.Image():
             return value is None or is_file_obj(value)
     return True
+
+
+def _can_be_told(data: Any) -> bool:
+    """Whether it is what an event tells: plain, and no file in it that was not uploaded, or that no file can be called."""
+    try:
+        check_all_files_in_cache(data)
+    except Exception:
+        return False
+    return _is_plain(data)
 
 
 def _is_plain(value: Any) -> bool:
