@@ -1,8 +1,8 @@
 """The page's jobs ask for memory; what does not fit is told what would, and the others go on."""
 
+from collections import deque
 from dataclasses import replace
 
-import gradio as gr
 import pytest
 
 from lsd.account import ACCOUNT, MemoryLimitError
@@ -20,11 +20,11 @@ PICTURE = "Chelsea the cat"
 
 
 @pytest.fixture(autouse=True)
-def bounded():
-    """`ACCOUNT` with another limit, for a while."""
-    before = ACCOUNT.limit
-    yield
-    ACCOUNT.enforce(before)
+def bounded(monkeypatch):
+    """The account with another limit, for a while, and with nothing in it that other tests have left."""
+    monkeypatch.setattr(ACCOUNT, "limit", None)
+    monkeypatch.setattr(ACCOUNT, "_kept", 0)
+    monkeypatch.setattr(ACCOUNT, "_gone", deque())
 
 
 def test_a_batch_that_does_not_fit_is_told_which_would():
@@ -78,7 +78,7 @@ def test_a_scan_that_does_not_fit_is_refused():
 def test_the_endpoints_ask_for_memory(call):
     model = get_model("demo:resnet")
     ACCOUNT.enforce(model.nbytes + memory_of_method(model, "gradient", {}))
-    with pytest.raises(gr.Error, match=r"would take about .* of memory, and there are"):
+    with pytest.raises(MemoryLimitError, match=r"would take about .* of memory, and there are"):
         call()
 
 

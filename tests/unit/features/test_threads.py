@@ -112,7 +112,8 @@ def test_other_peoples_hooks_are_not_copied_into_a_twin(demo, monkeypatch):
     def spoil(net, conv, _norm):
         copied.set()
         assert hooked.wait(20)
-        net.get_submodule(conv).weight.zero_()
+        layer = net.get_submodule(conv)  # another tensor in its place: its memory is the model's, too
+        layer.weight = torch.nn.Parameter(torch.zeros_like(layer.weight), requires_grad=False)
 
     monkeypatch.setattr(preparing, "_fold", spoil)
     monkeypatch.setattr(preparing, "_prepared", {})
