@@ -20,7 +20,14 @@ MAPS = "img[alt^='Saliency map of']"
 
 
 def wait_for_status(tab, text):
-    tab.wait_for_function("text => document.querySelector('#status')?.innerText.includes(text)", arg=text)
+    """A last word: not while Captum is still asked about maps that are there."""
+    tab.wait_for_function(
+        """text => {
+            const said = document.querySelector('#status')?.innerText || "";
+            return said.includes(text) && !/Captum( is asked|$| …)/.test(said.trim());
+        }""",
+        arg=text,
+    )
 
 
 def wait_for_maps(tab, count):

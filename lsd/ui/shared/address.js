@@ -31,6 +31,7 @@ function select(tab) {
 async function opened(tab) {
   for (let tries = 0; tries < 200 && !panel(tab)?.querySelector("button, input, a"); tries++) {
     await new Promise(resolve => setTimeout(resolve, 50));
+    if (tabOf(params(location.search)) === tab) select(tab);  // Gradio, still at its start, may have gone back to the first
   }
   await new Promise(resolve => requestAnimationFrame(() => requestAnimationFrame(resolve)));
 }
