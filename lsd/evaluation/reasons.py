@@ -127,9 +127,10 @@ def _read(file: Path) -> list[Row]:
 def study(model: ImageModel, layer: Layer, images: Tensor, names: Sequence[str], rankings: Sequence[str]) -> list[Row]:
     """The rows of some pictures (N, 3, H, W), named `names`."""
     with torch.no_grad():
-        order = model(images).topk(2, dim=1).indices
-    first, second = order.T.tolist()
+        before = model(images)
+    first, second = before.topk(2, dim=1).indices.T.tolist()
     target = of_class(model, first, "contrast", second)
+    contrast = target(before)
     rows = []
     for ranking in rankings:
         if ranking == RANDOM:
@@ -145,12 +146,11 @@ def study(model: ImageModel, layer: Layer, images: Tensor, names: Sequence[str],
                 off[i, ranked[n, :count]] = True
                 off[len(COUNTS) + i] = ~off[i]
             logits = without(model, images[n : n + 1].expand(len(off), -1, -1, -1), layer, off)
-            same, contrast = logits.argmax(1) == first[n], target.of(n)(logits)
-            before = target.of(n)(model(images[n : n + 1]))
-            half = len(COUNTS)
+            same, lost = logits.argmax(1) == first[n], contrast[n] - target.of(n)(logits)
+            off_rows, kept_rows = slice(len(COUNTS)), slice(len(COUNTS), None)
             rows.append(
-                Row(name, ranking, float(top[n]), tuple((~same[:half]).tolist()),
-                    tuple((before - contrast[:half]).tolist()), tuple(same[half:].tolist()))
+                Row(name, ranking, float(top[n]), off=tuple((~same[off_rows]).tolist()),
+                    lost=tuple(lost[off_rows].tolist()), kept=tuple(same[kept_rows].tolist()))
             )  # fmt: skip
     return rows
 

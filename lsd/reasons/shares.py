@@ -26,7 +26,7 @@ from lsd.precision import undisturbed
 from lsd.progress import report
 from lsd.reasons.switch import without
 from lsd.saliency.attribution import finite
-from lsd.saliency.gradients import quadrature
+from lsd.saliency.gradients import quadrature, slopes_at
 from lsd.saliency.targets import Target
 from lsd.tracing import capture, replaced
 
@@ -131,12 +131,8 @@ def _slopes(
     with capture(model, [layer.name for layer in layers]) as captured:
         logits = model(images.detach().requires_grad_(True))  # so that there is a graph: the parameters are frozen
     activations = [captured[layer.name] for layer in layers]
-    scores = [target(logits) for target in targets]
-    slopes = []
-    for k, score in enumerate(scores):
-        found = torch.autograd.grad(score.sum(), activations, retain_graph=k + 1 < len(scores), allow_unused=True)
-        slopes.append([torch.zeros_like(a) if s is None else s for a, s in zip(activations, found, strict=True)])
-    return [a.detach() for a in activations], slopes, [score.detach() for score in scores]
+    found = list(slopes_at(activations, logits, targets))
+    return [a.detach() for a in activations], [slopes for _, slopes in found], [scores for scores, _ in found]
 
 
 @torch.enable_grad()

@@ -68,6 +68,28 @@ def differentiate(
     return torch.stack(gradients), torch.stack([score.detach() for score in scores])
 
 
+def slopes_at(
+    tensors: Sequence[Tensor], logits: Tensor, targets: Sequence[Target]
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
+    """A backward pass for each target, to tensors within the network (`capture`) or the pictures themselves.
+
+    Yields:
+        the target's scores (N,), and its slope at each tensor: zero at what does not reach the output, and at what does not depend
+        on the picture, a table of positions, say.
+    """
+    moving = [tensor for tensor in tensors if tensor.requires_grad]
+    for k, target in enumerate(targets):
+        scores = target(logits)
+        found = iter(())
+        if moving:
+            found = iter(
+                torch.autograd.grad(
+                    scores.sum(), moving, retain_graph=k + 1 < len(targets), allow_unused=True, materialize_grads=True
+                )
+            )
+        yield scores.detach(), [next(found) if t.requires_grad else torch.zeros_like(t) for t in tensors]
+
+
 @torch.no_grad()
 def _logits(model: ImageModel, images: Tensor) -> Tensor:
     """Picture by picture, so that the memory stays within `batch_size` however many pictures there are."""
@@ -367,21 +389,15 @@ def grad_cam(model: ImageModel, images: Tensor, targets: Sequence[Target], *, la
         logits = model(images.requires_grad_(True))
     activation = captured[chosen.name]
     grid = to_grid(chosen, at_least_fp32(activation.detach()))
-    for k, target in enumerate(targets):
-        scores = target(logits)
-        slope = None
-        if activation.requires_grad:  # a table of positions, say, does not depend on the picture
-            (slope,) = torch.autograd.grad(
-                scores.sum(), activation, retain_graph=k + 1 < len(targets), allow_unused=True
-            )
-        slope = None if slope is None else to_grid(chosen, at_least_fp32(slope))
-        if slope is None or not slope.any():
+    for target, (scores, (slope,)) in zip(targets, slopes_at([activation], logits, targets), strict=True):
+        slope = to_grid(chosen, at_least_fp32(slope))
+        if not slope.any():
             raise UndefinedError(
                 f"The places of {chosen.name} do not reach the output of {model.name}, so its map would be empty; "
                 "choose an earlier layer, or none to have it chosen."
             )
         values = (slope.mean((2, 3), keepdim=True) * grid).sum(1, keepdim=True)
-        attributions.append(Attribution(values, "grad_cam", {"layer": chosen.name}, target, scores.detach(), passes=1))
+        attributions.append(Attribution(values, "grad_cam", {"layer": chosen.name}, target, scores, passes=1))
     return attributions
 
 
@@ -427,18 +443,13 @@ def depth_parts(
     names = [layer.name for layer in layers]
     grids = [to_grid(layer, at_least_fp32(captured[layer.name].detach())) for layer in layers]
     parts, told = [], []
-    for k, target in enumerate(targets):
-        scores = target(logits)
-        slopes = torch.autograd.grad(
-            scores.sum(), [images, *(captured[name] for name in names)], retain_graph=k + 1 < len(targets),
-            allow_unused=True, materialize_grads=True,
-        )  # fmt: skip
+    for scores, slopes in slopes_at([images, *(captured[name] for name in names)], logits, targets):
         maps = [slopes[0].abs().amax(1, keepdim=True)]
         for layer, grid, slope in zip(layers, grids, slopes[1:], strict=True):
             product = (grid * to_grid(layer, at_least_fp32(slope))).sum(1, keepdim=True).clamp(min=0)
             maps.append(F.interpolate(product, size=images.shape[-2:], mode="bilinear", align_corners=False))
         parts.append([_over_mean(one) for one in maps])
-        told.append(scores.detach())
+        told.append(scores)
     return names, parts, told
 
 

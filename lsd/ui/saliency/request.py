@@ -19,7 +19,7 @@ from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look
 from lsd.sayings import Sayings
 from lsd.ui.shared import controls
-from lsd.ui.shared.answers import has_map
+from lsd.ui.shared.answers import is_there
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
 from lsd.ui.shared.examples import example_of
 from lsd.ui.shared.limits import check_batch
@@ -88,7 +88,7 @@ class Request:
         """Whether all maps are there already, so that no model runs but for the comparison."""
         models, question = [loaded_model(name) for name in self.models], self.question
         return all(
-            model and has_map(as_said(model, self.sayings.of(name)), *question)
+            model and is_there("explain", as_said(model, self.sayings.of(name)), *question)
             for name, model in zip(self.models, models, strict=True)
         )
 

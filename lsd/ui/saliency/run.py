@@ -14,7 +14,7 @@ from lsd.process import is_gpu_lent
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.ui.saliency.request import Request, Wish, request_of
 from lsd.ui.saliency.session import Answer, Session
-from lsd.ui.shared.answers import checked, cost, explained, has_check
+from lsd.ui.shared.answers import checked, cost, explained, is_there
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import BusyError, about, aside, doing, log, sentence, turn
@@ -63,7 +63,7 @@ def _explained(session: Session, picture: Image.Image) -> Iterator[Session]:
             doing(common_name(name))
             explanation = explained(model, picture, *request.question)
             answer = Answer(place, model.name, model.class_names, model.names_note, explanation)
-            if request.check and has_check(model, *request.question):
+            if request.check and is_there("check", model, *request.question):
                 answer = replace(answer, check=_check(answer, model, picture, request))
             session = session.answered(answer)
         except Exception as error:

@@ -84,7 +84,8 @@ def checked(
     return _answers.get(key, compute)
 
 
-def has_map(
+def is_there(
+    what: str,
     model: ImageModel,
     sha256: str,
     spec: TargetSpec | SimilarTo,
@@ -92,17 +93,6 @@ def has_map(
     settings: Mapping,
     view: View = EVALUATED,
 ) -> bool:
-    """Whether the explanation is there already."""
-    return _key("explain", model, sha256, spec, method, settings, view) in _answers
-
-
-def has_check(
-    model: ImageModel,
-    sha256: str,
-    spec: TargetSpec | SimilarTo,
-    method: str,
-    settings: Mapping,
-    view: View = EVALUATED,
-) -> bool:
-    """Whether the comparison is there already, or there is none to make."""
-    return method.startswith("captum:") or _key("check", model, sha256, spec, method, settings, view) in _answers
+    """Whether the explanation ("explain") or its comparison ("check") is there already, or there is none to make."""
+    none_to_make = what == "check" and method.startswith("captum:")
+    return none_to_make or _key(what, model, sha256, spec, method, settings, view) in _answers

@@ -3,12 +3,14 @@
 import captum.attr
 import pytest
 import torch
+from torch import nn
 
 from lsd.errors import UndefinedError
-from lsd.layers import find_layer
+from lsd.layers import as_said, find_layer
 from lsd.layout import channel_axis
 from lsd.reasons.shares import METHODS, shares
 from lsd.reasons.switch import without
+from lsd.said import Said
 from lsd.saliency.gradients import quadrature
 from lsd.saliency.targets import Target
 from lsd.tracing import capture, replaced
@@ -164,6 +166,32 @@ def test_channels_are_off_where_they_are_said_to_be_and_nowhere_else(network, pi
     with replaced(model, layer, lambda _: moved.movedim(1, channel_axis(found, before))):
         torch.testing.assert_close(logits, model(images))
     assert torch.equal(logits[1], model(images)[1]) and not torch.equal(logits[0], model(images)[0])
+
+
+class Table(nn.Module):
+    """Numbers of its own, whatever the picture."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = nn.Parameter(torch.rand(1, 3, 8, 8))
+
+    def forward(self, x):
+        return self.numbers.expand(len(x), -1, -1, -1)
+
+
+class WithTable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.fc = Table(), nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.fc((x * self.table(x)).mean((2, 3)))
+
+
+def test_a_layer_that_does_not_depend_on_the_picture_has_no_share_in_what_is_said_of_it(wrap, pictures):
+    model = as_said(wrap(WithTable()), Said.from_dict({"layouts": {"table": "nchw"}}))
+    (own,) = shares(model, pictures(2, 8), [Target(0)], ["table"])["table"]
+    assert own.values.shape == (2, 3) and not own.values.any() and own.gap.abs().max() > 0
 
 
 def test_what_is_not_defined_is_refused_in_a_sentence(image_model, pictures):
