@@ -106,6 +106,34 @@ def channel_axis(layer: Layer, activation: Tensor) -> int:
     raise UndefinedError(f"Which numbers of {layer.name} belong to one channel is not known; choose another layer.")
 
 
+def to_flat(layer: Layer, activation: Tensor) -> Tensor:
+    """A layer's output (N, …) → (N, C, P): its channels over all its places, prefix tokens among them; P = 1 of a vector.
+
+    Raises:
+        UndefinedError: as `channel_axis`.
+    """
+    return activation.movedim(channel_axis(layer, activation), 1).reshape(len(activation), layer.channels, -1)
+
+
+def from_flat(layer: Layer, flat: Tensor, activation: Tensor) -> Tensor:
+    """The inverse of `to_flat`: (N, C, P) → as the layer's output (N, …) is laid out."""
+    axis = channel_axis(layer, activation)
+    return flat.reshape(activation.movedim(axis, 1).shape).movedim(1, axis)
+
+
+def flat_to_grid(layer: Layer, flat: Tensor) -> Tensor:
+    """(N, C, P) as `to_flat` gives it, of any number of channels → (N, C, h, w), prefix tokens left out.
+
+    Raises:
+        UndefinedError: the layer has no grid of places.
+    """
+    if layer.layout == "tokens":
+        return to_grid(layer, flat.movedim(1, 2))
+    if not layer.height:
+        raise UndefinedError(f"{layer.name} has no places; choose another layer.")
+    return flat.unflatten(2, (layer.height, layer.width))
+
+
 def to_places(layer: Layer, grid: Tensor, activation: Tensor) -> Tensor:
     """Values of places (N, h, w), as wide as a layer's output (N, …) has places and 1 along its channels; 0 at prefix tokens.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.layers import find_layer
-from lsd.layout import Layer, channel_axis, to_grid
+from lsd.layout import Layer, flat_to_grid, to_flat
 from lsd.models import ImageModel
 from lsd.precision import undisturbed
 from lsd.progress import report
@@ -41,8 +41,7 @@ class Shares:
         layer: whose channels are meant.
         target: what they speak for.
         values: (N, C), in units of the target (nats for log-odds).
-        maps: (N, C, h, w) the part of each place, which add up to `values` but for what lies at prefix tokens; None of a layer
-            without places, and of methods that know no places.
+        parts: (N, C, P) what each place adds to them, as `layout.to_flat` has places; None of methods that know no places.
         scores: (N,) the target's value at the pictures.
         zero: (N,) its value with the whole layer at zero.
     """
@@ -51,9 +50,14 @@ class Shares:
     target: Target
     method: str
     values: Tensor
-    maps: Tensor | None
+    parts: Tensor | None
     scores: Tensor
     zero: Tensor
+
+    @property
+    def maps(self) -> Tensor | None:
+        """(N, C, h, w) the parts on the grid, which add up to `values` but for what lies at prefix tokens; None without places."""
+        return None if self.parts is None or not self.layer.height else flat_to_grid(self.layer, self.parts)
 
     @property
     def gap(self) -> Tensor:
@@ -108,19 +112,11 @@ def shares(
                     parts = activations[i] * _mean_slope(model, images, target, layer, steps, batch_size)
                 elif method == "activation":
                     parts = activations[i]
-                values = (
-                    _ablated(model, images, target, layer, scores[k], batch_size) if parts is None
-                    else _by_channel(layer, parts)
-                )  # fmt: skip
+                flat = None if parts is None else to_flat(layer, parts)
+                values = _ablated(model, images, target, layer, scores[k], batch_size) if flat is None else flat.sum(2)
                 finite(values, model, method)
-                maps = to_grid(layer, parts) if parts is not None and layer.height else None
-                own.append(Shares(layer, target, method, values, maps, scores[k], target(zero)))
+                own.append(Shares(layer, target, method, values, flat, scores[k], target(zero)))
     return answers
-
-
-def _by_channel(layer: Layer, parts: Tensor) -> Tensor:
-    """Sums over all but pictures and channels: (N, …) → (N, C)."""
-    return parts.movedim(channel_axis(layer, parts), 1).flatten(2).sum(2) if parts.ndim > 2 else parts
 
 
 @torch.enable_grad()

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from lsd.errors import UndefinedError
-from lsd.layout import Layer, channel_axis, to_places
+from lsd.layout import Layer, from_flat, to_flat, to_places
 from lsd.models import ImageModel
 from lsd.precision import undisturbed
-from lsd.tracing import replaced
+from lsd.tracing import capture, replaced
 
 
 @torch.no_grad()
@@ -24,28 +24,47 @@ def without(
 
     Args:
         images: (N, 3, H, W), RGB in [0, 1].
-        off: (N, C) bool, the channels that are switched off in each picture; at all places, prefix tokens among them.
+        off: (N, C) which channels are switched off in each picture, at all places, prefix tokens among them; or (N, C, P) at
+            which places (`layout.to_flat`). True and False, or how far, from 0 to 1.
         fill: (C,) what takes their place, such as their mean over photos; zero by default.
-        region: (N, h, w) bool, the places where they are switched off; everywhere by default.
+        region: (N, h, w) bool, the places outside of which nothing is switched off; everywhere by default.
 
     Raises:
         UndefinedError: a layer whose channels, or places, are not known; masks of other sizes.
     """
-    if off.shape != (len(images), layer.channels):
+    if off.shape[:2] != (len(images), layer.channels):
         raise UndefinedError(
-            f"{layer.name} has {layer.channels} channels, and which are off is said of {off.shape[-1]}."
+            f"{layer.name} has {layer.channels} channels, and which are off is said of {off.shape[1]}."
         )
     if region is not None and region.shape != (len(images), layer.height, layer.width):
         raise UndefinedError(f"{layer.name} has {layer.height} × {layer.width} places, and the region has others.")
 
     def change(output: Tensor) -> Tensor:
-        axis = channel_axis(layer, output)
-        shape = [1] * output.ndim
-        shape[axis] = layer.channels
-        where = off.to(output.device).view(len(off), *shape[1:])
+        there = to_flat(layer, output)
+        gone = (off[..., None] if off.ndim == 2 else off).to(there)
+        if gone.shape[2] not in (1, there.shape[2]):
+            raise UndefinedError(
+                f"{layer.name} has {there.shape[2]} places, and where it is off is said of {gone.shape[2]}."
+            )
         if region is not None:
-            where = where & to_places(layer, region.to(output.device), output)
-        return torch.where(where, 0.0 if fill is None else fill.to(output).view(shape), output)
+            gone = gone * to_places(layer, region.to(there), output).flatten(1)[:, None]
+        instead = 0.0 if fill is None else fill.to(there)[:, None]
+        return from_flat(layer, there * (1 - gone) + instead * gone, output)
 
     with undisturbed(model.device), replaced(model, layer.name, change):
         return model(model.take(images))
+
+
+@torch.no_grad()
+def means(model: ImageModel, images: Tensor, layer: Layer, *, batch_size: int = 16) -> Tensor:
+    """(C,) what a layer's channels are on average over pictures (N, 3, H, W) and places: what may take their place.
+
+    Raises:
+        UndefinedError: a layer whose channels are not known.
+    """
+    total = 0.0
+    for some in images.split(batch_size):
+        with capture(model, [layer.name]) as captured:
+            model(model.take(some))
+        total = total + to_flat(layer, captured[layer.name]).mean(2).sum(0)
+    return total / len(images)
