@@ -1,4 +1,4 @@
-"""Do the channels that are said to carry a decision carry it? Channels are switched off, or all others are.
+"""Do the channels and groups that are said to carry a decision carry it? They are switched off, or all others are.
 
     python -m lsd.evaluation reasons --models A B --images SRC --output DIR
 
@@ -6,6 +6,11 @@ For each picture, a network's first choice against its runner-up (a contrast). T
 `lsd.reasons.shares`, of which `activation` knows nothing of the class, and at random; then the first k are switched off, and then
 all but the first k. A decision has changed when the first choice is another class. The rows of a network and layer are kept in DIR
 as they are made, and an interrupted run goes on where it was.
+
+`groups/4` are the four groups of a picture (`lsd.reasons.groups`), from the one that speaks most for the target. They have two
+controls, each group as it was but for one thing: `groups/4/elsewhere` is the same masks on other channels, drawn at random, and
+says what so much damage does at all; `groups/4/scattered` is as much of what speaks for the target, at random places of random
+channels that do, and says what is gained by a group's hanging together.
 """
 
 import argparse
@@ -26,14 +31,18 @@ from lsd.layers import curated_layers, find_layer
 from lsd.layout import Layer
 from lsd.models import ImageModel, get_model
 from lsd.provenance import write_files
-from lsd.reasons.shares import METHODS, shares
+from lsd.reasons.defaults import METHOD
+from lsd.reasons.groups import groups
+from lsd.reasons.shares import METHODS, Shares, shares
 from lsd.reasons.switch import without
 from lsd.saliency.explain import to_input
 from lsd.saliency.targets import of_class
 
 COUNTS = (1, 3, 5, 10, 20, 50)  # channels that are switched off, or kept
-RANDOM = "random"
-RANKINGS = ("gradient_x_activation", "integrated", "activation", RANDOM)
+GROUP_COUNTS = (1, 2, 3)  # groups that are
+RANDOM, GROUPS = "random", "groups"
+ELSEWHERE, SCATTERED = "elsewhere", "scattered"
+RANKINGS = ("gradient_x_activation", "integrated", "activation", RANDOM, "groups/3", f"groups/3/{ELSEWHERE}")
 _PICTURES = 8  # in one pass of `gradient_x_activation`
 
 
@@ -43,10 +52,10 @@ class Row:
 
     Attributes:
         picture: the file's name.
-        ranking: one of `METHODS`, or `RANDOM`.
-        shares: part of the sum of the positive shares that the first ten have; NaN for a ranking without shares.
-        off, lost: by `COUNTS`, whether the decision changes when so many are switched off, and how much of the contrast is lost.
-        kept: by `COUNTS`, whether the decision is the same when only so many are kept.
+        ranking: one of `METHODS`, `RANDOM`, or groups as they are named above.
+        shares: part of the sum of the positive shares that the first ten channels, or all groups, have; NaN at random.
+        off, lost: by `counts`, whether the decision changes when so many are switched off, and how much of the contrast is lost.
+        kept: by `counts`, whether the decision is the same when only so many are kept.
     """
 
     picture: str
@@ -65,8 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", nargs="+", help="of every network (default: its stages and blocks, the deepest six)"
     )
-    parser.add_argument("--rankings", nargs="+", default=list(RANKINGS), choices=[*METHODS, RANDOM], metavar="R",
-                        help=f"of {', '.join([*METHODS, RANDOM])} (default: all but ablation)")  # fmt: skip
+    parser.add_argument("--rankings", nargs="+", default=list(RANKINGS), type=_ranking, metavar="R",
+                        help=f"of {', '.join([*METHODS, RANDOM])}, {GROUPS}/N, {GROUPS}/N/{ELSEWHERE}, {GROUPS}/N/{SCATTERED}"
+                        f" (default: {', '.join(RANKINGS)})")  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
 
 
@@ -77,14 +87,29 @@ def run(options: argparse.Namespace) -> None:
     if not (first.isdecimal() and step.isdecimal() and int(step)):
         raise LSDError(f"--every is written as in 3::20, and not as “{options.every}”.")
     chosen = range(int(first), len(pictures), int(step))
-    text = [_HEAD]
+    text: dict[tuple[int, ...], list[str]] = {}
     for name in options.models:
         model = get_model(name)
         for layer in _layers(model, options.layers):
             rows = _rows(model, layer, pictures, chosen, options.rankings, options.output)
-            text += _lines(model, layer, rows)
-            print(*text[-len(options.rankings) :], sep="\n", flush=True)
-    write_files(options.output, {"table.md": "\n".join(text).encode()})
+            for asked, lines in _lines(model, layer, rows).items():
+                text.setdefault(asked, list(_head(asked))).extend(lines)
+                print(*lines, sep="\n", flush=True)
+    write_files(options.output, {"table.md": "\n\n".join("\n".join(lines) for lines in text.values()).encode()})
+
+
+def _ranking(text: str) -> str:
+    """A ranking as it is written. Raises ArgumentTypeError."""
+    first, *more = text.split("/")
+    grouped = first == GROUPS and more and more[0].isdecimal() and int(more[0])
+    if not (text in (*METHODS, RANDOM) or (grouped and more[1:] in ([], [ELSEWHERE], [SCATTERED]))):
+        raise argparse.ArgumentTypeError(f"there is no ranking “{text}”")
+    return text
+
+
+def counts(ranking: str) -> tuple[int, ...]:
+    """How many things of a ranking are switched off, or kept."""
+    return GROUP_COUNTS if ranking.startswith(GROUPS) else COUNTS
 
 
 def _layers(model: ImageModel, names: Sequence[str] | None) -> list[Layer]:
@@ -131,55 +156,81 @@ def study(model: ImageModel, layer: Layer, images: Tensor, names: Sequence[str],
     first, second = before.topk(2, dim=1).indices.T.tolist()
     target = of_class(model, first, "contrast", second)
     contrast = target(before)
+    known: dict[str, Shares] = {}
     rows = []
     for ranking in rankings:
-        if ranking == RANDOM:
-            ranked, top = _shuffled(names, layer.channels), np.full(len(names), np.nan)
-        else:
-            (own,) = shares(model, images, [target], [layer.name], method=ranking)[layer.name]
-            ranked = own.order()
-            for_it = own.values.clamp(min=0).gather(1, ranked)
-            top = (for_it[:, :10].sum(1) / for_it.sum(1)).tolist()
+        method = METHOD if ranking.startswith(GROUPS) else ranking
+        if method != RANDOM and method not in known:
+            (known[method],) = shares(model, images, [target], [layer.name], method=method)[layer.name]
         for n, name in enumerate(names):
-            off = torch.zeros(2 * len(COUNTS), layer.channels, dtype=torch.bool)
-            for i, count in enumerate(COUNTS):
-                off[i, ranked[n, :count]] = True
-                off[len(COUNTS) + i] = ~off[i]
-            logits = without(model, images[n : n + 1].expand(len(off), -1, -1, -1), layer, off)
+            numbers = np.random.default_rng(list(name.encode()))
+            if ranking.startswith(GROUPS):
+                part, off = _groups_off(known[method].of(n), ranking, numbers)
+            elif ranking == RANDOM:
+                part, off = np.nan, _channels_off(torch.from_numpy(numbers.permutation(layer.channels)))
+            else:
+                ranked, values = known[method].order()[n], known[method].values[n].clamp(min=0)
+                part, off = float(values[ranked[:10]].sum() / values.sum()), _channels_off(ranked)
+            logits = without(model, images[n : n + 1], layer, torch.cat([off, 1 - off]))
             same, lost = logits.argmax(1) == first[n], contrast[n] - target.of(n)(logits)
-            off_rows, kept_rows = slice(len(COUNTS)), slice(len(COUNTS), None)
             rows.append(
-                Row(name, ranking, float(top[n]), off=tuple((~same[off_rows]).tolist()),
-                    lost=tuple(lost[off_rows].tolist()), kept=tuple(same[kept_rows].tolist()))
+                Row(name, ranking, part, off=tuple((~same[: len(off)]).tolist()), lost=tuple(lost[: len(off)].tolist()),
+                    kept=tuple(same[len(off) :].tolist()))
             )  # fmt: skip
     return rows
 
 
-def _shuffled(names: Sequence[str], channels: int) -> Tensor:
-    """(N, C) channels in an order that a picture's name determines."""
-    orders = [np.random.default_rng(list(name.encode())).permutation(channels) for name in names]
-    return torch.from_numpy(np.stack(orders))
+def _channels_off(ranked: Tensor) -> Tensor:
+    """(counts, C) of channels (C,) in their order, the first `COUNTS` off."""
+    off = torch.zeros(len(COUNTS), len(ranked))
+    for i, count in enumerate(COUNTS):
+        off[i, ranked[:count]] = 1
+    return off
 
 
-_HEAD = "\n".join(
-    (
-        f"| network | layer (channels) | ranking | pictures | top 10's part | {' | '.join(f'changed at {k}' for k in COUNTS)} "
-        f"| {' | '.join(f'kept by {k}' for k in COUNTS)} |",
-        f"|---|---|---|---|---|{'---|' * 2 * len(COUNTS)}",
-    )
-)
+def _groups_off(own: Shares, ranking: str, numbers: np.random.Generator) -> tuple[float, Tensor]:
+    """The part that all groups of one picture explain, and (counts, C, P) how far what is off with the first `GROUP_COUNTS`."""
+    _, count, *control = ranking.split("/")
+    if not (own.parts > 0).any():
+        return np.nan, torch.zeros(len(GROUP_COUNTS), *own.parts.shape[1:])
+    found = groups(own, int(count))
+    masks = found.masks
+    if control == [ELSEWHERE]:
+        masks = masks[:, torch.from_numpy(numbers.permutation(masks.shape[1]))]
+    elif control == [SCATTERED]:
+        masks = _scattered(own.parts[0], found.shares, numbers)
+    return found.explained, torch.stack([masks[:k].sum(0).clamp(max=1) for k in GROUP_COUNTS])
 
 
-def _lines(model: ImageModel, layer: Layer, rows: Sequence[Row]) -> list[str]:
-    lines = []
+def _scattered(parts: Tensor, sizes: Tensor, numbers: np.random.Generator) -> Tensor:
+    """(k, C, P) of what speaks for the target in `parts` (C, P), pieces in a random order until each of k groups has its size."""
+    where = (parts.flatten() > 0).nonzero()[:, 0]
+    where = where[torch.from_numpy(numbers.permutation(len(where)))]
+    reached, ends = parts.flatten()[where].cumsum(0), sizes.cumsum(0)
+    masks = torch.zeros(len(sizes), parts.numel(), dtype=parts.dtype)
+    belongs = torch.searchsorted(ends, reached)
+    inside = belongs < len(sizes)
+    masks[belongs[inside], where[inside]] = 1
+    return masks.view(len(sizes), *parts.shape)
+
+
+def _head(asked: Sequence[int]) -> tuple[str, str]:
+    cells = ["network", "layer (channels)", "ranking", "pictures", "part"]
+    cells += [f"{what} {k}" for what in ("changed at", "kept by") for k in asked]
+    return f"| {' | '.join(cells)} |", f"|{'---|' * len(cells)}"
+
+
+def _lines(model: ImageModel, layer: Layer, rows: Sequence[Row]) -> dict[tuple[int, ...], list[str]]:
+    """Lines of a table for each of the `counts`."""
+    lines: dict[tuple[int, ...], list[str]] = {}
     for ranking in dict.fromkeys(row.ranking for row in rows):
-        own = [row for row in rows if row.ranking == ranking]
+        own, asked = [row for row in rows if row.ranking == ranking], counts(ranking)
         off, kept = (np.array([getattr(row, what) for row in own], float) for what in ("off", "kept"))
         part = np.mean([row.shares for row in own])
         cells = [common_name(model.name), f"{layer.name} ({layer.channels})", ranking, str(len(own))]
         cells += ["" if np.isnan(part) else f"{part:.0%}"]
-        cells += [_cell(column, COUNTS[i] < layer.channels) for what in (off, kept) for i, column in enumerate(what.T)]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells += [_cell(column, asked[i] < layer.channels) for what in (off, kept) for i, column in enumerate(what.T)]
+        lines.setdefault(asked, []).append(f"| {' | '.join(cells)} |")
     return lines
 
 

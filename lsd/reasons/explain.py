@@ -206,9 +206,7 @@ def switched(
         places = max(mask.shape[1] for mask in some)
         masks = torch.stack([mask.expand(-1, places) for mask in some])
         where = None if region is None else region.expand(len(some), -1, -1)
-        logits = without(
-            model, image.expand(len(some), -1, -1, -1), reasons.shares.layer, masks, fill=fill, region=where
-        )
+        logits = without(model, image, reasons.shares.layer, masks, fill=fill, region=where)
         trials += [_trial(reasons, own) for own in logits]
     return trials
 

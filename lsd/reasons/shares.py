@@ -13,7 +13,7 @@ Where a mean over places and a linear map follow, f a logit, the first three agr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,6 +63,13 @@ class Shares:
     def gap(self) -> Tensor:
         """(N,) what the shares leave unexplained: f(A) − f(0) − their sum."""
         return self.scores - self.zero - self.values.sum(1)
+
+    def of(self, n: int) -> "Shares":
+        """Those of one of the pictures."""
+        one = slice(n, n + 1)
+        parts = None if self.parts is None else self.parts[one]
+        return replace(self, target=self.target.of(n), values=self.values[one], parts=parts,
+                       scores=self.scores[one], zero=self.zero[one])  # fmt: skip
 
     def order(self) -> Tensor:
         """(N, C) channels, from the one that speaks most for the target to the one that speaks most against it."""
@@ -167,7 +174,7 @@ def _ablated(
         for channels in torch.arange(layer.channels).split(batch_size):
             off = torch.zeros(len(channels), layer.channels, dtype=torch.bool)
             off[torch.arange(len(channels)), channels] = True
-            left.append(own(without(model, image.expand(len(channels), *image.shape), layer, off)))
+            left.append(own(without(model, image[None], layer, off)))
             report(n * layer.channels + int(channels[-1]) + 1, len(images) * layer.channels)
         lost.append(scores[n] - torch.cat(left))
     return torch.stack(lost)

@@ -1,5 +1,7 @@
 """What a network says when some channels of a layer are switched off."""
 
+import weakref
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from lsd.errors import UndefinedError
 from lsd.layout import Layer, from_flat, to_flat, to_places
 from lsd.models import ImageModel
 from lsd.precision import undisturbed
-from lsd.tracing import capture, replaced
+from lsd.tracing import blank, capture, replaced
 
 
 @torch.no_grad()
@@ -23,7 +25,8 @@ def without(
     """Logits (N, classes) with channels of a layer at zero, or at `fill`.
 
     Args:
-        images: (N, 3, H, W), RGB in [0, 1].
+        images: (N, 3, H, W), RGB in [0, 1]; or one picture (1, 3, H, W) for all N, with which the network runs up to the layer once
+            where it can (`goes_on`).
         off: (N, C) which channels are switched off in each picture, at all places, prefix tokens among them; or (N, C, P) at
             which places (`layout.to_flat`). True and False, or how far, from 0 to 1.
         fill: (C,) what takes their place, such as their mean over photos; zero by default.
@@ -32,12 +35,26 @@ def without(
     Raises:
         UndefinedError: a layer whose channels, or places, are not known; masks of other sizes.
     """
-    if off.shape[:2] != (len(images), layer.channels):
+    if len(images) not in (1, len(off)) or off.shape[1] != layer.channels:
         raise UndefinedError(
             f"{layer.name} has {layer.channels} channels, and which are off is said of {off.shape[1]}."
         )
-    if region is not None and region.shape != (len(images), layer.height, layer.width):
+    if region is not None and region.shape != (len(off), layer.height, layer.width):
         raise UndefinedError(f"{layer.name} has {layer.height} × {layer.width} places, and the region has others.")
+    if len(images) < len(off) and not goes_on(model, layer):
+        images = images.expand(len(off), -1, -1, -1)
+    return _without(model, images, layer, off, fill, region)
+
+
+def _without(
+    model: ImageModel,
+    images: Tensor,
+    layer: Layer,
+    off: Tensor,
+    fill: Tensor | None = None,
+    region: Tensor | None = None,
+) -> Tensor:
+    """`without` on pictures as many as `off`, or on one of a network that goes on from the layer alone."""
 
     def change(output: Tensor) -> Tensor:
         there = to_flat(layer, output)
@@ -49,10 +66,34 @@ def without(
         if region is not None:
             gone = gone * to_places(layer, region.to(there), output).flatten(1)[:, None]
         instead = 0.0 if fill is None else fill.to(there)[:, None]
-        return from_flat(layer, there * (1 - gone) + instead * gone, output)
+        return from_flat(layer, there * (1 - gone) + instead * gone, output.expand(len(off), *output.shape[1:]))
 
     with undisturbed(model.device), replaced(model, layer.name, change):
         return model(model.take(images))
+
+
+_going_on: "weakref.WeakKeyDictionary[ImageModel, dict[Layer, bool]]" = weakref.WeakKeyDictionary()
+
+
+@torch.no_grad()
+def goes_on(model: ImageModel, layer: Layer) -> bool:
+    """Whether a network that has seen one picture goes on from several versions of what the layer put out; tried once.
+
+    Not where something from before the layer, which is there once, is later put beside what comes of them, as in DenseNets; nor
+    where a module's output is one in a batch that it does not split.
+    """
+    known = _going_on.setdefault(model, {})
+    if layer not in known:
+        off = torch.zeros(3, layer.channels)
+        off[1], off[2] = 1, torch.linspace(0, 1, layer.channels)
+        picture = torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0))
+        apart = _without(model, picture.expand(3, -1, -1, -1), layer, off)
+        try:
+            once = _without(model, picture, layer, off)
+        except RuntimeError:  # of shapes that do not fit
+            once = apart[:1]
+        known[layer] = once.shape == apart.shape and bool((once - apart).abs().max() <= 1e-2 * apart.abs().max())
+    return known[layer]
 
 
 @torch.no_grad()

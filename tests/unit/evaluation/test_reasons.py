@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lsd.evaluation import __main__ as command
-from lsd.evaluation.reasons import COUNTS, RANDOM, study
+from lsd.evaluation.reasons import COUNTS, RANDOM, _scattered, study
 from lsd.layers import find_layer
 
 
@@ -50,17 +51,39 @@ def test_controls_do_not_find_it_and_chance_is_the_same_for_the_same_picture(wra
     assert study(model, layer, pictures(1, 8), ["picture"], [RANDOM])[0].off == chance.off
 
 
+def test_the_group_that_decides_is_found_and_its_mask_elsewhere_decides_nothing(wrap, pictures):
+    model = wrap(OneReason())
+    rows = study(model, find_layer(model, "spread"), pictures(2, 8), ["a", "b"], ["groups/3", "groups/3/elsewhere"])
+    for row in rows:
+        assert row.shares == pytest.approx(1.0)
+        assert row.off == ((True,) * 3 if row.ranking == "groups/3" else (False,) * 3)
+        assert row.kept == (True,) * 3 or row.ranking == "groups/3/elsewhere"
+
+
+def test_what_is_scattered_is_as_much_as_the_groups_and_nothing_twice():
+    numbers = np.random.default_rng(0)
+    parts = torch.from_numpy(numbers.normal(size=(40, 60)))
+    speaks = parts.clamp(min=0)
+    sizes = torch.tensor([0.4, 0.2, 0.1]).double() * speaks.sum()
+    masks = _scattered(parts, sizes, numbers)
+    torch.testing.assert_close((masks * speaks).sum((1, 2)), sizes, rtol=0.05, atol=0)
+    assert masks.sum(0).max() == 1 and not masks[:, parts <= 0].any()
+
+
 def test_the_command_keeps_rows_and_makes_none_twice(tmp_path, capsys, monkeypatch):
     arguments = ["reasons", "--models", "demo:resnet", "--images", "demo", "--every", "0::300", "--layers", "layer3",
                  "--output", str(tmp_path)]  # fmt: skip
     assert command.main(arguments) == 0
     table = capsys.readouterr().out
-    assert table.count("| layer3 (") == 4 and "gradient_x_activation" in table and "nan" not in table
+    assert table.count("| layer3 (") == 6 and "gradient_x_activation" in table and "nan" not in table
     (file,) = tmp_path.glob("*/layer3.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(rows) == 4 * len({row["picture"] for row in rows})
+    assert len(rows) == 6 * len({row["picture"] for row in rows})
     monkeypatch.setattr("lsd.evaluation.reasons.study", lambda *_: pytest.fail("made again"))
     assert command.main(arguments) == 0
     assert capsys.readouterr().out == table
     assert command.main([*arguments[:6], "often", *arguments[7:]]) == 2
     assert "--every is written as in 3::20" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main([*arguments, "--rankings", "groups/0"])
+    assert "there is no ranking “groups/0”" in capsys.readouterr().err

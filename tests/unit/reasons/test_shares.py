@@ -9,7 +9,7 @@ from lsd.errors import UndefinedError
 from lsd.layers import as_said, find_layer
 from lsd.layout import channel_axis
 from lsd.reasons.shares import METHODS, shares
-from lsd.reasons.switch import without
+from lsd.reasons.switch import goes_on, without
 from lsd.said import Said
 from lsd.saliency.gradients import quadrature
 from lsd.saliency.targets import Target
@@ -166,6 +166,28 @@ def test_channels_are_off_where_they_are_said_to_be_and_nowhere_else(network, pi
     with replaced(model, layer, lambda _: moved.movedim(1, channel_axis(found, before))):
         torch.testing.assert_close(logits, model(images))
     assert torch.equal(logits[1], model(images)[1]) and not torch.equal(logits[0], model(images)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "once"),
+    [("test_resnet", "layer2", True), ("test_vit", "blocks.1", True), ("densenet121", "features.denseblock3.denselayer5", False),
+     ("swin_tiny_patch4_window7_224", "layers.1", True)],
+)  # fmt: skip
+def test_one_picture_runs_up_to_the_layer_once_where_the_network_goes_on_from_there(
+    image_model, pictures, name, layer, once
+):
+    settings = {"test_vit": {"img_size": 64}, "swin_tiny_patch4_window7_224": {"img_size": 64, "window_size": 2}}
+    model, image = image_model(name, 64, **settings.get(name, {})), pictures(1, 64)
+    found = find_layer(model, layer)
+    assert goes_on(model, found) == once
+    off = torch.rand(4, found.channels, generator=torch.Generator().manual_seed(1))
+    seen = []
+    handle = model.net.get_submodule(layer).register_forward_hook(lambda _m, _i, output: seen.append(len(output)))
+    torch.testing.assert_close(
+        without(model, image, found, off), without(model, image.expand(4, -1, -1, -1), found, off)
+    )
+    handle.remove()
+    assert seen == [1 if once else 4, 4]
 
 
 class Table(nn.Module):
