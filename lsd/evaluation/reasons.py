@@ -1,37 +1,45 @@
 """Do the channels and groups that are said to carry a decision carry it? They are switched off, or all others are.
 
-    python -m lsd.evaluation reasons --models A B --images SRC --output DIR
+    python -m lsd.evaluation reasons --models A B --images SRC --output DIR [--wrong]
 
-For each picture, a network's first choice against its runner-up (a contrast). The channels of a layer are ranked by methods of
-`lsd.reasons.shares`, of which `activation` knows nothing of the class, and at random; then the first k are switched off, and then
-all but the first k. A decision has changed when the first choice is another class. The rows of a network and layer are kept in DIR
-as they are made, and an interrupted run goes on where it was.
+For each picture, a network's first choice against its runner-up (a contrast). With `--wrong`, only those about which a network is
+wrong, and its wrong choice against the right class: a mistake is mended when the first choice is the right class. The channels of a
+layer are ranked by methods of `lsd.reasons.shares`, of which `activation` knows nothing of the class, and at random; then the first
+k are switched off, and then all but the first k. A decision has changed when the first choice is another class. The rows of a
+network and layer are kept in DIR as they are made, and an interrupted run goes on where it was.
 
-`groups/4` are the four groups of a picture (`lsd.reasons.groups`), from the one that speaks most for the target. They have two
-controls, each group as it was but for one thing: `groups/4/elsewhere` is the same masks on other channels, drawn at random, and
-says what so much damage does at all; `groups/4/scattered` is as much of what speaks for the target, at random places of random
-channels that do, and says what is gained by a group's hanging together.
+`groups` are those of a picture (`lsd.reasons.groups`), from the one that speaks most for the target, and `groups/4` four of them.
+They have two controls, each group as it was but for one thing: `groups/elsewhere` is the same masks on other channels, drawn at
+random, and says what so much damage does at all; `groups/scattered` is as much of what speaks for the target, at random places of
+random channels that do, and says what is gained by a group's hanging together.
+
+Of demo pictures with tags, that which speaks most for the target is told where it lies: how much of what speaks for it there is in
+the places of the layer that the tag touches.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
-from lsd.evaluation.labelled import LabelledSet, open_set
+from lsd.evaluation.labelled import Item, LabelledSet, open_set, true_indices
+from lsd.evaluation.mistakes import scan
 from lsd.evaluation.time_to_quality import interval
+from lsd.images import prepare
 from lsd.layers import curated_layers, find_layer
 from lsd.layout import Layer
 from lsd.models import ImageModel, get_model
 from lsd.provenance import write_files
-from lsd.reasons.defaults import METHOD
+from lsd.reasons.defaults import METHOD, default_layer
 from lsd.reasons.groups import groups
 from lsd.reasons.shares import METHODS, Shares, shares
 from lsd.reasons.switch import without
@@ -42,7 +50,8 @@ COUNTS = (1, 3, 5, 10, 20, 50)  # channels that are switched off, or kept
 GROUP_COUNTS = (1, 2, 3)  # groups that are
 RANDOM, GROUPS = "random", "groups"
 ELSEWHERE, SCATTERED = "elsewhere", "scattered"
-RANKINGS = ("gradient_x_activation", "integrated", "activation", RANDOM, "groups/3", f"groups/3/{ELSEWHERE}")
+RANKINGS = ("joint", "gradient_x_activation", "activation", RANDOM, GROUPS, f"{GROUPS}/{ELSEWHERE}")
+_GROUPED = re.compile(rf"{GROUPS}(?:/([1-9][0-9]?))?(?:/({ELSEWHERE}|{SCATTERED}))?")
 _PICTURES = 8  # in one pass of `gradient_x_activation`
 
 
@@ -56,6 +65,9 @@ class Row:
         shares: part of the sum of the positive shares that the first ten channels, or all groups, have; NaN at random.
         off, lost: by `counts`, whether the decision changes when so many are switched off, and how much of the contrast is lost.
         kept: by `counts`, whether the decision is the same when only so many are kept.
+        mended: by `counts`, whether the right class is the first choice when so many are switched off; () where the true class is
+            not asked for.
+        inside: part of the first channel's or group's map that is at places that the tag touches; NaN without a tag or map.
     """
 
     picture: str
@@ -64,6 +76,8 @@ class Row:
     off: tuple[bool, ...]
     lost: tuple[float, ...]
     kept: tuple[bool, ...]
+    mended: tuple[bool, ...] = ()
+    inside: float = np.nan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +86,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, metavar="SRC", help="pictures, as the Mistakes tab takes them")
     parser.add_argument("--every", default="0::1", metavar="A::B", help="pictures A, A + B, … (default: all)")
     parser.add_argument(
-        "--layers", nargs="+", help="of every network (default: its stages and blocks, the deepest six)"
+        "--layers",
+        nargs="+",
+        help="of every network (default: the one that reasons are told of; `all`: its deepest six)",
     )
     parser.add_argument("--rankings", nargs="+", default=list(RANKINGS), type=_ranking, metavar="R",
-                        help=f"of {', '.join([*METHODS, RANDOM])}, {GROUPS}/N, {GROUPS}/N/{ELSEWHERE}, {GROUPS}/N/{SCATTERED}"
+                        help=f"of {', '.join([*METHODS, RANDOM])}, {GROUPS}, {GROUPS}/N, …/{ELSEWHERE}, …/{SCATTERED}"
                         f" (default: {', '.join(RANKINGS)})")  # fmt: skip
+    parser.add_argument("--wrong", action="store_true", help="only wrong answers, against the right ones")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
 
 
@@ -90,19 +107,28 @@ def run(options: argparse.Namespace) -> None:
     text: dict[tuple[int, ...], list[str]] = {}
     for name in options.models:
         model = get_model(name)
+        truth = true_indices(pictures, model) if options.wrong else None
+        asked = chosen if truth is None else _wrong(model, pictures, chosen, truth)
         for layer in _layers(model, options.layers):
-            rows = _rows(model, layer, pictures, chosen, options.rankings, options.output)
-            for asked, lines in _lines(model, layer, rows).items():
-                text.setdefault(asked, list(_head(asked))).extend(lines)
+            file = options.output / model.name.replace("/", "_") / f"{layer.name}{'.wrong' * options.wrong}.jsonl"
+            rows = _rows(model, layer, pictures, asked, options.rankings, file, truth)
+            for head, lines in _lines(model, layer, rows).items():
+                text.setdefault(head, [head, re.sub(r"[^|]+", "---", head)]).extend(lines)
                 print(*lines, sep="\n", flush=True)
     write_files(options.output, {"table.md": "\n\n".join("\n".join(lines) for lines in text.values()).encode()})
 
 
+def _wrong(model: ImageModel, pictures: LabelledSet, chosen: Sequence[int], truth: np.ndarray) -> list[int]:
+    """Those about which the model is wrong."""
+    some = LabelledSet(pictures.name, tuple(pictures[i] for i in chosen))
+    *_, progress = scan([model], some)
+    wrong = {item.id for item, own in zip(progress.result.items, progress.result.wrong[0], strict=True) if own}
+    return [i for i in chosen if pictures[i].id in wrong]
+
+
 def _ranking(text: str) -> str:
     """A ranking as it is written. Raises ArgumentTypeError."""
-    first, *more = text.split("/")
-    grouped = first == GROUPS and more and more[0].isdecimal() and int(more[0])
-    if not (text in (*METHODS, RANDOM) or (grouped and more[1:] in ([], [ELSEWHERE], [SCATTERED]))):
+    if text not in (*METHODS, RANDOM) and not _GROUPED.fullmatch(text):
         raise argparse.ArgumentTypeError(f"there is no ranking “{text}”")
     return text
 
@@ -113,15 +139,20 @@ def counts(ranking: str) -> tuple[int, ...]:
 
 
 def _layers(model: ImageModel, names: Sequence[str] | None) -> list[Layer]:
-    if names:
-        return [find_layer(model, name) for name in names]
-    return [layer for layer in curated_layers(model) if layer.channels][-6:]
+    if names == ["all"]:
+        return [layer for layer in curated_layers(model) if layer.channels][-6:]
+    return [find_layer(model, name) for name in names or [default_layer(model)]]
 
 
 def _rows(
-    model: ImageModel, layer: Layer, pictures: LabelledSet, chosen: Sequence[int], rankings: Sequence[str], folder: Path
+    model: ImageModel,
+    layer: Layer,
+    pictures: LabelledSet,
+    chosen: Sequence[int],
+    rankings: Sequence[str],
+    file: Path,
+    truth: np.ndarray | None,
 ) -> list[Row]:
-    file = folder / model.name.replace("/", "_") / f"{layer.name}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     known = {(row.picture, row.ranking): row for row in _read(file)}
     with file.open("a") as lines:
@@ -130,12 +161,22 @@ def _rows(
             missing = [r for r in rankings if any((item.id, r) not in known for item in items)]
             if missing:
                 images = torch.cat([to_input(model, item.picture()) for item in items])
-                for row in study(model, layer, images, [item.id for item in items], missing):
+                tags = [_tag(model, item) for item in items]
+                right = None if truth is None else truth[batch].tolist()
+                for row in study(model, layer, images, [item.id for item in items], missing, right=right, tags=tags):
                     known[row.picture, row.ranking] = row
                     lines.write(json.dumps(asdict(row)) + "\n")
                 lines.flush()
     wanted = {pictures[i].id for i in chosen}
     return [row for (picture, ranking), row in known.items() if picture in wanted and ranking in rankings]
+
+
+def _tag(model: ImageModel, item: Item) -> np.ndarray | None:
+    """(H, W) bool, where the tag is in the picture as the model sees it; None without a tag."""
+    mask = item.tag_mask()
+    if mask is None:
+        return None
+    return prepare(Image.fromarray(np.uint8(mask[..., None].repeat(3, 2)) * 255), model.spec)[0] > 0.5
 
 
 def _batches(numbers: Sequence[int], size: int) -> Iterable[Sequence[int]]:
@@ -149,12 +190,26 @@ def _read(file: Path) -> list[Row]:
     return [Row(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}) for row in rows]
 
 
-def study(model: ImageModel, layer: Layer, images: Tensor, names: Sequence[str], rankings: Sequence[str]) -> list[Row]:
-    """The rows of some pictures (N, 3, H, W), named `names`."""
+def study(
+    model: ImageModel,
+    layer: Layer,
+    images: Tensor,
+    names: Sequence[str],
+    rankings: Sequence[str],
+    *,
+    right: Sequence[int] | None = None,
+    tags: Sequence[np.ndarray | None] | None = None,
+) -> list[Row]:
+    """The rows of some pictures (N, 3, H, W), named `names`.
+
+    Args:
+        right: the true classes, against which the first choices are held, rather than against the runners-up.
+        tags: (H, W) bool each, where the tag is.
+    """
     with torch.no_grad():
         before = model(images)
     first, second = before.topk(2, dim=1).indices.T.tolist()
-    target = of_class(model, first, "contrast", second)
+    target = of_class(model, first, "contrast", second if right is None else right)
     contrast = target(before)
     known: dict[str, Shares] = {}
     rows = []
@@ -164,20 +219,34 @@ def study(model: ImageModel, layer: Layer, images: Tensor, names: Sequence[str],
             (known[method],) = shares(model, images, [target], [layer.name], method=method)[layer.name]
         for n, name in enumerate(names):
             numbers = np.random.default_rng(list(name.encode()))
+            where = None  # what speaks for the target lies, of the first thing of a ranking
             if ranking.startswith(GROUPS):
-                part, off = _groups_off(known[method].of(n), ranking, numbers)
+                part, off, where = _groups_off(known[method].of(n), ranking, numbers)
             elif ranking == RANDOM:
                 part, off = np.nan, _channels_off(torch.from_numpy(numbers.permutation(layer.channels)))
             else:
                 ranked, values = known[method].order()[n], known[method].values[n].clamp(min=0)
                 part, off = float(values[ranked[:10]].sum() / values.sum()), _channels_off(ranked)
+                where = known[method].maps[n, ranked[0]] if layer.height and known[method].parts is not None else None
             logits = without(model, images[n : n + 1], layer, torch.cat([off, 1 - off]))
-            same, lost = logits.argmax(1) == first[n], contrast[n] - target.of(n)(logits)
+            now, lost = logits.argmax(1), contrast[n] - target.of(n)(logits)
+            same, count = now == first[n], len(off)
             rows.append(
-                Row(name, ranking, part, off=tuple((~same[: len(off)]).tolist()), lost=tuple(lost[: len(off)].tolist()),
-                    kept=tuple(same[len(off) :].tolist()))
+                Row(name, ranking, part, off=tuple((~same[:count]).tolist()), lost=tuple(lost[:count].tolist()),
+                    kept=tuple(same[count:].tolist()),
+                    mended=() if right is None else tuple((now[:count] == right[n]).tolist()),
+                    inside=_inside(where, None if tags is None else tags[n]))
             )  # fmt: skip
     return rows
+
+
+def _inside(where: Tensor | None, tag: np.ndarray | None) -> float:
+    """Part of a map (h, w) that is above zero at the places that the tag touches."""
+    if where is None or tag is None:
+        return np.nan
+    touched = torch.nn.functional.adaptive_max_pool2d(torch.from_numpy(tag)[None, None].float(), where.shape)[0, 0]
+    above = where.clamp(min=0).cpu()
+    return float((above * touched).sum() / above.sum())
 
 
 def _channels_off(ranked: Tensor) -> Tensor:
@@ -188,18 +257,20 @@ def _channels_off(ranked: Tensor) -> Tensor:
     return off
 
 
-def _groups_off(own: Shares, ranking: str, numbers: np.random.Generator) -> tuple[float, Tensor]:
-    """The part that all groups of one picture explain, and (counts, C, P) how far what is off with the first `GROUP_COUNTS`."""
-    _, count, *control = ranking.split("/")
+def _groups_off(own: Shares, ranking: str, numbers: np.random.Generator) -> tuple[float, Tensor, Tensor | None]:
+    """The part that all groups of one picture explain, (counts, C, P) how far what is off with the first `GROUP_COUNTS`, and the
+    first group's map."""
+    count, control = _GROUPED.fullmatch(ranking).groups()
     if not (own.parts > 0).any():
-        return np.nan, torch.zeros(len(GROUP_COUNTS), *own.parts.shape[1:])
-    found = groups(own, int(count))
+        return np.nan, torch.zeros(len(GROUP_COUNTS), *own.parts.shape[1:]), None
+    found = groups(own, int(count) if count else None)
     masks = found.masks
-    if control == [ELSEWHERE]:
+    if control == ELSEWHERE:
         masks = masks[:, torch.from_numpy(numbers.permutation(masks.shape[1]))]
-    elif control == [SCATTERED]:
+    elif control == SCATTERED:
         masks = _scattered(own.parts[0], found.shares, numbers)
-    return found.explained, torch.stack([masks[:k].sum(0).clamp(max=1) for k in GROUP_COUNTS])
+    first = None if control or found.maps is None else found.maps[0]
+    return found.explained, torch.stack([masks[:k].sum(0).clamp(max=1) for k in GROUP_COUNTS]), first
 
 
 def _scattered(parts: Tensor, sizes: Tensor, numbers: np.random.Generator) -> Tensor:
@@ -214,24 +285,32 @@ def _scattered(parts: Tensor, sizes: Tensor, numbers: np.random.Generator) -> Te
     return masks.view(len(sizes), *parts.shape)
 
 
-def _head(asked: Sequence[int]) -> tuple[str, str]:
-    cells = ["network", "layer (channels)", "ranking", "pictures", "part"]
-    cells += [f"{what} {k}" for what in ("changed at", "kept by") for k in asked]
-    return f"| {' | '.join(cells)} |", f"|{'---|' * len(cells)}"
-
-
-def _lines(model: ImageModel, layer: Layer, rows: Sequence[Row]) -> dict[tuple[int, ...], list[str]]:
-    """Lines of a table for each of the `counts`."""
-    lines: dict[tuple[int, ...], list[str]] = {}
+def _lines(model: ImageModel, layer: Layer, rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Head of a table → its lines."""
+    found: dict[str, list[str]] = {}
     for ranking in dict.fromkeys(row.ranking for row in rows):
         own, asked = [row for row in rows if row.ranking == ranking], counts(ranking)
-        off, kept = (np.array([getattr(row, what) for row in own], float) for what in ("off", "kept"))
-        part = np.mean([row.shares for row in own])
-        cells = [common_name(model.name), f"{layer.name} ({layer.channels})", ranking, str(len(own))]
-        cells += ["" if np.isnan(part) else f"{part:.0%}"]
-        cells += [_cell(column, asked[i] < layer.channels) for what in (off, kept) for i, column in enumerate(what.T)]
-        lines.setdefault(asked, []).append(f"| {' | '.join(cells)} |")
-    return lines
+        cells = {
+            "network": common_name(model.name), "layer (channels)": f"{layer.name} ({layer.channels})", "ranking": ranking,
+            "pictures": str(len(own)), "part": _mean([row.shares for row in own]),
+        }  # fmt: skip
+        told = (
+            {"changed at": "off", "mended at": "mended"} if own[0].mended else {"changed at": "off", "kept by": "kept"}
+        )
+        for title, what in told.items():
+            for i, k in enumerate(asked):
+                hits = np.array([getattr(row, what)[i] for row in own], float)
+                cells[f"{title} {k}"] = _cell(hits, k < layer.channels)
+        if own[0].mended:
+            cells["on the tag"] = _mean([row.inside for row in own])
+        found.setdefault(f"| {' | '.join(cells)} |", []).append(f"| {' | '.join(cells.values())} |")
+    return found
+
+
+def _mean(values: Sequence[float]) -> str:
+    """Empty where there is none."""
+    known = [value for value in values if not np.isnan(value)]
+    return f"{np.mean(known):.0%}" if known else ""
 
 
 def _cell(hits: np.ndarray, asked: bool) -> str:

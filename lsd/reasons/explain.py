@@ -137,7 +137,7 @@ def find_reasons(
     count: int = 10,
     group_count: int | None = None,
 ) -> Reasons:
-    """What of a layer speaks for the target in a picture (1, 3, H, W), RGB in [0, 1]: two forward passes and one backward.
+    """What of a layer speaks for the target in a picture (1, 3, H, W), RGB in [0, 1].
 
     Args:
         layer: by default what docs/reasons.md says.

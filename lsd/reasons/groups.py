@@ -15,8 +15,8 @@ from lsd.errors import UndefinedError
 from lsd.layout import flat_to_grid
 from lsd.reasons.shares import Shares
 
-COUNTS = (3, 4, 5, 6)
-ENOUGH = 0.8  # of the sum of what speaks for the target: with so much explained, no further group is looked for
+COUNTS = (1, 2, 3, 4, 5, 6)
+ENOUGH = 0.7  # of the sum of what speaks for the target: with so much explained, no further group is looked for
 _SWEEPS = 60
 
 

@@ -6,6 +6,9 @@ With A the layer's output, c a channel, and p its places (prefix tokens among th
   (Shrikumar et al., 2016; at a layer: Selvaraju et al., 2017, before the channels are added up);
 - `integrated`: Σ_p A_cp · ∫₀¹ ∂f/∂A_cp(αA) dα, so that all shares together are f(A) − f(0) (Sundararajan et al., 2017; at a layer:
   Dhamdhere et al., 2019);
+- `joint`: the same on the way from A to A with only the first `JOINT` channels by `gradient_x_activation` at zero, so that their
+  shares together are what the target loses when these are switched off: as one goes, others step in, and the way to a layer that
+  is all zero leads through what no picture does to it;
 - `ablation`: f(A) − f(A with c at zero), channel by channel: the slow truth about one channel, not about several together;
 - `activation`: Σ_p A_cp, which knows nothing of the target: a control.
 
@@ -20,17 +23,19 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.layers import find_layer
-from lsd.layout import Layer, flat_to_grid, to_flat
+from lsd.layout import Layer, flat_to_grid, from_flat, to_flat
 from lsd.models import ImageModel
 from lsd.precision import undisturbed
 from lsd.progress import report
-from lsd.reasons.switch import without
+from lsd.reasons.switch import goes_on, without
 from lsd.saliency.attribution import finite
 from lsd.saliency.gradients import quadrature, slopes_at
 from lsd.saliency.targets import Target
 from lsd.tracing import capture, replaced
 
-METHODS = ("gradient_x_activation", "integrated", "ablation", "activation")
+METHODS = ("gradient_x_activation", "joint", "integrated", "ablation", "activation")
+JOINT = 20  # channels that are switched off together on the way of `joint`
+STEPS = {"joint": 3, "integrated": 16}  # points on the way
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def shares(
     layers: Sequence[str],
     *,
     method: str = "gradient_x_activation",
-    steps: int = 16,
+    steps: int | None = None,
     batch_size: int = 16,
 ) -> dict[str, list[Shares]]:
     """Layer's name → the shares of its channels for each of the targets.
@@ -95,8 +100,8 @@ def shares(
         images: (N, 3, H, W), RGB in [0, 1].
         layers: modules, or runs of them.
         method: one of `METHODS`.
-        steps: points on the path of `integrated`.
-        batch_size: pictures in a pass of `integrated` and `ablation`; bounds the memory.
+        steps: points on the way of `joint` and `integrated`; by default `STEPS`.
+        batch_size: pictures in a pass of `joint`, `integrated` and `ablation`; bounds the memory.
 
     Raises:
         UndefinedError: no such method or layer, a layer whose channels are not known, or numbers that are not finite.
@@ -115,8 +120,12 @@ def shares(
                 parts = None
                 if method == "gradient_x_activation":
                     parts = activations[i] * slopes[k][i]
-                elif method == "integrated":
-                    parts = activations[i] * _mean_slope(model, images, target, layer, steps, batch_size)
+                elif method in STEPS:
+                    gone = torch.ones(len(images), layer.channels)
+                    if method == "joint":
+                        gone = _first(to_flat(layer, activations[i] * slopes[k][i]).sum(2), JOINT)
+                    points = steps or STEPS[method]
+                    parts = activations[i] * _mean_slope(model, images, target, layer, gone, points, batch_size)
                 elif method == "activation":
                     parts = activations[i]
                 flat = None if parts is None else to_flat(layer, parts)
@@ -138,24 +147,37 @@ def _slopes(
     return [a.detach() for a in activations], [slopes for _, slopes in found], [scores for scores, _ in found]
 
 
+def _first(values: Tensor, count: int) -> Tensor:
+    """(N, C) 1 at the largest of each row's `values` that are above zero, so many at most, else 0."""
+    top, channels = values.topk(min(count, values.shape[1]), dim=1)
+    return torch.zeros_like(values).scatter(1, channels, (top > 0).to(values))
+
+
 @torch.enable_grad()
-def _mean_slope(model: ImageModel, images: Tensor, target: Target, layer: Layer, steps: int, batch_size: int) -> Tensor:
-    """The mean of the slopes along the straight path from a layer at zero to what it puts out, (N, …) as its output."""
+def _mean_slope(
+    model: ImageModel, images: Tensor, target: Target, layer: Layer, gone: Tensor, steps: int, batch_size: int
+) -> Tensor:
+    """The mean of the slopes along the straight path from a layer with channels `gone` (N, C) at zero to what it puts out, (N, …)
+    as its output."""
     positions, weights = (
         torch.as_tensor(a, dtype=images.dtype, device=images.device) for a in quadrature("gauss_legendre", steps)
     )
+    once = goes_on(model, layer)
     means = []
-    for n, image in enumerate(images):
+    for n in range(len(images)):
         own, total = target.of(n), 0.0
         for at, weight in zip(positions.split(batch_size), weights.split(batch_size), strict=True):
             points: list[Tensor] = []
+            left = 1 - (1 - at[:, None, None]) * gone[n].to(at)[:, None]  # of each channel
 
-            def scaled(output: Tensor, at: Tensor = at, points: list[Tensor] = points) -> Tensor:
-                points.append((output * at.view(-1, *[1] * (output.ndim - 1))).detach().requires_grad_(True))
+            def scaled(output: Tensor, left: Tensor = left, points: list[Tensor] = points) -> Tensor:
+                alike = output.expand(len(left), *output.shape[1:])
+                scaled = from_flat(layer, to_flat(layer, output) * left.to(output), alike)
+                points.append(scaled.detach().requires_grad_(True))
                 return points[0].clone()
 
             with replaced(model, layer.name, scaled):
-                score = own(model(image.expand(len(at), *image.shape)))
+                score = own(model(images[n : n + 1] if once else images[n : n + 1].expand(len(at), -1, -1, -1)))
             (slope,) = torch.autograd.grad(score.sum(), points)
             total = total + (slope * weight.view(-1, *[1] * (slope.ndim - 1))).sum(0)
             report(n * steps, len(images) * steps)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lsd.evaluation import __main__ as command
-from lsd.evaluation.reasons import COUNTS, RANDOM, _scattered, study
+from lsd.evaluation.reasons import COUNTS, RANDOM, _inside, _scattered, study
 from lsd.layers import find_layer
 
 
@@ -32,7 +32,7 @@ class OneReason(nn.Module):
         return self.fc(self.spread(x).mean((2, 3)))
 
 
-@pytest.mark.parametrize("ranking", ["gradient_x_activation", "integrated", "ablation"])
+@pytest.mark.parametrize("ranking", ["gradient_x_activation", "joint", "integrated", "ablation"])
 def test_the_one_channel_that_decides_is_found(wrap, pictures, ranking):
     model = wrap(OneReason())
     rows = study(model, find_layer(model, "spread"), pictures(3, 8), ["a", "b", "c"], [ranking])
@@ -53,11 +53,11 @@ def test_controls_do_not_find_it_and_chance_is_the_same_for_the_same_picture(wra
 
 def test_the_group_that_decides_is_found_and_its_mask_elsewhere_decides_nothing(wrap, pictures):
     model = wrap(OneReason())
-    rows = study(model, find_layer(model, "spread"), pictures(2, 8), ["a", "b"], ["groups/3", "groups/3/elsewhere"])
+    rows = study(model, find_layer(model, "spread"), pictures(2, 8), ["a", "b"], ["groups", "groups/elsewhere"])
     for row in rows:
         assert row.shares == pytest.approx(1.0)
-        assert row.off == ((True,) * 3 if row.ranking == "groups/3" else (False,) * 3)
-        assert row.kept == (True,) * 3 or row.ranking == "groups/3/elsewhere"
+        assert row.off == ((True,) * 3 if row.ranking == "groups" else (False,) * 3)
+        assert row.kept == (True,) * 3 or row.ranking == "groups/elsewhere"
 
 
 def test_what_is_scattered_is_as_much_as_the_groups_and_nothing_twice():
@@ -68,6 +68,34 @@ def test_what_is_scattered_is_as_much_as_the_groups_and_nothing_twice():
     masks = _scattered(parts, sizes, numbers)
     torch.testing.assert_close((masks * speaks).sum((1, 2)), sizes, rtol=0.05, atol=0)
     assert masks.sum(0).max() == 1 and not masks[:, parts <= 0].any()
+
+
+def test_a_lying_tag_is_the_first_group_and_without_it_the_network_is_right(tmp_path, capsys):
+    arguments = ["reasons", "--models", "demo:shortcut", "--images", "demo:misleading-tags", "--every", "0::73", "--wrong",
+                 "--rankings", "groups", "groups/elsewhere", "--output", str(tmp_path)]  # fmt: skip
+    assert command.main(arguments) == 0
+    assert "mended at 1" in (tmp_path / "table.md").read_text() and "nan" not in capsys.readouterr().out
+    (file,) = tmp_path.glob("*/*.wrong.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    own, control = ([row for row in rows if row["ranking"] == ranking] for ranking in ("groups", "groups/elsewhere"))
+    assert len(own) == len(control) > 15
+    assert np.mean([row["inside"] for row in own]) > 0.75
+    assert np.mean([row["mended"][0] for row in own]) > 0.65
+    assert np.mean([row["mended"][0] for row in control]) < 0.15
+
+
+def test_what_lies_at_the_tag():
+    where, tag = torch.tensor([[1.0, 3.0], [-5.0, 4.0]]), np.zeros((6, 6), bool)
+    tag[4:, 2:5] = True  # in both places of the lower row
+    assert _inside(where, tag) == pytest.approx(0.5)
+    assert np.isnan(_inside(None, tag)) and np.isnan(_inside(where, None))
+
+
+def test_a_mistake_is_mended_when_the_right_class_is_first(wrap, pictures):
+    model = wrap(OneReason())
+    for right, mended in ((1, True), (2, False)):
+        (row,) = study(model, find_layer(model, "spread"), pictures(1, 8), ["a"], ["joint"], right=[right])
+        assert row.off[0] and row.mended[0] == mended
 
 
 def test_the_command_keeps_rows_and_makes_none_twice(tmp_path, capsys, monkeypatch):

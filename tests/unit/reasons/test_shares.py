@@ -103,7 +103,33 @@ def test_more_points_on_the_path_leave_less_unexplained(image_model, pictures):
     assert (many.gap.abs() < 1e-2 * (many.scores - many.zero).abs()).all() and (many.gap.abs() < few.gap.abs()).all()
 
 
-@pytest.mark.parametrize("method", ["gradient_x_activation", "integrated", "ablation"])
+@each_layer
+def test_joint_shares_are_what_the_first_channels_lose_together(network, pictures, monkeypatch, name, settings, layer):
+    monkeypatch.setattr("lsd.reasons.shares.JOINT", 5)
+    model, images = network(name, settings), pictures(2)
+    for target in TARGETS[:3]:
+        (plain,) = shares(model, images, [target], [layer])[layer]
+        (joint,) = shares(model, images, [target], [layer], method="joint", steps=64)[layer]
+        gone = torch.zeros_like(plain.values).scatter(1, plain.order()[:, :5], 1.0) * (plain.values > 0)
+        lost = plain.scores - target(without(model, images, plain.layer, gone))
+        torch.testing.assert_close((joint.values * gone).sum(1), lost, rtol=3e-2, atol=1e-6)
+        positions, weights = quadrature("gauss_legendre", 2)
+        (joint,) = shares(model, images, [target], [layer], method="joint", steps=2)[layer]
+        for channel in {int(plain.order()[0, 0]), int(plain.order()[0, -1])}:
+            rises = []
+            for at in positions:
+                off = gone[:1] * (1 - at)
+                ends = []
+                for step in (1e-5, -1e-5):
+                    moved = off.clone()
+                    moved[0, channel] -= step
+                    ends.append(target.of(0)(without(model, images[:1], plain.layer, moved)))
+                rises.append((ends[0] - ends[1]) / 2e-5)
+            mean = sum(weight * rise for weight, rise in zip(weights, rises, strict=True))
+            torch.testing.assert_close(joint.values[:1, channel], mean, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["gradient_x_activation", "joint", "integrated", "ablation"])
 def test_before_a_mean_and_a_linear_map_shares_and_bias_are_the_logit(image_model, pictures, method):
     model, images = image_model("test_resnet", 64), pictures(3, 64)
     layer = "layer4"
@@ -229,4 +255,4 @@ def test_what_is_not_defined_is_refused_in_a_sentence(image_model, pictures):
         without(model, pictures(), layer, torch.zeros(1, layer.channels, dtype=torch.bool), region=torch.ones(1, 1, 1))
     with pytest.raises(UndefinedError, match="class"):
         shares(model, pictures(), [Target(10)], ["layer2"])
-    assert set(METHODS) == {"gradient_x_activation", "integrated", "ablation", "activation"}
+    assert set(METHODS) == {"gradient_x_activation", "joint", "integrated", "ablation", "activation"}
