@@ -65,7 +65,8 @@ def test_a_reason_switched_off_is_its_channel_at_zero(case):
 
 def test_a_group_off_by_a_little_loses_a_little_of_its_share(image_model, pictures):
     model, image = image_model("test_vit", 32, img_size=32), pictures(1)
-    reasons = find_reasons(model, image, TargetSpec("top1", "logit"), layer="blocks.2", group_count=3)
+    slope = "gradient_x_activation"
+    reasons = find_reasons(model, image, TargetSpec("top1", "logit"), layer="blocks.2", method=slope, group_count=3)
     before = float(reasons.target(reasons.logits[None]))
     for reason in reasons.groups:
         (trial,) = switched(model, image, reasons, [1e-5 * reason.off.double()])
