@@ -4,7 +4,17 @@ import argparse
 import sys
 
 from lsd.errors import LSDError
-from lsd.evaluation import accuracy, channels, conformance, features, flip_study, pretrained_tags, reasons, saliency
+from lsd.evaluation import (
+    accuracy,
+    channels,
+    conformance,
+    features,
+    flip_study,
+    pretrained_tags,
+    reasons,
+    reasons_stability,
+    saliency,
+)  # fmt: skip
 from lsd.memory import keep_freed_memory
 from lsd.process import print_anywhere
 
@@ -19,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("channels", channels, "do pictures of hidden channels excite them more than photos do?"),
         ("saliency", saliency, "which choices make a saliency map better, and by which measure?"),
         ("reasons", reasons, "do the channels that are said to carry a decision carry it?"),
+        ("stability", reasons_stability, "are a picture's reasons the same when it is changed a little?"),
         ("conformance", conformance, "does everything hold on every architecture of timm?"),
         ("tags", pretrained_tags, "is what is said of each of timm's pretrained networks true?"),
         ("mistakes", flip_study, "which map of a mistake changes the decision with the fewest pixels removed?"),

@@ -100,10 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Make the rows that are missing, and print the table."""
     pictures = open_set(options.images)
-    first, _, step = options.every.partition("::")
-    if not (first.isdecimal() and step.isdecimal() and int(step)):
-        raise LSDError(f"--every is written as in 3::20, and not as “{options.every}”.")
-    chosen = range(int(first), len(pictures), int(step))
+    chosen = every(options.every, len(pictures))
     text: dict[tuple[int, ...], list[str]] = {}
     for name in options.models:
         model = get_model(name)
@@ -116,6 +113,14 @@ def run(options: argparse.Namespace) -> None:
                 text.setdefault(head, [head, re.sub(r"[^|]+", "---", head)]).extend(lines)
                 print(*lines, sep="\n", flush=True)
     write_files(options.output, {"table.md": "\n\n".join("\n".join(lines) for lines in text.values()).encode()})
+
+
+def every(text: str, count: int) -> range:
+    """Which of so many pictures: 3::20 is 3, 23, … Raises LSDError."""
+    first, _, step = text.partition("::")
+    if not (first.isdecimal() and step.isdecimal() and int(step)):
+        raise LSDError(f"--every is written as in 3::20, and not as “{text}”.")
+    return range(int(first), count, int(step))
 
 
 def _wrong(model: ImageModel, pictures: LabelledSet, chosen: Sequence[int], truth: np.ndarray) -> list[int]:
