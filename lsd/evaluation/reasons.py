@@ -159,7 +159,7 @@ def _rows(
     truth: np.ndarray | None,
 ) -> list[Row]:
     file.parent.mkdir(parents=True, exist_ok=True)
-    known = {(row.picture, row.ranking): row for row in _read(file)}
+    known = {(row.picture, row.ranking): row for row in read_rows(file)}
     with file.open("a") as lines:
         for batch in _batches(chosen, _PICTURES):
             items = [pictures[i] for i in batch]
@@ -188,7 +188,8 @@ def _batches(numbers: Sequence[int], size: int) -> Iterable[Sequence[int]]:
     return (numbers[i : i + size] for i in range(0, len(numbers), size))
 
 
-def _read(file: Path) -> list[Row]:
+def read_rows(file: Path) -> list[Row]:
+    """The rows that are kept in a file; none where there is no such file."""
     if not file.exists():
         return []
     rows = (json.loads(line) for line in file.read_text().splitlines())

@@ -116,22 +116,23 @@ def shares(
         for i, layer in enumerate(found):
             zero = without(model, images, layer, torch.ones(len(images), layer.channels, dtype=torch.bool))
             answers[layer.name] = own = []
-            for k, target in enumerate(targets):
-                parts = None
-                if method == "gradient_x_activation":
-                    parts = activations[i] * slopes[k][i]
-                elif method in STEPS:
-                    gone = torch.ones(len(images), layer.channels)
-                    if method == "joint":
-                        gone = _first(to_flat(layer, activations[i] * slopes[k][i]).sum(2), JOINT)
-                    points = steps or STEPS[method]
-                    parts = activations[i] * _mean_slope(model, images, target, layer, gone, points, batch_size)
-                elif method == "activation":
-                    parts = activations[i]
-                flat = None if parts is None else to_flat(layer, parts)
-                values = _ablated(model, images, target, layer, scores[k], batch_size) if flat is None else flat.sum(2)
+            products = [activations[i] * own_slopes[i] for own_slopes in slopes]
+            parts: Sequence[Tensor | None] = [None] * len(targets)
+            if method == "gradient_x_activation":
+                parts = products
+            elif method == "activation":
+                parts = [activations[i]] * len(targets)
+            elif method in STEPS:
+                gone = [torch.ones(len(images), layer.channels)] * len(targets)
+                if method == "joint":
+                    gone = [_first(to_flat(layer, product).sum(2), JOINT) for product in products]
+                means = _mean_slopes(model, images, targets, layer, gone, steps or STEPS[method], batch_size)
+                parts = [activations[i] * mean for mean in means]
+            for target, part, score in zip(targets, parts, scores, strict=True):
+                flat = None if part is None else to_flat(layer, part)
+                values = _ablated(model, images, target, layer, score, batch_size) if flat is None else flat.sum(2)
                 finite(values, model, method)
-                own.append(Shares(layer, target, method, values, flat, scores[k], target(zero)))
+                own.append(Shares(layer, target, method, values, flat, score, target(zero)))
     return answers
 
 
@@ -154,35 +155,46 @@ def _first(values: Tensor, count: int) -> Tensor:
 
 
 @torch.enable_grad()
-def _mean_slope(
-    model: ImageModel, images: Tensor, target: Target, layer: Layer, gone: Tensor, steps: int, batch_size: int
+def _mean_slopes(
+    model: ImageModel,
+    images: Tensor,
+    targets: Sequence[Target],
+    layer: Layer,
+    gone: Sequence[Tensor],
+    steps: int,
+    batch_size: int,
 ) -> Tensor:
-    """The mean of the slopes along the straight path from a layer with channels `gone` (N, C) at zero to what it puts out, (N, …)
-    as its output."""
+    """For each target the mean of its slopes along the straight path from a layer with channels `gone` (N, C) at zero to what it
+    puts out: (targets, N, …) as its output."""
     positions, weights = (
-        torch.as_tensor(a, dtype=images.dtype, device=images.device) for a in quadrature("gauss_legendre", steps)
+        torch.as_tensor(a, dtype=images.dtype, device=images.device).repeat(len(targets))
+        for a in quadrature("gauss_legendre", steps)
     )
+    whose = torch.arange(len(targets), device=images.device).repeat_interleave(steps)
+    away = torch.stack([one.to(images) for one in gone])
     once = goes_on(model, layer)
     means = []
     for n in range(len(images)):
-        own, total = target.of(n), 0.0
-        for at, weight in zip(positions.split(batch_size), weights.split(batch_size), strict=True):
+        total = 0.0
+        for some in torch.arange(len(whose), device=images.device).split(batch_size):
             points: list[Tensor] = []
-            left = 1 - (1 - at[:, None, None]) * gone[n].to(at)[:, None]  # of each channel
+            left = 1 - (1 - positions[some])[:, None] * away[whose[some], n]  # of each channel
 
             def scaled(output: Tensor, left: Tensor = left, points: list[Tensor] = points) -> Tensor:
-                alike = output.expand(len(left), *output.shape[1:])
-                scaled = from_flat(layer, to_flat(layer, output) * left.to(output), alike)
-                points.append(scaled.detach().requires_grad_(True))
+                many = output.expand(len(left), *output.shape[1:])
+                at = from_flat(layer, to_flat(layer, output) * left[..., None].to(output), many)
+                points.append(at.detach().requires_grad_(True))
                 return points[0].clone()
 
             with replaced(model, layer.name, scaled):
-                score = own(model(images[n : n + 1] if once else images[n : n + 1].expand(len(at), -1, -1, -1)))
-            (slope,) = torch.autograd.grad(score.sum(), points)
-            total = total + (slope * weight.view(-1, *[1] * (slope.ndim - 1))).sum(0)
+                logits = model(images[n : n + 1] if once else images[n : n + 1].expand(len(some), -1, -1, -1))
+            asked = [(targets[k].of(n), whose[some] == k) for k in whose[some].unique().tolist()]
+            (slopes,) = torch.autograd.grad(sum(own(logits[rows]).sum() for own, rows in asked), points)
+            weighted = slopes * weights[some].view(-1, *[1] * (slopes.ndim - 1))
+            total = total + slopes.new_zeros(len(targets), *slopes.shape[1:]).index_add(0, whose[some], weighted)
             report(n * steps, len(images) * steps)
         means.append(total)
-    return torch.stack(means)
+    return torch.stack(means, 1)
 
 
 @torch.no_grad()
