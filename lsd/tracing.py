@@ -149,8 +149,11 @@ def capture(model: ImageModel, names: Sequence[str]) -> Iterator[dict[str, Tenso
 
 
 @contextlib.contextmanager
-def replaced(model: ImageModel, name: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within the block, the network goes on with `change(output)` of the named module (or run) instead of its output.
+def replaced(
+    model: ImageModel, name: str, change: Callable[[Tensor], Tensor], *, inside: bool = False
+) -> Iterator[None]:
+    """Within the block, the network goes on with `change(output)` of the named module (or run) instead of its output; with
+    `inside`, the module is given `change(input)` instead.
 
     Of a module that runs several times the last run is changed, or the one that is named. Hooks are removed however the block
     ends; the model is locked meanwhile.
@@ -162,13 +165,19 @@ def replaced(model: ImageModel, name: str, change: Callable[[Tensor], Tensor]) -
     runs = trace(model).runs.get(plain, 1)
     done = 0
 
-    def hook(_module: nn.Module, _inputs, output):
+    def now(value: object) -> bool:
         nonlocal done
         done = done % runs + 1
-        return change(output) if done == (run or runs) and isinstance(output, Tensor) else None
+        return done == (run or runs) and isinstance(value, Tensor)
+
+    def after(_module: nn.Module, _inputs, output):
+        return change(output) if now(output) else None
+
+    def before(_module: nn.Module, inputs):
+        return (change(inputs[0]), *inputs[1:]) if inputs and now(inputs[0]) else None
 
     with model.lock:
-        handle = module.register_forward_hook(hook)
+        handle = module.register_forward_pre_hook(before) if inside else module.register_forward_hook(after)
         try:
             yield
         finally:

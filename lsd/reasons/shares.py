@@ -65,6 +65,12 @@ class Shares:
         return None if self.parts is None or not self.layer.height else flat_to_grid(self.layer, self.parts)
 
     @property
+    def places(self) -> Tensor | None:
+        """(N, h, w) the share of each place, all its channels together; None without places."""
+        maps = self.maps
+        return None if maps is None else maps.sum(1)
+
+    @property
     def gap(self) -> Tensor:
         """(N,) what the shares leave unexplained: f(A) − f(0) − their sum."""
         return self.scores - self.zero - self.values.sum(1)

@@ -72,6 +72,20 @@ def _without(
         return model(model.take(images))
 
 
+def place_off(layer: Layer, row: int, column: int) -> Tensor:
+    """(C, P) all channels of one place off, and nothing else.
+
+    Raises:
+        UndefinedError: a layer without places, or without this one.
+    """
+    if not (0 <= row < layer.height and 0 <= column < layer.width):
+        raise UndefinedError(f"{layer.name} has {layer.height} × {layer.width} places, and none at {row}, {column}.")
+    place = row * layer.width + column
+    off = torch.zeros(layer.channels, layer.prefix + layer.height * layer.width)
+    off[:, layer.prefix + (layer.order[place] if layer.order else place)] = 1
+    return off
+
+
 _going_on: "weakref.WeakKeyDictionary[ImageModel, dict[Layer, bool]]" = weakref.WeakKeyDictionary()
 
 
