@@ -32,6 +32,11 @@ def main() -> None:
     print(f"{'':58}{'ratio':>7}{'bar':>6}{'shares':>10}{'gradient':>10}")
     for name in options.models:
         model, images = _setup(name, options.threads)
+        for module in model.net.modules():
+            if isinstance(
+                module, torch.nn.BatchNorm2d
+            ):  # timm starts residual branches at zero: blocks that do nothing
+                torch.nn.init.ones_(module.weight)
         layer = default_layer(model)
         for method in METHODS:
 
