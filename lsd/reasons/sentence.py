@@ -1,0 +1,120 @@
+"""The decision as one sentence, made from the shares: what it is, and the few things that it comes from.
+
+A thing is called by its unit. Where somebody passes a name for its picture, such as the class that other networks see in it, the
+name is told as a guess, never as what the thing is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lsd import labels
+from lsd.features.judge import Verdict
+from lsd.reasons.explain import Reason, Reasons
+from lsd.saliency.targets import Target
+
+_SEEN = 0.15  # of the probability, on average over the networks that were asked: with less nobody sees anything in a picture
+_CHANNELS_TOLD = 3  # of a group
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing of a sentence.
+
+    Attributes:
+        unit: of feature visualization, as `Reason.unit`.
+        text: what it is called: a guess, or the unit, shortened.
+        guessed: whether it is a guess. Where it is not, a picture says more than the text.
+        part: of the sum of all that speaks for the target.
+    """
+
+    unit: str
+    text: str
+    guessed: bool
+    part: float
+
+    def __str__(self) -> str:
+        return f"{f'perhaps “{self.text}”' if self.guessed else self.text} ({percent(self.part)})"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A decision and what it comes from; `str` gives it as text.
+
+    Attributes:
+        decision: "Siberian husky rather than malamute".
+        things: those that are named, most first.
+        rest: part of the sum of all that speaks for the target that is in none of them.
+        layer: where the things are.
+    """
+
+    decision: str
+    things: tuple[Thing, ...]
+    rest: float
+    layer: str
+
+    def __str__(self) -> str:
+        if not self.things:
+            return f"{self.decision}: nothing in {self.layer} speaks for it."
+        told = ", ".join(map(str, self.things))
+        return f"{self.decision}: {told}{f', and {percent(self.rest)} in others' if self.rest >= 0.005 else ''}."
+
+
+def sentence(
+    reasons: Reasons,
+    class_names: Sequence[str],
+    things: Sequence[Reason] | None = None,
+    *,
+    names: Mapping[str, str] | None = None,
+    count: int = 3,
+) -> Sentence:
+    """The decision and the first `count` of the things that speak for it.
+
+    Args:
+        class_names: of the model, one for each class.
+        things: `reasons.channels` (by default) or `reasons.groups`.
+        names: unit → a guess at what is in its picture (`guess`); an empty one is none.
+    """
+    things, names = reasons.channels if things is None else things, names or {}
+    told = tuple(
+        Thing(one.unit, names.get(one.unit) or in_short(one.unit), bool(names.get(one.unit)), one.part)
+        for one in things[:count]
+    )
+    rest = max(0.0, 1 - sum(one.part for one in told)) if told else 0.0
+    return Sentence(decision(reasons.target, class_names), told, rest, reasons.layer)
+
+
+def decision(target: Target, class_names: Sequence[str]) -> str:
+    """What is decided, in the words of the classes: "Siberian husky rather than malamute"."""
+    of = labels.short(class_names[target.index])
+    return of if target.against is None else f"{of} rather than {labels.short(class_names[target.against])}"
+
+
+def guess(verdicts: Sequence[Verdict], own: str = "") -> str:
+    """What networks other than a unit's own see in its picture: their classes, two at most, most probable first; "" for nothing.
+
+    Args:
+        verdicts: of the networks that were asked, on one picture.
+        own: name of the unit's own network, whose word does not count.
+    """
+    others = [verdict for verdict in verdicts if verdict.model != own]
+    seen: dict[str, float] = {}
+    for verdict in others:
+        for _, name, probability in verdict.top:
+            seen[name] = seen.get(name, 0.0) + probability / len(others)
+    return " or ".join([name for name in sorted(seen, key=seen.get, reverse=True) if seen[name] >= _SEEN][:2])
+
+
+def in_short(unit: str) -> str:
+    """A reason's unit as it can be read: of a direction its first channels, "blocks.4 channels 12 + 40 + 7 + …"."""
+    layer, kind, numbers = unit.rsplit("/", 2)
+    if kind != "direction":
+        return f"{layer} {kind} {numbers}"
+    channels = [pair.partition(":")[0] for pair in numbers.split(",")]
+    told = " + ".join(channels[:_CHANNELS_TOLD])
+    more = " + …" if len(channels) > _CHANNELS_TOLD else ""
+    return f"{layer} channel{'s' if len(channels) > 1 else ''} {told}{more}"
+
+
+def percent(part: float) -> str:
+    """A part of one, to the whole percent."""
+    return f"{part:.0%}".replace("%", " %")
