@@ -1,4 +1,4 @@
-"""The command line: `python -m lsd saliency …`, `python -m lsd features …` and `python -m lsd models`.
+"""The command line: `python -m lsd saliency …`, `features …`, `reasons …` and `models`.
 
 Errors that are meant for the user are one line on standard error and exit status 2, also where they are of one of several
 models, whose others' results are written; a reproduction that differs from its manifest is exit status 1.
@@ -9,15 +9,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsd import cli_features, cli_said
+from lsd import cli_again, cli_features, cli_reasons, cli_said
 from lsd.errors import LSDError
 from lsd.saliency import defaults
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+def main(arguments: Sequence[str] | None = None, *, kept=None) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        kept: who keeps pictures of units (`lsd.reasons.drawn.Kept`); None for nobody, and all are drawn.
+    """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments, argparse.Namespace(kept=kept))
     try:
         return options.run(options)
     except LSDError as error:
@@ -83,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     saliency.add_argument("--output", type=Path, metavar="DIR", help="where the files go (default: lsd-saliency)")
     saliency.set_defaults(run=_saliency)
     cli_features.add_parser(commands)
+    cli_reasons.add_parser(commands)
     return parser
 
 
@@ -263,28 +268,21 @@ def _print_results(record: dict, explanations: Sequence) -> None:
 
 def _reproduce(options: argparse.Namespace) -> int:
     """Make the values of a manifest again; 0 if they are the same bit for bit, 1 if not."""
-    import torch
-
     from lsd.said import Said
     from lsd.saliency.bundle import read_manifest, values_sha256
     from lsd.saliency.maps import MapSettings
     from lsd.saliency.views import Look
     from lsd.view import View
 
-    try:
-        record = read_manifest(options.manifest.read_bytes())
-    except OSError as error:
-        raise LSDError(f"{options.manifest} cannot be read: {error.strerror}.") from error
-    path = _find(record["image"], options.image, options.manifest, "picture", "as IMAGE")
+    record = cli_again.read(options.manifest, read_manifest)
+    path = cli_again.find_file(record["image"], options.image, options.manifest, "picture", "as IMAGE")
     request = record["request"]
-    torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
     spec = _target_again(request["target"], options)
     said = [Said.from_dict(result.get("said", {})) for result in record["results"]]
     view = View.parse(request.get("view", "evaluated"))  # which manifests did not say while there was no other
     run = _run(path, request["models"], said, spec, request["method"], request["settings"], view)
     for model, before in zip(run.models, record["results"], strict=True):
-        if not model.identity.is_told_by(before["weights"]):
-            raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")
+        cli_again.check_weights(model, before["weights"])
     if options.output:
         maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])
         _write(options.output, run, run.record(path, spec, request["settings"], maps, look))
@@ -294,7 +292,9 @@ def _reproduce(options: argparse.Namespace) -> int:
             print(f"{before['model']}: identical, bit for bit")
         else:
             same = False
-            print(f"{before['model']}: {_difference(explanation, before, options.manifest)}")
+            arrays = options.manifest.parent / "attributions.npz"
+            told = cli_again.difference(explanation.attribution.values, arrays, before["array"])
+            print(f"{before['model']}: {told}")
     return 0 if same else 1
 
 
@@ -304,37 +304,5 @@ def _target_again(target: dict, options: argparse.Namespace):
 
     if target["kind"] != SimilarTo.kind:
         return TargetSpec(**target)
-    return SimilarTo(
-        open_reference(_find(target["reference"], options.like, options.manifest, "reference", "with --like"))
-    )
-
-
-def _find(file: dict, given: Path | None, manifest: Path, what: str, how: str) -> Path:
-    """Where a file of a manifest lies now: where the caller says, beside the manifest, or where it was."""
-    from lsd.images import file_sha256, picture_path
-
-    candidates = [picture_path(given)] if given else [manifest.parent / file["file"], Path(file.get("path") or "")]
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        raise LSDError(f"The {what} {file['file']} is not where it was; give its path {how}.")
-    if file_sha256(path) != file["sha256"]:
-        raise LSDError(f"{path} is not the {what} of this manifest: its SHA-256 differs; give the right one {how}.")
-    return path
-
-
-def _difference(explanation, before: dict, manifest: Path) -> str:
-    import numpy as np
-
-    from lsd.saliency.crosscheck import relative_difference
-
-    arrays = manifest.parent / "attributions.npz"
-    if not arrays.is_file():
-        return "different values (attributions.npz is not beside the manifest, so by how much is not known)"
-    import torch
-
-    with np.load(arrays) as stored:
-        old = torch.from_numpy(stored[before["array"]])
-    new = explanation.attribution.values.cpu()
-    if old.shape != new.shape:
-        return "different shapes: the model or its input size has changed"
-    return f"different by {relative_difference(new, old):.1e} of the largest value; another machine or version?"
+    reference = cli_again.find_file(target["reference"], options.like, options.manifest, "reference", "with --like")
+    return SimilarTo(open_reference(reference))

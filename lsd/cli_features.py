@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsd import cli_said
+from lsd import cli_again, cli_said
 from lsd.errors import LSDError
 
 
@@ -281,21 +281,14 @@ def _print_results(results: Sequence[dict]) -> None:
 
 def _reproduce(options: argparse.Namespace) -> int:
     """Make a manifest's pictures again; 0 if all are the same bit for bit, 1 if not."""
-    import torch
-
     from lsd.features import bundle
     from lsd.images import file_sha256, picture_path
     from lsd.models import get_model
 
-    try:
-        record = bundle.read_manifest(options.manifest.read_bytes())
-    except OSError as error:
-        raise LSDError(f"{options.manifest} cannot be read: {error.strerror}.") from error
+    record = cli_again.read(options.manifest, bundle.read_manifest)
     request = bundle.Request.from_dict(record["request"])
-    torch.set_num_threads(record["environment"]["threads"])  # another number splits the sums differently
     model = get_model(request.model)
-    if not model.identity.is_told_by(record["weights"]):
-        raise LSDError(f"The weights of {model.name} are not those of the manifest: their digests differ.")
+    cli_again.check_weights(model, record["weights"])
     photo = None
     if request.photo:
         photo = picture_path(options.photo or request.photo["path"])

@@ -217,6 +217,31 @@ def contact_sheet(
     return sheet
 
 
+def text_cell(lines: Sequence[str], cell: int = 224) -> Image.Image:
+    """Lines of text as a picture of `cell` × `cell` pixels for a contact sheet, each wrapped, the first one larger."""
+    fonts = [_font(max(13, cell // 10)), *[_font(max(10, cell // 15))] * (len(lines) - 1)]
+    wrapped = [_wrap(line, font, cell, 4) for line, font in zip(lines, fonts, strict=True)]
+    picture = Image.new("RGB", (cell, cell), _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    gap = cell // 40
+    height = sum(_text_height(own, font) + gap for own, font in zip(wrapped, fonts, strict=True))
+    y = max(0, (cell - height) // 2)
+    for own, font in zip(wrapped, fonts, strict=True):
+        _text(draw, (0, y), own, font, "left")
+        y += _text_height(own, font) + gap
+    return picture
+
+
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Sheets below each other, on the background of all."""
+    whole = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), _BACKGROUND)
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
+    return whole
+
+
 def wrapped_sheet(
     rows: Sequence[Sequence[Image.Image | None]],
     row_labels: Sequence[str],
@@ -232,12 +257,7 @@ def wrapped_sheet(
         part = slice(start, start + columns)
         head = "" if start else title
         strips.append(contact_sheet([row[part] for row in rows], row_labels, column_labels[part], head, cell))
-    whole = Image.new("RGB", (max(s.width for s in strips), sum(s.height for s in strips)), _BACKGROUND)
-    top = 0
-    for strip in strips:
-        whole.paste(strip, (0, top))
-        top += strip.height
-    return whole
+    return stacked(strips)
 
 
 def _fit_cell(picture: Image.Image, cell: int) -> Image.Image:

@@ -1,0 +1,240 @@
+"""The report: everything that is told of one picture's reasons, as one HTML file that needs nothing else.
+
+Made from a manifest's record and its pictures, pure. Names of classes and models, files and units come from strangers and are
+escaped.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from lsd.reasons import words
+from lsd.reasons.sentence import percent
+
+Pictures = Mapping[tuple, bytes]
+
+_STYLE = Path(__file__).with_name("report.css").read_text("utf-8")
+
+
+def report(record: dict, pictures: Pictures) -> str:
+    """A whole page.
+
+    Args:
+        record: a manifest of reasons.
+        pictures: JPEGs by (model's number, what, …), as `lsd.reasons.bundle.pictures` names them; any may be missing.
+    """
+    title = f"Why? {record['results'][0]['sentence']['decision']}"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
+        f'initial-scale=1"><meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>body '
+        f"{{ margin: 0; }}</style></head><body>{fragment(record, pictures)}</body></html>\n"
+    )
+
+
+def fragment(record: dict, pictures: Pictures) -> str:
+    """The same as an element with its own style, for a page that has others, such as a notebook's."""
+    several = len(record["results"]) > 1
+    body = "".join(_model(n, result, pictures) for n, result in enumerate(record["results"]))
+    graph = _graph(record, pictures) if "matched" in record else ""
+    head = f"<h1>{escape(record['image']['file'])}, by {len(record['results'])} networks</h1>" if several else ""
+    return f'<div class="lsd-reasons"><style>{_STYLE}</style>{head}{graph}{body}{_foot(record)}</div>'
+
+
+def _model(n: int, result: dict, pictures: Pictures) -> str:
+    def group(title: str, about: str, cards: Sequence[str]) -> str:
+        return f'<h3>{title}</h3><p class="soft">{about}</p><div class="cards">{"".join(cards)}</div>' if cards else ""
+
+    layer = escape(result["layer"])
+    largest = max([1e-9, *(abs(one["part"]) for one in (*result["groups"], *result["channels"]))])
+    reasons = {
+        key: [_card(n, one, result, pictures, largest) for one in result[key]]
+        for key in ("groups", "channels", "against")
+    }
+    return f"""<section>
+<div class="head">{_image(pictures, (n, "photo"), "The picture")}<div>
+<h2>{escape(result["model"])}</h2>{_sentence(n, result, pictures)}{_top(result)}</div></div>
+{_tests(result)}
+{
+        group(
+            "A few things",
+            f"Groups of channels of {layer} that speak for it at the same places: together {percent(result['explained'])} "
+            "of all that does.",
+            reasons["groups"],
+        )
+    }
+{
+        group(
+            "Channel by channel",
+            f"Of {result['layer_channels']} channels of {layer}, those that speak most for it. Left what the network "
+            "looks for, right where it finds it.",
+            reasons["channels"],
+        )
+    }
+{group("Against it", "What speaks most against it.", reasons["against"])}
+{_missing(n, result, pictures)}
+</section>"""
+
+
+def _sentence(n: int, result: dict, pictures: Pictures) -> str:
+    told = result["sentence"]
+    things = []
+    for thing in told["things"]:
+        name = f"perhaps “{escape(thing['text'])}”" if thing["guessed"] else escape(thing["text"])
+        shown = _image(pictures, (n, "unit", thing["unit"]), thing["unit"])
+        things.append(f"{shown}{name} ({percent(thing['part'])})")
+    if not things:
+        return f'<p class="decision">{escape(told["text"])}</p>'
+    rest = f", and {percent(told['rest'])} in others" if told["rest"] >= 0.005 else ""
+    return f'<p class="decision"><b>{escape(told["decision"])}</b>: {", ".join(things)}{rest}.</p>'
+
+
+def _top(result: dict) -> str:
+    rows = "".join(
+        f'<tr><td class="fill" style="background-size: {100 * one["probability"]:.1f}% 100%">{escape(one["name"])}</td>'
+        f"<td>{percent(one['probability'])}</td></tr>"
+        for one in result["top"]
+    )
+    note = '<p class="soft">The class names are assumed from their number.</p>' if result.get("names_assumed") else ""
+    return f"<table>{rows}</table>{note}"
+
+
+def _tests(result: dict) -> str:
+    lines = words.test(result)
+    if not lines:
+        return ""
+    steps = "".join(
+        f"<li{' class=changed' if one['without_all_so_far']['changed'] else ''}>{k}: "
+        f"{escape(one['without_all_so_far']['first']['name'])} {percent(one['without_all_so_far']['first']['probability'])}</li>"
+        for k, one in enumerate(result["channels"], 1)
+    )
+    return (
+        f"<h3>Put to the test</h3>{''.join(f'<p>{escape(line)}</p>' for line in lines)}"
+        f'<p class="soft">What it says with the first channels off:</p><ol class="steps">{steps}</ol>'
+    )
+
+
+def _card(n: int, one: dict, result: dict, pictures: Pictures, largest: float) -> str:
+    unit = one["unit"]
+    tested = ""
+    if "without" in one:
+        idle = ' class="warn"' if words.idle(one, result) else ""
+        tested = f"<p{idle}>{escape(words.without(one, result))}</p><p class=soft>{escape(words.also(one))}</p>"
+    bar = f'<div class="bar"><div style="width: {100 * min(1, abs(one["part"]) / largest):.0f}%"></div></div>'
+    return (
+        f'<article class="card" title="{escape(unit)}">{_pair(pictures, (n, "unit", unit), (n, "map", unit))}{bar}'
+        f"<p><b>{percent(one['part'])}</b> {escape(words.name(unit, result['layer']))}{_guess(one)}</p>{tested}"
+        f"{_patches(n, one, pictures)}</article>"
+    )
+
+
+def _guess(one: dict) -> str:
+    return f" <i>perhaps “{escape(one['guess'])}”</i>" if one.get("guess") else ""
+
+
+def _missing(n: int, result: dict, pictures: Pictures) -> str:
+    if "missing" not in result:
+        return ""
+    told = result["missing"]
+    name = escape(told["class"]["name"])
+    cards = "".join(
+        f'<article class="card" title="{escape(one["unit"])}">'
+        f"{_pair(pictures, (n, 'unit', one['unit']), (n, 'lacking', one['unit']))}"
+        f"<p><b>{escape(words.name(one['unit'], result['layer']))}</b>{_guess(one)}</p>"
+        f"<p>{escape(words.missing(one))}</p>{_patches(n, one, pictures)}</article>"
+        for one in told["channels"]
+    )
+    about = (
+        "What its own picture has and this photo lacks: left what the channel looks for, right where the class's picture has it."
+        if cards else "Nothing that its own picture has is missing here."
+    )  # fmt: skip
+    own = _image(pictures, (n, "class"), told["class"]["name"])
+    return (
+        f'<h3>Why not {name}?</h3><p class="soft">{about}</p><div class="cards"><article class="card">{own}'
+        f"<p>{name}, as this network would have it</p></article>{cards}</div>"
+    )
+
+
+def _pair(pictures: Pictures, *keys: tuple) -> str:
+    shown = "".join(_image(pictures, key, text) for key, text in zip(keys, ("what", "where"), strict=True))
+    return f'<div class="pair">{shown}</div>' if shown else ""
+
+
+def _patches(n: int, one: dict, pictures: Pictures) -> str:
+    shown = [_image(pictures, (n, "patch", one["unit"], k), "from a photo") for k in range(one.get("patches", 0))]
+    return f'<div class="patches">{"".join(shown)}</div>' if shown else ""
+
+
+def _image(pictures: Pictures, key: tuple, text: str) -> str:
+    if key not in pictures:
+        return ""
+    return f'<img src="{_url(pictures[key])}" alt="{escape(text)}">'
+
+
+def _url(content: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
+_COLUMN, _ROW, _TOP, _SIDE = 260, 118, 30, 78  # of the graph, in its own units
+
+
+def _graph(record: dict, pictures: Pictures) -> str:
+    """The networks as columns of groups, and lines between those that are the same, the wider the more alike."""
+    graph = record["matched"]
+    at, filled = [], [0] * len(graph["networks"])
+    for node in graph["nodes"]:
+        column = node["network"]
+        at.append((column * _COLUMN + 10, _TOP + filled[column] * _ROW))
+        filled[column] += 1
+    width, height = len(filled) * _COLUMN, _TOP + max([1, *filled]) * _ROW
+    lines = []
+    for edge in sorted(graph["edges"], key=lambda edge: edge["weight"]):
+        (x1, y1), (x2, y2) = at[edge["a"]], at[edge["b"]]
+        start, end = x1 + 2 * _SIDE + 10, x2 - 6
+        middle = (start + end) / 2
+        y1, y2 = y1 + _SIDE / 2, y2 + _SIDE / 2
+        lines.append(
+            f'<path d="M{start} {y1} C{middle} {y1} {middle} {y2} {end} {y2}" stroke-width="{10 * edge["weight"] ** 2:.1f}" '
+            f'opacity="{edge["weight"]:.2f}"><title>{percent(edge["weight"])} alike</title></path>'
+        )
+    nodes = []
+    for node, (x, y) in zip(graph["nodes"], at, strict=True):
+        keys = [(node["network"], what, node["unit"]) for what in ("unit", "map")]
+        there = [key for key in keys if key in pictures]
+        nodes += [
+            f'<image href="{_url(pictures[key])}" x="{x + i * (_SIDE + 4)}" y="{y}" width="{_SIDE}" height="{_SIDE}"/>'
+            for i, key in enumerate(there)
+        ]
+        short = escape(words.name(node["unit"], node["unit"].rsplit("/", 2)[0]).replace("channels ", ""))
+        nodes.append(f'<text x="{x}" y="{y + _SIDE + 15}">{percent(node["part"])} · {short}</text>')
+    heads = "".join(
+        f'<text x="{i * _COLUMN + 10}" y="16" font-weight="600">{escape(_cut(name))}</text>'
+        for i, name in enumerate(graph["networks"])
+    )
+    judged = any(edge["seen"] is not None for edge in graph["edges"])
+    how = "where they lie and what other networks see in their pictures" if judged else "where they lie"
+    found = f"{len(graph['edges'])} pair{'' if len(graph['edges']) == 1 else 's'} of groups"
+    return (
+        f'<section><h3>The same things?</h3><p class="soft">{found} are alike by {how}. The wider a line, the more.</p>'
+        f'<div class="graph"><svg viewBox="0 0 {width} {height}" style="min-width: {min(width, 150 * len(filled))}px" '
+        f'role="img" aria-label="Groups of the networks, matched">{"".join(lines)}{"".join(nodes)}{heads}</svg></div></section>'
+    )
+
+
+def _cut(name: str, most: int = 30) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _foot(record: dict) -> str:
+    weights = "; ".join(
+        f"{escape(result['model'])} {escape(str(result['weights'].get('digest', ''))[:16])}"
+        for result in record["results"]
+    )
+    made = record["environment"]
+    image = record["image"]
+    return (
+        f'<p class="soft">{escape(image["file"])}, SHA-256 {escape(image["sha256"][:16])}…; weights: {weights}; shares by '
+        f"{escape(record['request']['method'])}; LSD {escape(made['lsd'])}, torch {escape(made['torch'])}. The numbers are "
+        "made again by <code>python -m lsd reasons --from manifest.json</code>. A name after “perhaps” is a guess: what other "
+        "networks see in the unit's picture.</p>"
+    )
