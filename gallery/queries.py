@@ -371,6 +371,14 @@ class Gallery:
             [cells, entry.unit, entry.unit_id],
         )
 
+    def of_units(self, model: str, units: Sequence[str]) -> list[Entry]:
+        """All rows of a model's units, by recipe and seed: of one unit there may be several, or none."""
+        cells = np.flatnonzero(self._cells["model"] == model).tolist()
+        return self._entries(
+            "SELECT n FROM rows WHERE cell IN (SELECT unnest(?::INTEGER[])) AND unit IN (SELECT unnest(?::VARCHAR[])) ORDER BY n",
+            [cells, list(units)],
+        )
+
     def neighbours(self, entry: Entry, count: int = 12) -> list[Entry]:
         """Up to `count` rows around this one in its layer and kind, of the same recipe and seed, by index.
 

@@ -1,4 +1,4 @@
-"""What reasons look like: pictures of units, from whoever keeps some, else drawn as drafts, all in one batch."""
+"""What reasons look like: pictures of units, from whoever keeps some, else drawn as drafts, all in one ascent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +53,8 @@ Kept = Callable[[ImageModel, Sequence[str]], Mapping[str, Drawn]]
 def draw(
     model: ImageModel, units: Sequence[str], recipe: Recipe = OF_UNITS, *, kept: Kept | None = None
 ) -> dict[str, Drawn]:
-    """Unit → its picture: a kept one, else a draft, all drafts in one batch; `lsd.progress.report` is told of every step.
+    """Unit → its picture: a kept one, else a draft, all drafts in one ascent, in batches that suit the device;
+    `lsd.progress.report` is told of every step.
 
     Raises:
         UndefinedError: what `ascend` raises.
@@ -61,13 +62,10 @@ def draw(
     units = list(dict.fromkeys(units))
     found = dict(kept(model, units)) if kept else {}
     left = [unit for unit in units if unit not in found]
-    if left:
-        for snapshot in ascend(model, left, recipe, (_SEED,), batch_size=len(left)):
-            for unit, picture in zip(left, snapshot.finished, strict=False):
-                found[unit] = Drawn(
-                    unit, picture.pixels, recipe.to_dict(), picture.job.seed, dead=picture.status != "ok"
-                )
-    return {unit: found[unit] for unit in units if unit in found}
+    made = [picture for snapshot in ascend(model, left, recipe, (_SEED,)) for picture in snapshot.finished]
+    for unit, picture in zip(left, made, strict=True):
+        found[unit] = Drawn(unit, picture.pixels, recipe.to_dict(), picture.job.seed, dead=picture.status != "ok")
+    return {unit: found[unit] for unit in units}
 
 
 def verdicts(drawn: Mapping[str, Drawn], judges: Sequence[ImageModel]) -> dict[str, list[Verdict]]:

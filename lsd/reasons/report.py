@@ -213,10 +213,11 @@ def _graph(record: dict, pictures: Pictures) -> str:
     )
     judged = any(edge["seen"] is not None for edge in graph["edges"])
     how = "where they lie and what other networks see in their pictures" if judged else "where they lie"
-    found = f"{len(graph['edges'])} pair{'' if len(graph['edges']) == 1 else 's'} of groups"
+    pairs = len(graph["edges"])
+    found = "One pair of groups is alike" if pairs == 1 else f"{pairs or 'No'} pairs of groups are alike"
     return (
-        f'<section><h3>The same things?</h3><p class="soft">{found} are alike by {how}. The wider a line, the more.</p>'
-        f'<div class="graph"><svg viewBox="0 0 {width} {height}" style="min-width: {min(width, 150 * len(filled))}px" '
+        f'<section><h3>The same things?</h3><p class="soft">{found} by {how}. The wider a line, the more.</p>'
+        f'<div class="graph"><svg viewBox="0 0 {width} {height}" style="min-width: {150 * len(filled)}px; max-width: {width}px" '
         f'role="img" aria-label="Groups of the networks, matched">{"".join(lines)}{"".join(nodes)}{heads}</svg></div></section>'
     )
 

@@ -13,6 +13,7 @@ from lsd.reasons.missing import Missing
 from lsd.reasons.sentence import percent
 
 _CELL = 176
+_COLUMNS = 6
 _DARK = 0.75  # of the light where a reason does not lie
 
 
@@ -57,6 +58,7 @@ def sheet(found: Answer, result: dict) -> Image.Image:
         ),
         render.text_cell(["Switched off", *words.test(result)], _CELL) if words.test(result) else None,
     ]
+    head += [None] * (_COLUMNS - len(head))
     strips = [render.contact_sheet([head], [], [], result["sentence"]["text"], _CELL)]
     told = (
         (f"The same as a few groups of channels of {found.reasons.layer}", found.reasons.groups, result["groups"]),
