@@ -5,6 +5,7 @@ The front door, each name loaded when it is first used; docs/library.md has an e
     model = lsd.load_model("tf_efficientnet_lite0.in1k")    # or lsd.wrap(net)
     lsd.explain(model, "example:Chelsea the cat").show()
     lsd.visualize(model, "class/espresso").show()
+    lsd.find_reasons(model, "example:Chelsea the cat").show()
 """
 
 from importlib import import_module as _import_module
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "crosscheck": "lsd.library",
     "explain": "lsd.library",
+    "find_reasons": "lsd.library",
     "load_model": "lsd.models",
     "open_image": "lsd.library",
     "visualize": "lsd.library",

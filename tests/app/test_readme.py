@@ -18,7 +18,7 @@ PAGES = ("README.md", "docs/usage.md", "docs/library.md")
 INSTALL, TESTS = "pip install -r requirements.txt && python app.py", "bash tests/run.sh"
 # What would take minutes takes a few steps here; all else is as it stands.
 FEWER = {"python -m lsd features": ["--steps", "4"], "python -m precompute run": ["--steps", "4"],
-         "python -m precompute plan": ["--steps", "4"]}  # fmt: skip
+         "python -m precompute plan": ["--steps", "4"], "python -m lsd reasons": ["--no-pictures"]}  # fmt: skip
 WITHOUT = ("--from", "--list-layers", "--list-recipes")
 # What is asked of `python`, in a process of its own each time. They are forked from one that has imported others' modules,
 # which take seconds, and none of ours.

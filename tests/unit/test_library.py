@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from torch import nn
 import lsd
 from lsd.cli import main
 from lsd.errors import ImageError, LSDError, ModelError, UndefinedError
-from lsd.saliency.explain import TargetSpec, explain
+from lsd.reasons.drawn import OF_UNITS
+from lsd.reasons.explain import find_reasons as room_behind
+from lsd.saliency.explain import TargetSpec, explain, to_input
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
 from lsd.view import View
@@ -35,8 +38,16 @@ def batch(model):
     return torch.rand(3, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_door_has_six_names_and_costs_nothing_to_pass():
-    assert sorted(lsd.__all__) == ["crosscheck", "explain", "load_model", "open_image", "visualize", "wrap"]
+def test_the_door_has_seven_names_and_costs_nothing_to_pass():
+    assert sorted(lsd.__all__) == [
+        "crosscheck",
+        "explain",
+        "find_reasons",
+        "load_model",
+        "open_image",
+        "visualize",
+        "wrap",
+    ]
     code = "import lsd, sys; assert 'torch' not in sys.modules; assert set(lsd.__all__) <= set(dir(lsd)); lsd.wrap; lsd.nothing"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.endswith("AttributeError: module 'lsd' has no attribute 'nothing'\n")
@@ -206,12 +217,36 @@ def test_pictures_of_units_are_a_sequence(model):
     )
 
 
+def test_reasons_are_those_of_the_room_behind_and_can_be_made_again(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lsd.reasons.answer.OF_UNITS", replace(OF_UNITS, steps=2))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    judge = lsd.load_model("demo:vit")
+    found, again = lsd.find_reasons(
+        model, [picture, np.asarray(picture)], against=None, layer="layer3", count=3, verifiers=[judge], progress=False
+    )
+    behind = room_behind(model, to_input(model, picture), TargetSpec(), layer="layer3", count=3)
+    assert [one.unit for one in found.channels] == [one.unit for one in again.channels]
+    assert [one.share for one in found.channels] == pytest.approx([one.share for one in behind.channels])
+    assert found.shares.shape == (behind.shares.layer.channels,) and len(found.tried.channels) == 3
+    assert set(found.answer.pictures) >= {one.unit for one in (*found.groups, *found.channels)}
+    assert found.sentence in str(found) and found.top[0][1] in found.sentence
+    html = found._repr_html_()
+    assert html.startswith('<div class="lsd-reasons">') and html.count("data:image/jpeg") > 6
+    folder = found.save(tmp_path / "why")
+    assert {file.name for file in folder.iterdir()} == {
+        "picture.png", "sheet-demo_resnet.png", "report.html", "numbers.npz", "manifest.json",
+    }  # fmt: skip
+    assert main(["reasons", "--from", str(folder / "manifest.json")]) == 0
+    assert "identical, bit for bit" in capsys.readouterr().out
+
+
 def test_what_is_shown_goes_to_the_viewer(model, batch, monkeypatch):
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda self: shown.append(self.size))
     lsd.explain(model, batch[0], "gradient").show()
     lsd.visualize(model, 0, steps=1, progress=False).show()
-    assert len(shown) == 2
+    lsd.find_reasons(model, np.zeros((9, 9, 3)), count=1, pictures=False, progress=False).show()
+    assert len(shown) == 3
 
 
 @pytest.mark.parametrize("ask, error, says", [
@@ -227,6 +262,10 @@ def test_what_is_shown_goes_to_the_viewer(model, batch, monkeypatch):
     (lambda m, x: lsd.explain(m, x, "grad_cam", layer="layer2-0"), UndefinedError, "Did you mean layer2.0"),
     (lambda m, x: lsd.explain(m, x, target="no such class"), UndefinedError, "No class"),
     (lambda m, x: lsd.explain(m, x, kind="odds"), UndefinedError, "no target"),
+    (lambda m, x: lsd.find_reasons(m, x), ImageError, "no tensor"),
+    (lambda m, x: lsd.find_reasons(m, np.zeros((9, 9, 3)), count=0), LSDError, "At least one channel"),
+    (lambda m, x: lsd.find_reasons(m, np.zeros((9, 9, 3)), layer="layer2-0"), UndefinedError, "Did you mean layer2.0"),
+    (lambda m, x: lsd.find_reasons(m, np.zeros((9, 9, 3)), method="grad_cam"), UndefinedError, "not found by"),
     (lambda m, x: lsd.visualize(m, []), LSDError, "Nothing is asked for"),
     (lambda m, x: lsd.visualize(m, 0, seeds=0), LSDError, "Nothing is asked for"),
     (lambda m, x: lsd.visualize(m, 999), UndefinedError, "out of range"),
