@@ -426,7 +426,7 @@ def find_reasons(
         target: "top1", "top2" (the model's own choices), a class's index or name.
         against: why the target rather than this class, as `target`; None for the target's log-odds.
         layer: whose channels are looked at; by default what docs/reasons.md says.
-        method: "gradient_x_activation", "integrated", "ablation" or "activation".
+        method: of `lsd.reasons.shares.METHODS`; by default what docs/reasons.md says.
         count: how many channels are told.
         view: as for `explain`.
         missing: look for what the picture lacks of the class that it is held against (of the target, without one), whose own
