@@ -28,7 +28,9 @@ def add_parser(commands) -> None:
         "--layer", action="append", default=[], metavar="[MODEL=]LAYER",
         help="whose channels are looked at (several times; default: what docs/reasons.md says)",
     )  # fmt: skip
-    parser.add_argument("--method", help="how channels are ranked, such as integrated (default: what docs/reasons.md says)")
+    parser.add_argument(
+        "--method", help="how channels are ranked, such as integrated (default: what docs/reasons.md says)"
+    )
     parser.add_argument("--count", type=int, default=10, metavar="N", help="channels that are told (default: 10)")
     parser.add_argument(
         "--view", default="evaluated", metavar="WHAT",

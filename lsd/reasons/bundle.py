@@ -17,7 +17,7 @@ from lsd.errors import LSDError
 from lsd.features.bundle import manifest_bytes
 from lsd.images import fit_within
 from lsd.models import ImageModel
-from lsd.provenance import environment, jpeg, png
+from lsd.provenance import environment, png
 from lsd.reasons.answer import Answer, as_probabilities
 from lsd.reasons.drawn import Drawn
 from lsd.reasons.explain import Reason, Trial, flips, speaks_for
@@ -297,25 +297,32 @@ def array_name(result: dict, name: str) -> str:
 
 
 def pictures(answers: Sequence[Answer]) -> dict[tuple, bytes]:
-    """JPEGs for `report`, by (model's number, what, …): "photo"; "map" and a unit; "unit" and a unit; "patch", a unit and its
+    """WebP for `report`, by (model's number, what, …): "photo"; "map" and a unit; "unit" and a unit; "patch", a unit and its
     number; "class"; "lacking" and a unit, its places in the class's picture."""
     shown: dict[tuple, bytes] = {}
     for n, found in enumerate(answers):
-        shown[n, "photo"] = jpeg(fit_within(found.picture, _PHOTO))
+        shown[n, "photo"] = _webp(fit_within(found.picture, _PHOTO))
         for one in found.told:
             if one.map is not None:
-                shown[n, "map", one.unit] = jpeg(on_photo(found, one, _UNIT))
+                shown[n, "map", one.unit] = _webp(on_photo(found, one, _UNIT))
         for unit, drawn in found.pictures.items():
-            shown[n, "unit", unit] = jpeg(fit_within(Image.fromarray(drawn.pixels), _UNIT))
+            shown[n, "unit", unit] = _webp(fit_within(Image.fromarray(drawn.pixels), _UNIT))
         for unit, patches in found.patches.items():
             for k, patch in enumerate(patches):
-                shown[n, "patch", unit, k] = jpeg(patch.resize((_PATCH, _PATCH), Image.Resampling.LANCZOS))
+                shown[n, "patch", unit, k] = _webp(patch.resize((_PATCH, _PATCH), Image.Resampling.LANCZOS))
         if found.class_picture:
-            shown[n, "class"] = jpeg(fit_within(Image.fromarray(found.class_picture.pixels), _UNIT))
+            shown[n, "class"] = _webp(fit_within(Image.fromarray(found.class_picture.pixels), _UNIT))
         for one in found.missing:
             if one.map is not None:
-                shown[n, "lacking", one.unit] = jpeg(on_class(found, one, _UNIT))
+                shown[n, "lacking", one.unit] = _webp(on_class(found, one, _UNIT))
     return shown
+
+
+def _webp(image: Image.Image) -> bytes:
+    """A third of a JPEG's size, of which a report has dozens."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "WEBP", quality=80, method=4)
+    return buffer.getvalue()
 
 
 def read_manifest(data: bytes | str) -> dict:

@@ -1,8 +1,8 @@
 """Several networks on one picture: which of their groups are the same thing.
 
-Two groups are alike as far as they lie at the same places of the picture and, where other networks were asked, as far as these see
-the same in the groups' own pictures. Between any two networks each group has one counterpart at most, so that all pairs together
-are as alike as can be (Kuhn, 1955); pairs that are hardly alike are none.
+Two groups may be the same if they lie at the same places of the picture; which of those are is said by how far they do and, where
+other networks were asked, by how far these see the same in the groups' own pictures. Between any two networks each group has one
+counterpart at most, so that all pairs together are as alike as can be (Kuhn, 1955).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from lsd.images import lay_on
 from lsd.reasons.explain import Reason
 
 MOST = 4  # networks: with more, nobody sees which line goes where
-ALIKE = 0.4  # from here on two groups are a pair
+SAME_PLACES = 0.4  # from here on; two groups of one network have .04 to .37 in common, in one photo
 _SIDE = 48  # of the grid that maps are compared on, the picture's longer side
 
 
@@ -134,6 +134,6 @@ def _pairs(table: list[list[Edge]]) -> list[Edge]:
 
     if not table or not table[0]:
         return []
-    weights = np.array([[edge.weight for edge in row] for row in table])
+    weights = np.array([[edge.weight if edge.where >= SAME_PLACES else 0.0 for edge in row] for row in table])
     chosen = zip(*linear_sum_assignment(weights, maximize=True), strict=True)
-    return [table[i][j] for i, j in chosen if weights[i, j] >= ALIKE]
+    return [table[i][j] for i, j in chosen if weights[i, j] > 0]

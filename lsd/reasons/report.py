@@ -22,7 +22,7 @@ def report(record: dict, pictures: Pictures) -> str:
 
     Args:
         record: a manifest of reasons.
-        pictures: JPEGs by (model's number, what, …), as `lsd.reasons.bundle.pictures` names them; any may be missing.
+        pictures: WebP by (model's number, what, …), as `lsd.reasons.bundle.pictures` names them; any may be missing.
     """
     title = f"Why? {record['results'][0]['sentence']['decision']}"
     return (
@@ -38,7 +38,8 @@ def fragment(record: dict, pictures: Pictures) -> str:
     body = "".join(_model(n, result, pictures) for n, result in enumerate(record["results"]))
     graph = _graph(record, pictures) if "matched" in record else ""
     head = f"<h1>{escape(record['image']['file'])}, by {len(record['results'])} networks</h1>" if several else ""
-    return f'<div class="lsd-reasons"><style>{_STYLE}</style>{head}{graph}{body}{_foot(record)}</div>'
+    text = f"{head}{graph}{body}{_foot(record)}".replace(" %", "\u00a0%")  # a number and its sign stay on one line
+    return f'<div class="lsd-reasons"><style>{_STYLE}</style>{text}</div>'
 
 
 def _model(n: int, result: dict, pictures: Pictures) -> str:
@@ -172,7 +173,7 @@ def _image(pictures: Pictures, key: tuple, text: str) -> str:
 
 
 def _url(content: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
 _COLUMN, _ROW, _TOP, _SIDE = 260, 118, 30, 78  # of the graph, in its own units
@@ -194,8 +195,8 @@ def _graph(record: dict, pictures: Pictures) -> str:
         middle = (start + end) / 2
         y1, y2 = y1 + _SIDE / 2, y2 + _SIDE / 2
         lines.append(
-            f'<path d="M{start} {y1} C{middle} {y1} {middle} {y2} {end} {y2}" stroke-width="{10 * edge["weight"] ** 2:.1f}" '
-            f'opacity="{edge["weight"]:.2f}"><title>{percent(edge["weight"])} alike</title></path>'
+            f'<path d="M{start} {y1} C{middle} {y1} {middle} {y2} {end} {y2}" stroke-width="{1 + 9 * edge["weight"] ** 2:.1f}" '
+            f'opacity="{0.3 + 0.7 * edge["weight"]:.2f}"><title>{percent(edge["weight"])} alike</title></path>'
         )
     nodes = []
     for node, (x, y) in zip(graph["nodes"], at, strict=True):
@@ -216,7 +217,7 @@ def _graph(record: dict, pictures: Pictures) -> str:
     pairs = len(graph["edges"])
     found = "One pair of groups is alike" if pairs == 1 else f"{pairs or 'No'} pairs of groups are alike"
     return (
-        f'<section><h3>The same things?</h3><p class="soft">{found} by {how}. The wider a line, the more.</p>'
+        f'<section><h3>The same things?</h3><p class="soft">{found} by {how}.{" The wider a line, the more." if pairs else ""}</p>'
         f'<div class="graph"><svg viewBox="0 0 {width} {height}" style="min-width: {150 * len(filled)}px; max-width: {width}px" '
         f'role="img" aria-label="Groups of the networks, matched">{"".join(lines)}{"".join(nodes)}{heads}</svg></div></section>'
     )

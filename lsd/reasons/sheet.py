@@ -14,33 +14,33 @@ from lsd.reasons.sentence import percent
 
 _CELL = 176
 _COLUMNS = 6
-_DARK = 0.75  # of the light where a reason does not lie
+_OPACITY = 0.75
 
 
 def on_photo(found: Answer, one: Reason, side: int) -> Image.Image:
-    """The photo, `side` pixels at most, light where a reason lies and dark elsewhere; of one that speaks against, where it does.
+    """The photo, `side` pixels at most, with a reason's places on it as a heat map; of one that speaks against, where it does.
 
-    A reason without a map has the plain photo.
+    What the model did not see is dimmed. A reason without a map has the plain photo.
     """
     photo = fit_within(found.picture, side)
     if one.map is None:
         return photo
     scale = photo.width / found.picture.width
     box = tuple(edge * scale for edge in found.box)
-    return _lit(photo, -one.map if one.share < 0 else one.map, box)
+    whole = box[0] < 1 and box[1] < 1 and box[2] > photo.width - 1 and box[3] > photo.height - 1
+    return _heated(photo, -one.map if one.share < 0 else one.map, box, None if whole else box)
 
 
 def on_class(found: Answer, one: Missing, side: int) -> Image.Image:
-    """The class's own picture, light where it has what the photo lacks."""
+    """The class's own picture, with the places on it where it has what the photo lacks."""
     own = fit_within(Image.fromarray(found.class_picture.pixels), side)
-    return own if one.map is None else _lit(own, one.map, (0, 0, *own.size))
+    return own if one.map is None else _heated(own, one.map, (0, 0, *own.size), None)
 
 
-def _lit(picture: Image.Image, values: Tensor, box: tuple[float, float, float, float]) -> Image.Image:
+def _heated(picture: Image.Image, values: Tensor, box: tuple, frame: tuple | None) -> Image.Image:
     positive = values.float().cpu().clamp(min=0)
     laid = lay_on((positive / positive.max().clamp(min=1e-12)).numpy(), box, picture.size)
-    # The root keeps middling places visible, as in a heat map.
-    shown = render.overlay(np.asarray(picture), np.sqrt(laid), "mask", signed=False, opacity=_DARK)
+    shown = render.overlay(np.asarray(picture), laid, "heatmap", signed=False, opacity=_OPACITY, box=frame)
     return Image.fromarray(shown)
 
 
@@ -54,12 +54,13 @@ def sheet(found: Answer, result: dict) -> Image.Image:
     head = [
         fit_within(found.picture, 2 * _CELL),
         render.text_cell(
-            [found.model.name, *(f"{one['name']} {percent(one['probability'])}" for one in result["top"])], _CELL
+            ["It says", *(f"{one['name']} {percent(one['probability'])}" for one in result["top"])], _CELL
         ),
         render.text_cell(["Switched off", *words.test(result)], _CELL) if words.test(result) else None,
     ]
     head += [None] * (_COLUMNS - len(head))
-    strips = [render.contact_sheet([head], [], [], result["sentence"]["text"], _CELL)]
+    title = f"{found.model.name}: {result['sentence']['text']}"
+    strips = [render.contact_sheet([head], [], [], title, _CELL)]
     told = (
         (f"The same as a few groups of channels of {found.reasons.layer}", found.reasons.groups, result["groups"]),
         (f"Channels of {found.reasons.layer}", found.reasons.channels, result["channels"]),

@@ -231,7 +231,7 @@ def test_reasons_are_those_of_the_room_behind_and_can_be_made_again(model, tmp_p
     assert set(found.answer.pictures) >= {one.unit for one in (*found.groups, *found.channels)}
     assert found.sentence in str(found) and found.top[0][1] in found.sentence
     html = found._repr_html_()
-    assert html.startswith('<div class="lsd-reasons">') and html.count("data:image/jpeg") > 6
+    assert html.startswith('<div class="lsd-reasons">') and html.count("data:image/webp") > 6
     folder = found.save(tmp_path / "why")
     assert {file.name for file in folder.iterdir()} == {
         "picture.png", "sheet-demo_resnet.png", "report.html", "numbers.npz", "manifest.json",

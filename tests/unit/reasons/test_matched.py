@@ -58,6 +58,12 @@ def test_what_judges_see_decides_between_two_that_lie_at_one_place():
     assert judged.seen == pytest.approx(0.7) and judged.weight == pytest.approx(0.85)
 
 
+def test_what_judges_see_alike_at_other_places_is_not_the_same():
+    here, there = group("1", slice(None), LEFT), group("2", slice(None), RIGHT)
+    networks = [Network(name, [one], WHOLE, {one.unit: {"wolf": 1.0}}) for name, one in (("a", here), ("b", there))]
+    assert matched(networks, SIZE).edges == ()
+
+
 def test_a_group_has_one_counterpart_in_each_network_and_none_elsewhere():
     here = [group("1", slice(None), LEFT), group("2", slice(None), LEFT)]
     networks = [Network(n, here if n == "a" else [group("3", slice(None), LEFT)], WHOLE, {}) for n in "abc"]
