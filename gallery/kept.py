@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from gallery.queries import Gallery
-from gallery.shards import ShardError
 from gallery.source import open_gallery
+from lsd.errors import LSDError
 from lsd.models import ImageModel
 from lsd.reasons.drawn import Drawn
 
@@ -31,7 +31,7 @@ def kept_pictures(model: ImageModel, units: Sequence[str], gallery: Gallery | No
             continue
         try:
             recipe, picture = json.loads(gallery.details(entry)["recipe_json"]), gallery.picture(entry)
-        except ShardError:
+        except LSDError:
             continue
         pixels = np.array(Image.open(BytesIO(picture)).convert("RGB"))
         found[entry.unit] = Drawn(entry.unit, pixels, recipe, entry.seed, f"gallery: {entry.unit_id}")

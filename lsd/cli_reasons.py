@@ -71,7 +71,7 @@ def _explain(options: argparse.Namespace) -> int:
     if options.count < 1:
         raise LSDError(f"--count must be at least 1, and is {options.count}.")
     sayings = cli_said.sayings(options)
-    sayings.check([*options.model, *options.verifier])
+    sayings.check(options.model)
     contrast = options.against.lower() != "none"
     request = Request(
         tuple(options.model), tuple(_layers(options.layer, options.model)),

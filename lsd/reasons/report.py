@@ -124,13 +124,21 @@ def _card(n: int, one: dict, result: dict, pictures: Pictures, largest: float) -
     bar = f'<div class="bar"><div style="width: {100 * min(1, abs(one["part"]) / largest):.0f}%"></div></div>'
     return (
         f'<article class="card" title="{escape(unit)}">{_pair(pictures, (n, "unit", unit), (n, "map", unit))}{bar}'
-        f"<p><b>{percent(one['part'])}</b> {escape(words.name(unit, result['layer']))}{_guess(one)}</p>{tested}"
+        f"<p><b>{percent(one['part'])}</b> {escape(words.name(unit, result['layer']))}{_guess(one)}</p>{tested}{_dead(one)}"
         f"{_patches(n, one, pictures)}</article>"
     )
 
 
 def _guess(one: dict) -> str:
     return f" <i>perhaps “{escape(one['guess'])}”</i>" if one.get("guess") else ""
+
+
+def _dead(one: dict) -> str:
+    return (
+        '<p class="warn">No gradient reaches its picture, which shows nothing.</p>'
+        if one.get("picture", {}).get("dead")
+        else ""
+    )
 
 
 def _missing(n: int, result: dict, pictures: Pictures) -> str:
@@ -142,7 +150,7 @@ def _missing(n: int, result: dict, pictures: Pictures) -> str:
         f'<article class="card" title="{escape(one["unit"])}">'
         f"{_pair(pictures, (n, 'unit', one['unit']), (n, 'lacking', one['unit']))}"
         f"<p><b>{escape(words.name(one['unit'], result['layer']))}</b>{_guess(one)}</p>"
-        f"<p>{escape(words.missing(one))}</p>{_patches(n, one, pictures)}</article>"
+        f"<p>{escape(words.missing(one))}</p>{_dead(one)}{_patches(n, one, pictures)}</article>"
         for one in told["channels"]
     )
     about = (

@@ -6,13 +6,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from lsd.demo import render
 from lsd.models import get_model
 from lsd.reasons import words
 from lsd.reasons.answer import answer, with_missing, with_pictures
-from lsd.reasons.bundle import Request, manifest, pictures
+from lsd.reasons.bundle import Request, files, manifest, pictures
 from lsd.reasons.drawn import OF_CLASSES, Drawn
 from lsd.reasons.explain import DECISION
 from lsd.reasons.report import report
@@ -102,6 +104,27 @@ def test_without_pictures_and_reasons_it_still_stands(made):
         del result["missing"]
     found = _Read(report(record, {}))
     assert found.addresses == [] and "Nothing speaks for it." in found.text
+
+
+def test_a_unit_that_is_dead_is_told(made):
+    record = copy.deepcopy(made[0])
+    record["results"][1]["groups"][0]["picture"]["dead"] = True
+    assert report(record, made[1]).count("No gradient reaches") == 1
+
+
+def test_a_picture_on_which_nothing_speaks_for_the_answer_has_a_bundle_all_the_same(wrap):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[4].weight.copy_(torch.tensor([[0.0] * 4, [1.0] * 4]))
+        net[4].bias.copy_(
+            torch.tensor([100.0, 0.0])
+        )  # class 0 whatever is seen, and all that is seen speaks against it
+    found = answer(wrap(net, classes=2).float(), Image.new("RGB", (8, 8), (200, 90, 10)), layer="1")
+    request = Request(("handmade",), ("1",), (NOTHING,), DECISION, "gradient_x_activation", 10, pictures=False)
+    record = manifest({"file": "a.png", "path": None, "sha256": "0" * 64}, request, [found])
+    made = files([found], record)
+    assert "class 0 rather than class 1: nothing in 1 speaks for it." in made["report.html"].decode()
+    assert "Against it" in made["report.html"].decode() and "sheet-handmade.png" in made
 
 
 @pytest.fixture
