@@ -15,6 +15,7 @@ FEWER = [
     (r"\bsteps=48\b", "steps=2"),
     (r"\bsamples=16\b", "samples=4"),
     (r"\bsteps=16\b", "steps=4"),
+    (r"\bcount=3\b", "count=1, pictures=False"),
 ]
 
 

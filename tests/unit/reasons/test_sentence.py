@@ -5,7 +5,7 @@ import torch
 from lsd.features.judge import Verdict
 from lsd.layout import Layer
 from lsd.reasons.explain import Reason, Reasons
-from lsd.reasons.sentence import guess, in_short, sentence
+from lsd.reasons.sentence import guess, in_short, percent, sentence
 from lsd.reasons.shares import Shares
 from lsd.saliency.targets import Target
 
@@ -63,3 +63,7 @@ def test_a_guess_is_what_others_agree_on():
     assert guess([own, *others], own="mine") == "husky or wolf"
     assert guess([own], own="mine") == ""
     assert guess([says("a", ("wolf", 0.1))]) == ""
+
+
+def test_a_part_is_told_to_the_whole_percent():
+    assert [percent(part) for part in (0.314, -0.1, 1, 0.002)] == ["31 %", "−10 %", "100 %", "0 %"]
