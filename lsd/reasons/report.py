@@ -52,26 +52,16 @@ def _model(n: int, result: dict, pictures: Pictures) -> str:
         key: [_card(n, one, result, pictures, largest) for one in result[key]]
         for key in ("groups", "channels", "against")
     }
+    groups = f"Groups of channels of {layer} that speak for it at the same places: {percent(result['explained'])} of all that does."
+    channels = f"Of {result['layer_channels']} channels of {layer}, those that speak most for it."
+    if any((n, "unit", one["unit"]) in pictures for one in result["channels"]):
+        channels += " Left what the network looks for, right where it finds it."
     return f"""<section>
 <div class="head">{_image(pictures, (n, "photo"), "The picture")}<div>
 <h2>{escape(result["model"])}</h2>{_sentence(n, result, pictures)}{_top(result)}</div></div>
 {_tests(result)}
-{
-        group(
-            "A few things",
-            f"Groups of channels of {layer} that speak for it at the same places: together {percent(result['explained'])} "
-            "of all that does.",
-            reasons["groups"],
-        )
-    }
-{
-        group(
-            "Channel by channel",
-            f"Of {result['layer_channels']} channels of {layer}, those that speak most for it. Left what the network "
-            "looks for, right where it finds it.",
-            reasons["channels"],
-        )
-    }
+{group("A few things", groups, reasons["groups"])}
+{group("Channel by channel", channels, reasons["channels"])}
 {group("Against it", "What speaks most against it.", reasons["against"])}
 {_missing(n, result, pictures)}
 </section>"""
@@ -196,10 +186,12 @@ def _graph(record: dict, pictures: Pictures) -> str:
         at.append((column * _COLUMN + 10, _TOP + filled[column] * _ROW))
         filled[column] += 1
     width, height = len(filled) * _COLUMN, _TOP + max([1, *filled]) * _ROW
+    drawn = any((node["network"], "unit", node["unit"]) in pictures for node in graph["nodes"])
+    wide = 2 * _SIDE if drawn else _SIDE
     lines = []
     for edge in sorted(graph["edges"], key=lambda edge: edge["weight"]):
         (x1, y1), (x2, y2) = at[edge["a"]], at[edge["b"]]
-        start, end = x1 + 2 * _SIDE + 10, x2 - 6
+        start, end = x1 + wide + 10, x2 - 6
         middle = (start + end) / 2
         y1, y2 = y1 + _SIDE / 2, y2 + _SIDE / 2
         lines.append(
