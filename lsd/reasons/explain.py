@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lsd.errors import UndefinedError
 from lsd.layers import find_layer
 from lsd.models import ImageModel
 from lsd.reasons.defaults import METHOD, default_layer
@@ -17,7 +18,7 @@ from lsd.saliency.targets import Target
 
 DECISION = TargetSpec("top1", "contrast", "top2")  # the first choice rather than the runner-up
 DRAWS = 8  # of channels at random, as a control
-_IN_A_PASS = 16  # pictures; bounds the memory
+IN_A_PASS = 16  # pictures; bounds the memory
 _MOST_WEIGHTS = 12  # channels in the unit of a group: more change its picture little, and nobody can read the address
 
 
@@ -28,7 +29,7 @@ class Reason:
     Attributes:
         unit: what it is, as a unit of feature visualization: layer/channel/12, or layer/direction/12:0.8,40:0.6 of a group.
         share: in units of the target; below zero where it speaks against it.
-        part: of the sum of all that speaks for the target.
+        part: of the sum of all that speaks for the target, channel by channel; of a group, place by place.
         map: (h, w) its share by place; None of a layer without places.
         off: (C, P) how far each number of the layer is off when this reason is (`without`).
     """
@@ -156,25 +157,34 @@ def find_reasons(
     found = find_layer(model, layer or default_layer(model))
     (own,) = shares(model, image, [target], [found.name], method=method)[found.name]
     values = own.values[0]
-    total = float(values.clamp(min=0).sum())
     order = own.order()[0].tolist()
-    maps = None if own.maps is None else own.maps[0].cpu()
-
-    def channel(c: int) -> Reason:
-        off = torch.zeros(found.channels, 1)
-        off[c] = 1
-        share = float(values[c])
-        return Reason(f"{found.name}/channel/{c}", share, share / total if total else 0.0,
-                      None if maps is None else maps[c], off)  # fmt: skip
-
-    told = [channel(c) for c in order[:count] if values[c] > 0]
-    opposed = [channel(c) for c in reversed(order[-count:]) if values[c] < 0]
-    grouped = groups(own, group_count) if total and own.parts is not None else None
+    told = [channel(own, c) for c in order[:count] if values[c] > 0]
+    opposed = [channel(own, c) for c in reversed(order[-count:]) if values[c] < 0]
+    speaks = told and own.parts is not None
+    grouped = groups(own, group_count) if speaks else None
+    by_place = (
+        float(own.parts.clamp(min=0).sum()) if speaks else 0.0
+    )  # more than by channel: those speak against it elsewhere
     return Reasons(
         own, logits, tuple(told), tuple(opposed),
-        () if grouped is None else tuple(_group(found.name, grouped, i, total) for i in range(len(grouped.shares))),
+        () if grouped is None else tuple(_group(found.name, grouped, i, by_place) for i in range(len(grouped.shares))),
         0.0 if grouped is None else grouped.explained,
     )  # fmt: skip
+
+
+def channel(own: Shares, c: int) -> Reason:
+    """Channel c of one picture's shares, whether it is among the first or not.
+
+    Raises:
+        UndefinedError: there is no such channel.
+    """
+    if not 0 <= c < own.layer.channels:
+        raise UndefinedError(f"{own.layer.name} has the channels 0 to {own.layer.channels - 1}, and no channel {c}.")
+    off = torch.zeros(own.layer.channels, 1)
+    off[c] = 1
+    share, total = float(own.values[0, c]), float(own.values[0].clamp(min=0).sum())
+    place = None if own.maps is None else own.maps[0, c].cpu()
+    return Reason(f"{own.layer.name}/channel/{c}", share, share / total if total else 0.0, place, off)
 
 
 def _group(layer: str, found: Groups, i: int, total: float) -> Reason:
@@ -202,7 +212,7 @@ def switched(
         fill, region: as for `without`; the region (h, w).
     """
     trials: list[Trial] = []
-    for some in [off[i : i + _IN_A_PASS] for i in range(0, len(off), _IN_A_PASS)]:
+    for some in [off[i : i + IN_A_PASS] for i in range(0, len(off), IN_A_PASS)]:
         places = max(mask.shape[1] for mask in some)
         masks = torch.stack([mask.expand(-1, places) for mask in some])
         where = None if region is None else region.expand(len(some), -1, -1)
@@ -235,6 +245,12 @@ def at_random(reasons: Reasons, count: int, draws: int = DRAWS) -> list[Tensor]:
         off[torch.randperm(channels, generator=numbers)[:count]] = 1
         found.append(off)
     return found
+
+
+def elsewhere(off: Tensor, draws: int = DRAWS) -> list[Tensor]:
+    """As much off, (C, 1) or (C, P) each, at channels drawn at random, the same ones at every call: a control."""
+    numbers = torch.Generator().manual_seed(0)
+    return [off[torch.randperm(len(off), generator=numbers)] for _ in range(draws)]
 
 
 def try_reasons(model: ImageModel, image: Tensor, reasons: Reasons, *, fill: Tensor | None = None) -> Tried:

@@ -9,7 +9,17 @@ from lsd.errors import UndefinedError
 from lsd.features.units import check, parse
 from lsd.layers import find_layer
 from lsd.layout import to_flat
-from lsd.reasons.explain import at_random, find_reasons, flips, speaks_for, switched, together, try_reasons
+from lsd.reasons.explain import (
+    at_random,
+    channel,
+    elsewhere,
+    find_reasons,
+    flips,
+    speaks_for,
+    switched,
+    together,
+    try_reasons,
+)
 from lsd.reasons.switch import means, without
 from lsd.saliency.explain import TargetSpec
 from lsd.tracing import capture
@@ -122,3 +132,27 @@ def test_a_network_without_classes_gives_no_reasons(pictures):
     net = timm.create_model("test_resnet", num_classes=0).eval()
     with pytest.raises(UndefinedError, match="class"):
         find_reasons(lsd.wrap(net, size=(32, 32)), pictures(1).float(), layer="layer3")
+
+
+def test_any_channel_can_be_asked_for(case):
+    _, _, reasons = case
+    first = reasons.channels[0]
+    again = channel(reasons.shares, int(first.unit.rsplit("/", 1)[1]))
+    assert (again.unit, again.share, again.part) == (first.unit, first.share, first.part)
+    torch.testing.assert_close(again.map, first.map)
+    with pytest.raises(UndefinedError, match="no channel"):
+        channel(reasons.shares, reasons.shares.layer.channels)
+
+
+def test_parts_of_groups_are_what_is_explained(case):
+    _, _, reasons = case
+    assert sum(group.part for group in reasons.groups) == pytest.approx(reasons.explained, abs=1e-5)
+
+
+def test_as_much_is_off_elsewhere(case):
+    _, _, reasons = case
+    off = reasons.groups[0].off
+    draws = elsewhere(off, 5)
+    assert all(torch.equal(draw.sort(0).values, off.sort(0).values) for draw in draws)
+    assert not any(torch.equal(draw, off) for draw in draws)
+    assert all(map(torch.equal, draws, elsewhere(off, 5)))
