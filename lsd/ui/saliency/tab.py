@@ -18,19 +18,20 @@ from lsd.saliency.views import Look
 from lsd.ui.saliency import address, drawing, results
 from lsd.ui.saliency.request import SQUARE, Wish, drawing_of, request_of, wish_of
 from lsd.ui.saliency.run import explain_all
-from lsd.ui.saliency.served import serve
 from lsd.ui.saliency.session import Session, draw, files, summary
 from lsd.ui.saliency.square import square_on, square_picker, within
 from lsd.ui.shared import controls, markup
-from lsd.ui.shared.address import QUICK, query_of, told
+from lsd.ui.shared.address import QUICK, query_of
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
-from lsd.ui.shared.examples import credit, example_of, examples
+from lsd.ui.shared.examples import example_of, examples
 from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import sentence
 from lsd.ui.shared.limits import MAX_MODELS
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
 from lsd.ui.shared.scratch import zipped
+from lsd.ui.shared.served import serve
+from lsd.ui.shared.strip import example_strip, picked, shown_picture
 
 Given = dict[gr.blocks.Block, Any]  # the values of an event's inputs
 
@@ -87,13 +88,7 @@ class SaliencyTab:
         self.picture = PictureInput(
             str(first), label="Picture", height=190, buttons=[], **UPLOADED
         )  # fmt: skip
-        self.gallery = gr.Gallery(
-            [(str(path), name) for name, path in examples().items()], label="Examples", show_label=False, columns=8,
-            height="auto", buttons=[], allow_preview=False, object_fit="cover", interactive=False,
-            elem_classes="lsd-examples",
-        )  # fmt: skip
-        if credit():
-            gr.HTML(f"<div class='lsd-note lsd-credit'>{markup.escape(credit())}</div>", padding=False)
+        self.gallery = example_strip()
 
     def _question(self, models: Sequence[str]) -> None:
         self.asking = {
@@ -246,7 +241,9 @@ class SaliencyTab:
         """Every control as an address says."""
         reading = address.read(query_of(event))
         wish = reading.wish
-        picture, mine = _picture_of(wish, given[self.picture], given[self.mine])
+        picture, mine = shown_picture(
+            wish.example, given[self.picture], given[self.mine], controls.default_example(wish.models)
+        )
         asking = {self.asking[name]: value for name, value in _values(wish).items()}
         if controls.class_choices(wish.models) != controls.class_choices(given[self.asking["models"]] or ()):
             choices = controls.class_choices(wish.models)
@@ -420,22 +417,8 @@ def _values(wish: Wish) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _picture_of(wish: Wish, current: str | None, mine: str | None) -> tuple[str, str | None]:
-    """The picture that an address is shown with, and the visitor's own, which may be another."""
-    if current and not example_of(current):
-        mine = current
-    if wish.example:
-        here = example_of(current) == wish.example
-        return current if here else str(examples()[wish.example]), mine
-    if mine and Path(mine).exists():
-        return mine, mine
-    return str(examples()[controls.default_example(wish.models)]), None
-
-
 def _pick_example(event: gr.EventData) -> list:
-    known, place = list(examples().values()), told(event).get("index")
-    chosen = isinstance(place, int) and 0 <= place < len(known)
-    return [str(known[place]) if chosen else gr.skip(), ()]
+    return [picked(event) or gr.skip(), ()]
 
 
 def _show_targets(target: str) -> list:
