@@ -15,7 +15,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 from lsd.memory import settle
 from lsd.process import step_back
 from lsd.public import trusted_proxies
+from lsd.ui.gallery.pictures import unit_pictures
 from lsd.ui.page import build, launch_settings
+from lsd.ui.reasons.run import ask_first
 from lsd.ui.saliency.run import explain_first
 from lsd.ui.shared import log
 
@@ -28,6 +30,7 @@ def warm_up() -> None:
     """What the first visitors would wait for, while they look at the gallery."""
     step_back()
     explain_first()
+    ask_first(unit_pictures)
     settle()  # now that whatever is imported late is there
 
 

@@ -1,5 +1,7 @@
 """The whole page: its tabs, its look, its limits."""
 
+from functools import partial
+
 import gradio as gr
 from starlette.middleware import Middleware
 
@@ -7,9 +9,10 @@ from lsd.account import ACCOUNT, budget
 from lsd.ui.api import endpoints as api
 from lsd.ui.choices.tab import ChoicesTab
 from lsd.ui.features.tab import FeaturesTab
-from lsd.ui.gallery.pictures import ROUTES
+from lsd.ui.gallery.pictures import ROUTES, unit_pictures
 from lsd.ui.gallery.tab import GalleryTab
 from lsd.ui.mistakes.tab import MistakesTab
+from lsd.ui.reasons.tab import ReasonsTab
 from lsd.ui.saliency.tab import SaliencyTab
 from lsd.ui.shared import address, once, visitors
 from lsd.ui.shared.files import styles
@@ -28,7 +31,8 @@ _HEADER = """
 """
 
 TABS = {  # the name in addresses, the label, what is in it
-    "gallery": ("Gallery", GalleryTab), "saliency": ("Saliency maps", SaliencyTab), "mistakes": ("Mistakes", MistakesTab),
+    "gallery": ("Gallery", GalleryTab), "saliency": ("Saliency maps", SaliencyTab),
+    "reasons": ("Reasons", partial(ReasonsTab, unit_pictures)), "mistakes": ("Mistakes", MistakesTab),
     "choices": ("Evidence", ChoicesTab), "features": ("Feature visualization", FeaturesTab),
 }  # fmt: skip
 
@@ -47,7 +51,9 @@ def build() -> gr.Blocks:
         door = address.door({name: label for name, (label, _) in TABS.items()})
         for room in rooms.values():
             room.restore(door)
-        for uploaded in share([rooms[name].picture for name in ("saliency", "mistakes", "choices", "features")]):
+        for uploaded in share(
+            [rooms[name].picture for name in ("saliency", "reasons", "mistakes", "choices", "features")]
+        ):
             uploaded.then(**rooms["saliency"].squared)
         api.register()
     page.queue(default_concurrency_limit=4, api_open=False)  # there is one door to what waits: the queue's

@@ -1,4 +1,4 @@
-"""What programs call, through `gradio_client`, HTTP or MCP: `predict`, `saliency` and `feature`, with types, without a page.
+"""What programs call, by `gradio_client`, HTTP or MCP: `predict`, `saliency`, `feature` and `reasons`, with types, without a page.
 
 Each is a job like those of the page: it waits in the same line, and ends when its caller has gone. Until its answer is there,
 it yields how far it is, which `gradio_client`'s `predict` passes over.
@@ -41,13 +41,16 @@ from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui.api.mcp import mend
-from lsd.ui.shared import gpu, visitors
+from lsd.ui.api.reasons import sheet, told
+from lsd.ui.shared import gpu, unit_pictures, visitors
 from lsd.ui.shared.answers import cost, explained
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import Progress, Waiting, about, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_batch, check_others
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.reasoned import FILLS, ZERO, Question, decision, reasoned
+from lsd.ui.shared.reasoned import cost as reasons_cost
 from lsd.ui.shared.room import room_for_ascents, room_for_passes
 from lsd.ui.shared.scratch import brief_folder
 from lsd.view import View
@@ -208,10 +211,61 @@ def feature(
     return answer, _File("feature.png", png(Image.fromarray(pictures[0].pixels)))
 
 
+def reasons(
+    image: str,
+    model: str = FIRST_MODEL,
+    target: str = "top1",
+    against: str = "",
+    layer: str = "",
+    fill: str = ZERO,
+    draw: bool = False,
+    outputs: str = "",
+    layouts: dict | None = None,
+) -> tuple[dict, FileData]:
+    """Why a network says a class rather than another: the few channels and groups of channels that speak most for it, what it
+    says without each, and how few of them change its answer when they are switched off.
+
+    Args:
+        image: as for `predict`.
+        model: as for `predict`.
+        target: class index or name, or "top1", "top2" for the model's own choices.
+        against: the class it is held against; "" for the one that comes first beside it, "all others" for the log-odds.
+        layer: whose channels the reasons are; "" for the usual one.
+        fill: what takes the place of what is off: "zero", or "mean", its mean over the page's examples.
+        draw: make the pictures of units that are not there yet; takes longer.
+        outputs: as for `predict`.
+        layouts: as for `saliency`.
+
+    Returns:
+        {"model", "names_assumed", "target", "decision", "sentence", "layer", "score", "explained", "fill", "groups",
+        "channels", "against", "flips"}: of each group and channel its unit (as `feature` takes it), its share in nats and as a
+        part of all that speaks for the target, what the model says without it alone, and the other classes that it raises and
+        lowers; `flips` says how many of the first groups and channels together change the answer (null if all do not), and in
+        how many draws as many channels at random do. And a sheet: what each looks like, and where it lies (PNG).
+    """
+    if fill not in FILLS:
+        raise LSDError(f"fill is {' or '.join(FILLS)}, not “{fill[:60]}”.")
+    about(method=layer or "default layer")
+    picture, sha256 = _picture(image)
+    network = _network(model, outputs, layouts)
+    question = Question(sha256, decision(target, against), layer, fill)
+    with turn(reasons_cost(network.name, question)):
+        account = reasoned(network, picture, question)
+    units = [thing.reason.unit for thing in (*account.groups, *account.channels)]
+    pictures = unit_pictures.kept(network, units) | unit_pictures.from_gallery(network, units)
+    missing = [unit for unit in units if unit not in pictures] if draw else []
+    for some in (missing[i : i + unit_pictures.AT_ONCE] for i in range(0, len(missing), unit_pictures.AT_ONCE)):
+        with turn(unit_pictures.cost(network, some)):
+            for made, _ in unit_pictures.draw(network, some):
+                pictures |= made
+    answer = {"model": network.name, "names_assumed": network.names_assumed} | told(account)
+    return answer, _File("reasons.png", sheet(account, picture, pictures))
+
+
 def register() -> None:
-    """Offer all three; called inside a `gr.Blocks`. How many run at a time is `lsd.ui.shared.jobs`' business, not Gradio's."""
+    """Offer all four; called inside a `gr.Blocks`. How many run at a time is `lsd.ui.shared.jobs`' business, not Gradio's."""
     mend()
-    for function in (predict, saliency, feature):
+    for function in (predict, saliency, feature, reasons):
         gr.api(_endpoint(function), api_name=function.__name__, concurrency_limit=None)
 
 
@@ -240,18 +294,18 @@ def _endpoint(function: Callable) -> Callable[..., AsyncIterator]:
         async for news in follow(work, f"/{function.__name__}", owner=visitors.of_program()):
             match news:
                 case Waiting(before, seconds):
-                    told = {"waiting": before, "seconds": seconds}
+                    said = {"waiting": before, "seconds": seconds}
                 case Progress(_, done, total, seconds):
-                    told = {"done": done, "total": total, "seconds": seconds}
+                    said = {"done": done, "total": total, "seconds": seconds}
                 case None:
-                    told = {}
+                    said = {}
                 case (answer, *made):
                     with _delivered(made) as files_made:
                         yield answer, *files_made
                     continue
                 case answer:
-                    told = answer
-            yield (told, *[None] * files) if files else told
+                    said = answer
+            yield (said, *[None] * files) if files else said
 
     return endpoint
 

@@ -120,6 +120,21 @@ def saliency_address(entry: Entry, said: Said = NOTHING, *, by_index: bool = Fal
     return f"?{urlencode(pairs, safe='/:')}"
 
 
+def reasons_address(entry: Entry, said: Said = NOTHING) -> str:
+    """The address at which the Reasons tab shows this channel in a picture; "" for other units, and where something is said of
+    the network, which that tab does not hear."""
+    if entry.kind != "channel" or entry.unit != f"{entry.layer}/channel/{entry.index}" or said != NOTHING:
+        return ""
+    pairs = [
+        ("tab", "reasons"),
+        ("model", entry.model),
+        ("layer", entry.layer),
+        ("view", "channels"),
+        ("unit", str(entry.index)),
+    ]
+    return f"?{urlencode(pairs, safe='/:')}"
+
+
 def citation(entry: Entry) -> str:
     """How to cite a row, as BibTeX; its id and the hash of its pixels say which picture is meant."""
     title = entry.title.translate({ord(c): None for c in "{}\\"})

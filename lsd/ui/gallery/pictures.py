@@ -1,6 +1,7 @@
 """The gallery's pictures by address, so that a browser keeps them and a page need not carry them in its text."""
 
 import hashlib
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -8,7 +9,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from lsd.errors import LSDError
+from lsd.models import ImageModel
 from lsd.ui.shared.jobs import sentence
+from lsd.ui.shared.unit_pictures import in_gallery
 
 _PATH = "gallery-picture"
 _KEPT = 3600  # seconds that a browser does not ask again: a run may put another picture under the same unit
@@ -17,6 +20,11 @@ _KEPT = 3600  # seconds that a browser does not ask again: a run may put another
 def picture_address(unit_id: str) -> str:
     """Where the picture of a row is, relative to the page."""
     return f"{_PATH}?{urlencode({'u': unit_id}, safe='/:')}"
+
+
+def unit_pictures(model: ImageModel, units: Sequence[str]) -> dict[str, str]:
+    """Unit → where its picture is, of those units that the gallery has of these very weights."""
+    return {unit: picture_address(entry.unit_id) for unit, entry in in_gallery(model, units).items()}
 
 
 def _picture(request: Request) -> Response:

@@ -152,6 +152,8 @@ def _actions(gallery: Gallery, entry: Entry, row: Mapping[str, Any], found: Stan
     actions = [f'<a class="lsd-g-button{primary}" href="{escape(live)}">Open in the live tab</a>']
     if saliency := again.saliency_address(entry, said_of_it, by_index=entry.class_name in classes_of(gallery).shared):
         actions.append(f'<a class="lsd-g-button" href="{escape(saliency)}">See where your image shows this</a>')
+    if reasons := again.reasons_address(entry, said_of_it):
+        actions.append(f'<a class="lsd-g-button" href="{escape(reasons)}">Show it in your picture</a>')
     return f'{said}<div class="lsd-g-buttons">{"".join(actions)}</div>'
 
 

@@ -117,7 +117,9 @@ def next_questions(case: Case, search: Search) -> str:
     if not reading:
         return ""
     model, classes = ("model", reading.model), [("class", reading.names[which]) for which in ("true", "predicted")]
+    why = "Why is this wrong?" if reading.mistaken else "Why is this right?"
     links = {
+        why: _in_reasons(case, search, reading),
         "What do the two classes look like?": _address(("tab", "gallery"), ("view", "compare"), model, *classes),
         f"Visualize the {rival(case)}": _address(("tab", "features"), model, ("unit", f"class/{reading.wrong}")),
         "Explain this picture in Saliency": _in_saliency(case, search),
@@ -133,6 +135,13 @@ def _in_saliency(case: Case, search: Search) -> str:
         return _address(("tab", "saliency"), *models)
     is_example = isinstance(item, FileItem) and item.box is None and item.id in examples()
     return _address(("tab", "saliency"), *models, ("example", item.id)) if is_example else ""
+
+
+def _in_reasons(case: Case, search: Search, reading: Reading) -> str:
+    """Where the answer is taken apart: what speaks for the class that was said rather than for the other."""
+    said, other = (reading.wrong, reading.true) if reading.mistaken else (reading.true, reading.wrong)
+    item = [] if search.is_own else [("set", search.question.source), ("item", case.said.item.id)]
+    return _address(("tab", "reasons"), ("model", reading.model), *item, ("of", str(said)), ("against", str(other)))
 
 
 def _address(*pairs: tuple[str, str]) -> str:

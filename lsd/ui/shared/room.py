@@ -12,6 +12,7 @@ from lsd.catalogue import common_name
 from lsd.features.price import memory_of_ascent, smaller_ascent
 from lsd.features.recipes import Recipe
 from lsd.models import ImageModel, model_footprint
+from lsd.reasons.price import memory_of_reasons
 from lsd.saliency.methods import find_method
 from lsd.saliency.price import largest_batch, memory_of_method
 
@@ -58,6 +59,20 @@ def room_for_passes(what: str, models: Sequence[ImageModel], pictures: int) -> I
     with ACCOUNT.room(
         needed, what, beside=sum(model.nbytes for model in models), smaller=lambda _: "choose smaller or fewer models"
     ):
+        yield
+
+
+@contextmanager
+def room_for_reasons(model: ImageModel, layer: str) -> Iterator[None]:
+    """For reasons in a layer."""
+    if ACCOUNT.limit is None:
+        yield
+        return
+    needed = memory_of_reasons(model, layer)
+    with ACCOUNT.room(
+        needed, f"This look for reasons in {layer} of {common_name(model.name)}", beside=model.nbytes,
+        smaller=lambda _: "choose a later layer or a smaller model",
+    ):  # fmt: skip
         yield
 
 

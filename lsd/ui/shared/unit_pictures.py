@@ -1,0 +1,93 @@
+"""What units look like to their network: drafts, made when they are asked for and kept by content for whoever asks next."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from lsd.features.ascent import ascend
+from lsd.features.pictures import to_pixels
+from lsd.features.recipes import Recipe, at_effort, find_recipe
+from lsd.features.units import parse
+from lsd.images import fit_within
+from lsd.models import ImageModel
+from lsd.provenance import jpeg
+from lsd.recent import Recent
+from lsd.ui.shared import gpu
+from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.room import room_for_ascents
+
+if TYPE_CHECKING:
+    from gallery.queries import Entry
+
+RECIPE = at_effort(find_recipe("texture"), "draft")  # by which the gallery makes channels, in fewer steps
+AT_ONCE = 2  # pictures that are made together: a CPU gains nothing by more, and whoever waits for his turn waits longer
+_SIDE = 160  # pixels
+_EVERY = 8  # steps between two looks at them
+_MAX_BYTES = 64 * 2**20
+
+_kept: Recent[bytes] = Recent(_MAX_BYTES, len)
+
+
+def _key(model: ImageModel, unit: str) -> tuple:
+    return model.name, model.identity, model.said, unit
+
+
+def kept(model: ImageModel, units: Sequence[str]) -> dict[str, bytes]:
+    """Unit → its picture (JPEG), of those that were drawn already; b"" of one that no gradient reaches."""
+    return {unit: _kept.get(_key(model, unit), bytes) for unit in units if _key(model, unit) in _kept}
+
+
+def in_gallery(model: ImageModel, units: Sequence[str]) -> "dict[str, Entry]":
+    """Unit → its row, of those units that the gallery has of these very weights."""
+    from gallery.source import open_gallery  # with DuckDB, which the page need not wait for when it starts
+
+    found = open_gallery().of_units(model.name, units)
+    mine = [e for e in found if e.status == "ok" and model.identity.is_of(e.weights_digest, e.weights_sha256)]
+    return {entry.unit: entry for entry in reversed(mine)}
+
+
+def from_gallery(model: ImageModel, units: Sequence[str]) -> dict[str, bytes]:
+    """Unit → its thumbnail (WebP), of those that the gallery has.
+
+    Raises:
+        LSDError: a shard cannot be read.
+    """
+    from gallery.source import open_gallery
+
+    entries = in_gallery(model, units)
+    return dict(zip(entries, open_gallery().thumbnails(list(entries.values())), strict=True))
+
+
+def cost(model: ImageModel, units: Sequence[str]) -> Cost:
+    """Of drawing them."""
+    return Cost(("unit pictures", model.name), len(units))
+
+
+def draw(model: ImageModel, units: Sequence[str], recipe: Recipe = RECIPE) -> Iterator[tuple[dict[str, bytes], bool]]:
+    """Unit → its picture (JPEG) as it is now, again and again; and whether these are finished, and kept from then on.
+
+    Raises:
+        LSDError: what `ascend` raises; too little memory.
+    """
+    work = cost(model, units)
+    asked = {str(parse(unit)): unit for unit in units}
+    with (
+        room_for_ascents([([model], recipe, len(units))]), measured(work),
+        closing(gpu.steps(ascend, model, units, recipe, every=_EVERY)) as steps,
+    ):  # fmt: skip
+        for snapshot in steps:
+            shown = zip(snapshot.jobs, to_pixels(snapshot.images), strict=True)
+            made = {asked[str(job.unit)]: _small(pixels) for job, pixels in shown}
+            for picture in snapshot.finished:
+                made[asked[str(picture.job.unit)]] = _small(picture.pixels) if picture.status == "ok" else b""
+            if snapshot.finished:
+                for unit, data in made.items():
+                    _kept.get(_key(model, unit), lambda data=data: data)
+            yield made, bool(snapshot.finished)
+
+
+def _small(pixels: np.ndarray) -> bytes:
+    return jpeg(fit_within(Image.fromarray(pixels), _SIDE))
