@@ -14,12 +14,15 @@ from PIL import Image
 from lsd.demo import CLASS_NAMES, MODELS_DIR, render
 from lsd.features.ascent import ascend
 from lsd.features.recipes import DEFAULT, find_recipe
-from lsd.images import prepare
+from lsd.images import open_image, prepare
 from lsd.models import get_model
 from lsd.packages import PACKAGES
-from lsd.saliency.explain import TargetSpec, explain
+from lsd.reasons.explain import find_reasons, flips, try_reasons
+from lsd.saliency.explain import TargetSpec, explain, to_input
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
+from lsd.ui.shared import unit_pictures
+from lsd.ui.shared.examples import examples
 from lsd.view import WHOLE, View
 
 
@@ -155,8 +158,61 @@ def test_a_feature_that_cannot_be_made_is_one_sentence(client, request_, sentenc
         client.predict(**request_, api_name="/feature")
 
 
+def test_reasons_are_those_of_the_library(client):
+    answer, file = client.predict(image="example:plain circle", model="demo:resnet", api_name="/reasons")
+    model = get_model("demo:resnet")
+    image = to_input(model, open_image(examples()["plain circle"]))
+    found = find_reasons(model, image)
+    tried = try_reasons(model, image, found)
+    for part in ("groups", "channels"):
+        told, own = answer[part], getattr(found, part)
+        assert [one["unit"] for one in told] == [one.unit for one in own]
+        assert [one["share"] for one in told] == pytest.approx([one.share for one in own], rel=1e-4)
+        assert [one["alone"]["score"] for one in told] == pytest.approx(
+            [t.score for t in getattr(tried, part)], rel=1e-4
+        )
+    assert answer["target"] == found.target.to_dict() and answer["layer"] == found.layer
+    assert answer["flips"]["groups"] == flips(tried.groups_so_far)
+    assert answer["sentence"].startswith("plain circle rather than plain square: because of group 1")
+    assert all(one["share"] < 0 for one in answer["against"])
+    assert Image.open(file).width > 1000
+
+
+def test_reasons_of_another_class_and_layer_with_pictures(client, monkeypatch):
+    monkeypatch.setattr(unit_pictures.draw, "__defaults__", (replace(unit_pictures.RECIPE, steps=2),))
+    request = {"image": "example:plain circle", "model": "demo:resnet", "target": "plain star", "against": "3"}
+    answer, file = client.predict(**request, layer="layer3", fill="mean", api_name="/reasons")
+    assert answer["decision"] == "plain star rather than checkered circle" and answer["fill"] == "mean"
+    plain = Image.open(file).size
+    drawn, file = client.predict(**request, layer="layer3", fill="mean", draw=True, api_name="/reasons")
+    assert drawn["groups"] == answer["groups"]
+    assert Image.open(file).height > plain[1]  # there was a row without any picture
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"image": "example:nothing"}, "no example"),
+        ({"target": "99"}, "out of range"),
+        ({"against": "zebra"}, "No class of this model"),
+        ({"layer": "nowhere"}, "has no layer"),
+        ({"fill": "half"}, "zero or mean"),
+        ({"outputs": "embedding"}, "no classes"),
+    ],
+)
+def test_reasons_that_cannot_be_found_are_one_sentence(client, changes, sentence):
+    with pytest.raises(AppError, match=sentence) as raised:
+        client.predict(**{"image": "example:plain circle", "model": "demo:resnet"} | changes, api_name="/reasons")
+    assert str(raised.value).count("\n") == 0
+
+
 def test_only_these_endpoints_are_offered(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/predict", "/saliency", "/feature"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
+        "/predict",
+        "/saliency",
+        "/feature",
+        "/reasons",
+    }
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t", "\u00a0"])
@@ -185,19 +241,21 @@ def test_an_mcp_client_gets_pictures_as_pictures(page_url):
         ):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-            explain_, make = (next(t for name, t in tools.items() if name.endswith(n)) for n in ("saliency", "feature"))
+            names = ("saliency", "feature", "reasons")
+            explain_, make, why = (next(t for name, t in tools.items() if name.endswith(n)) for n in names)
             image = {"image": "example:Coffee cup", "model": "demo:vit", "method": "gradient"}
             return (
                 tools,
                 await session.call_tool(explain_.name, image),
                 await session.call_tool(make.name, {"model": "demo:resnet", "unit": "class/3", "steps": 4}),
+                await session.call_tool(why.name, {"image": "example:plain circle", "model": "demo:resnet"}),
             )
 
-    tools, explained, made = asyncio.run(asked())
-    assert len(tools) == 3 and "any timm name" in str(tools["predict"].inputSchema)
-    for result in (explained, made):
+    tools, explained, made, reasoned = asyncio.run(asked())
+    assert len(tools) == 4 and "any timm name" in str(tools["predict"].inputSchema)
+    for result in (explained, made, reasoned):
         assert not result.isError
         (picture,) = (c for c in result.content if c.type == "image")
         assert Image.open(io.BytesIO(base64.b64decode(picture.data))).size[0] > 32
         texts = [c.text for c in result.content if c.type == "text"]
-        assert "demo:" in texts[0] and sum(map(len, texts)) < 10_000
+        assert "demo:" in texts[0] and sum(map(len, texts)) < 20_000

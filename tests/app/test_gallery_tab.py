@@ -30,6 +30,7 @@ from lsd.ui.gallery.plot import trace_plot
 from lsd.ui.gallery.tab import GalleryTab, origin, show
 from lsd.ui.gallery.weights import Standing
 from lsd.ui.page import build as build_page
+from lsd.ui.reasons import address as reasons_address
 from lsd.ui.saliency import address as saliency_address
 
 RESNET, VIT_TINY, CONVNEXT = (model for model, *_ in MODELS)
@@ -307,7 +308,11 @@ def test_the_saliency_tab_opens_with_the_model_and_class(gallery):
     address = gallery_again.saliency_address(gallery.entry(GOOD))
     reading = saliency_address.read(QueryParams(address[1:]))
     assert (tuple(reading.wish.models), reading.wish.of, reading.doubts) == ((RESNET,), "golden retriever", ())
-    assert gallery_again.saliency_address(gallery.entry(f"{RESNET}/layer3.5/channel/3/lucid/0")) == ""
+    channel = gallery.entry(f"{RESNET}/layer3.5/channel/3/lucid/0")
+    assert gallery_again.saliency_address(channel) == ""
+    asked = reasons_address.read(QueryParams(gallery_again.reasons_address(channel)[1:])).wish
+    assert (asked.models, asked.layer, asked.view, asked.unit) == ((RESNET,), "layer3.5", "channels", "3")
+    assert gallery_again.reasons_address(gallery.entry(GOOD)) == ""
 
 
 def test_one_class_in_all_models():

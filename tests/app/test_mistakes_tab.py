@@ -39,6 +39,7 @@ from lsd.ui.mistakes.request import (
 from lsd.ui.mistakes.session import PAGE, Session
 from lsd.ui.mistakes.tab import MistakesTab
 from lsd.ui.mistakes.views import MAPS
+from lsd.ui.reasons import address as reasons_address
 from lsd.ui.shared import address, controls, jobs
 from lsd.ui.shared.markup import top_table
 
@@ -475,8 +476,11 @@ def test_the_tag_is_named_as_the_reason(tab, shown, session):
 
 def test_a_case_leads_to_what_one_asks_next(tab, shown, session):
     links = [QueryParams(href.replace("&amp;", "&")) for href in re.findall(r'href="\?([^"]+)"', shown[tab.case.about])]
-    compare, visualize = links  # a drawn picture is none of the page's examples
+    why, compare, visualize = links  # a drawn picture is none of the page's examples
     said = session.case.said
+    asked = reasons_address.read(why).wish
+    assert (asked.models, asked.of, asked.against) == (("demo:shortcut",), str(said.predicted), str(said.true))
+    assert (asked.source, asked.item) == (session.search.question.source, said.item.id)
     assert (compare["tab"], compare["view"], compare["model"]) == ("gallery", "compare", "demo:shortcut")
     assert compare.getlist("class") == [said.true_name, said.predicted_name]
     assert (visualize["tab"], visualize["model"]) == ("features", "demo:shortcut")

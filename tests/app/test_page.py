@@ -28,6 +28,6 @@ def test_how_many_jobs_run_at_a_time_is_said_in_one_place():
     """Gradio holds back no event that works long: it would free a place before its work has ended."""
     page = build()
     long = [event for event in page.fns.values() if inspect.isasyncgenfunction(event.fn)]
-    assert {event.api_name for event in long} >= {"predict", "saliency", "feature"} and len(long) >= 10
+    assert {event.api_name for event in long} >= {"predict", "saliency", "feature", "reasons"} and len(long) >= 10
     assert all(event.concurrency_limit is None for event in long)
     assert launch_settings()["max_threads"] >= jobs.LONGEST + 40  # so that those who wait leave threads to the others

@@ -19,6 +19,7 @@ WIDTHS = (1440, 1024, 390)
 FIRST = {  # what a tab shows when it is there
     "gallery": "#lsd-g-main .lsd-g-card img",
     "saliency": "#lsd-saliency-tab img[alt^='Saliency map of']",
+    "reasons": "#lsd-reasons-tab .lsd-r-row[data-name]",
     "mistakes": "#lsd-mistakes-tab #why img",
     "choices": "#lsd-choices-tab .lsd-c-plot >> visible=true",
     "features": "#lsd-features-tab img[alt*='eature visualization']",

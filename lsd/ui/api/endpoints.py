@@ -245,12 +245,12 @@ def reasons(
     """
     if fill not in FILLS:
         raise LSDError(f"fill is {' or '.join(FILLS)}, not “{fill[:60]}”.")
-    about(method=layer or "default layer")
     picture, sha256 = _picture(image)
     network = _network(model, outputs, layouts)
     question = Question(sha256, decision(target, against), layer, fill)
     with turn(reasons_cost(network.name, question)):
         account = reasoned(network, picture, question)
+    about(network.name, method=account.reasons.layer)
     units = [thing.reason.unit for thing in (*account.groups, *account.channels)]
     pictures = unit_pictures.kept(network, units) | unit_pictures.from_gallery(network, units)
     missing = [unit for unit in units if unit not in pictures] if draw else []

@@ -31,11 +31,11 @@ def stage(size: tuple[int, int], plain: str = "", doing: str = "") -> str:
     width, height = size
     picture = f'<img class="lsd-r-photo" src="{escape(plain)}" alt="The picture that is asked about">' if plain else ""
     return (
-        f'<div class="lsd-r-stage {doing}" style="--w:{width};--h:{height}" tabindex="0" role="group" '
+        f'<div class="lsd-r-look"><div class="lsd-r-stage {doing}" style="--w:{width};--h:{height}" tabindex="0" role="group" '
         f'aria-label="The picture: arrow keys move a mark, and the reasons there are listed">{picture}'
         '<img class="lsd-r-lit" alt="" hidden><span class="lsd-r-mark" hidden></span></div>'
         '<div class="lsd-r-here" aria-live="polite"><p class="lsd-note">Point at a reason to see where it lies, '
-        "or at a place to see what lies there.</p></div>"
+        "or at a place to see what lies there.</p></div></div>"
     )
 
 

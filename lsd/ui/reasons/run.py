@@ -44,7 +44,6 @@ def ask(run: Run, find: Find, serve: Serve, *, unasked: str = "") -> Iterator[No
         whenever the run has come further; once, where all of it was answered before.
     """
     request = run.request
-    about(method=request.layer or "default layer")
     picture = open_image(request.path)
     costs = [cost(name, request.question) for name in request.models]
 
@@ -70,6 +69,7 @@ def _ask(run: Run, place: int, picture: Image.Image, find: Find, serve: Serve) -
         about(model.name)
         doing(common_name(name))
         account = reasoned(model, picture, run.request.question)
+        about(model.name, method=account.reasons.layer)
         run.accounts[place] = account
         units = [thing.reason.unit for thing in (*account.groups, *account.channels, *account.against)]
         units += [account.find(name).unit for name in run.extra(place)]
@@ -92,7 +92,7 @@ def switch(run: Run, place: int) -> None:
     name = run.request.models[place]
     doing(f"{common_name(name)} without {len(run.off[place])} of its reasons")
     model = aside(get_model, name)
-    about(model.name, method="switched off")
+    about(model.name, method=run.accounts[place].reasons.layer)
     with turn():
         _switch(run, place, model, open_image(run.request.path))
 

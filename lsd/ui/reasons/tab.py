@@ -43,8 +43,8 @@ class Panel:
         """As a fresh page has it; `model` is "" for a place that it does not show."""
         with gr.Column(visible=bool(model), min_width=0, elem_classes="lsd-r-panel") as self.column:
             self.head = gr.HTML(html.head(model), apply_default_css=False)
-            self.said = gr.HTML(apply_default_css=False)
-            self.answers = gr.HTML(apply_default_css=False)
+            self.said = gr.HTML(apply_default_css=False, elem_classes="lsd-r-said")
+            self.answers = gr.HTML(apply_default_css=False, elem_classes="lsd-r-answers")
             self.rows = gr.HTML(html.waiting(), apply_default_css=False)
 
     @property

@@ -208,6 +208,14 @@ def test_a_class_of_another_name_is_the_same_by_its_wordnet_id(tmp_path):
     assert [entry.model for entry in gallery.same_class(gallery.entry(rows[0]["unit_id"]))] == ["b", "c"]
 
 
+def test_rows_of_units(small, rows):
+    model = rows[0]["model"]
+    units = [row["unit"] for row in rows if row["model"] == model][:3]
+    found = small.of_units(model, [*units, "nothing", "'; DROP TABLE rows"])
+    assert {e.unit_id for e in found} == {r["unit_id"] for r in rows if r["model"] == model and r["unit"] in units}
+    assert small.of_units("nobody", units) == [] == small.of_units(model, [])
+
+
 def test_variants(small, rows):
     for row in rows:
         found = small.variants(small.entry(row["unit_id"]))
