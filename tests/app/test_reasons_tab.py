@@ -279,6 +279,15 @@ def test_pictures_come_after_the_rows_and_are_kept(tab, nothing_answered):
     assert "lsd-r-coming" not in ask(tab, again)[1][tab.panels[0].rows]  # the next visitor has them at once
 
 
+def test_what_was_drawn_for_somebody_else_meanwhile_is_not_drawn_again(tab, nothing_answered, monkeypatch):
+    first, second = Session(), Session()
+    ask(tab, first), ask(tab, second)
+    list(tab._draw({tab.session: first}))
+    monkeypatch.setattr(unit_pictures, "draw", lambda *a, **k: pytest.fail("drawn"))
+    updates = [update for update, _ in zip(tab._draw({tab.session: second}), range(9), strict=False)]
+    assert "lsd-r-coming" not in page_after(updates)[tab.panels[0].rows]
+
+
 def test_pictures_of_the_gallery_are_not_drawn(tab, nothing_answered, monkeypatch):
     asked = []
 
