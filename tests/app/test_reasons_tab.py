@@ -179,7 +179,7 @@ def test_the_sentence_says_how_much_is_told(account):
         f"{DRAWN} rather than plain square: because of group 1 ({account.groups[0].reason.part:.0%})"
     )
     together_ = sum(thing.reason.part for thing in account.groups)
-    assert words.endswith(f"{together_:.0%} of all that speaks for it in layer4.")
+    assert words.endswith(f"{together_:.0%} of all that speaks for it in {account.reasons.layer}.")
 
 
 def test_where_no_share_is_positive_that_is_said(tab, account):
