@@ -15,11 +15,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 from lsd.memory import settle
 from lsd.process import step_back
 from lsd.public import trusted_proxies
-from lsd.ui.gallery.pictures import unit_pictures
-from lsd.ui.page import build, launch_settings
-from lsd.ui.reasons.run import ask_first
-from lsd.ui.saliency.run import explain_first
-from lsd.ui.shared import log
+from lsd.ui.shared.stubs import without_stubs
+
+with without_stubs():
+    from lsd.ui.gallery.pictures import unit_pictures
+    from lsd.ui.page import build, launch_settings
+    from lsd.ui.reasons.run import ask_first
+    from lsd.ui.saliency.run import explain_first
+    from lsd.ui.shared import log
 
 os.environ.setdefault("FORWARDED_ALLOW_IPS", trusted_proxies())  # uvicorn's
 

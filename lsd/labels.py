@@ -7,24 +7,50 @@ A table is chosen by its length alone. Whether the network's classes are those o
 its weights says so ("augreg_in21k_ft_in1k"), or nothing does, and the names are assumed.
 """
 
+import csv
 import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
 
 from lsd.errors import UndefinedError
 
-_IN_TAGS = {"imagenet-1k": {"in1k"}, "imagenet-12k": {"in12k"}}  # timm's table → how tags call it
-_LARGE_IN_TAGS = {"in21k", "in22k"}  # all the others
+
+class _Subset(NamedTuple):
+    """A part of ImageNet that networks are trained on."""
+
+    dataset: str
+    file: str  # timm's, with the classes' ids in their order
+    in_tags: frozenset[str]  # how a weights' tag calls it
+
+
+_LARGE = frozenset({"in21k", "in22k"})
+_SUBSETS = {  # by their number of classes
+    1000: _Subset("ImageNet-1k", "imagenet_synsets.txt", frozenset({"in1k"})),
+    11221: _Subset("ImageNet-21k", "imagenet21k_miil_synsets.txt", _LARGE),
+    11821: _Subset("ImageNet-12k", "imagenet12k_synsets.txt", frozenset({"in12k"})),
+    21841: _Subset("ImageNet-22k", "imagenet22k_synsets.txt", _LARGE),
+    21842: _Subset("ImageNet-22k", "imagenet22k_ms_synsets.txt", _LARGE),
+    21843: _Subset("ImageNet-21k", "imagenet21k_goog_synsets.txt", _LARGE),
+}
 
 
 @functools.cache
-def _imagenet(subset: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _imagenet(num_classes: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(WordNet ids, names) of one of timm's ImageNet subsets, in class order."""
-    from timm.data import ImageNetInfo
+    ids = tuple(_timms(_SUBSETS[num_classes].file))
+    names = _lemmas()
+    return ids, tuple(names[id] for id in ids)
 
-    info = ImageNetInfo(subset)
-    return tuple(info.label_names()), tuple(info.label_descriptions())
+
+def _timms(file: str) -> list[str]:
+    """The lines of one of timm's tables. `timm.data.ImageNetInfo` reads the same ones, but takes seconds to import, and a page
+    names classes before anybody asks for a network."""
+    timm = find_spec("timm")  # found without importing it
+    return (Path(timm.origin).parent / "data" / "_info" / file).read_text("utf-8").splitlines()
 
 
 @dataclass(frozen=True)
@@ -64,15 +90,16 @@ def named(num_classes: int, config: dict | None = None) -> ClassNames:
         texts = config.get("label_descriptions") or {}
         known = _lemmas() if all(_is_synset(str(label)) for label in labels) else {}
         return ClassNames(tuple(str(texts.get(label) or known.get(label) or label) for label in labels))
-    subset = _subset(num_classes)
+    subset = _SUBSETS.get(num_classes)
     if subset is None:
         return ClassNames(_numbered(num_classes))
+    names = _imagenet(num_classes)[1]
     trained_on = str(config.get("tag") or "").rpartition("_ft_")[2].split("_")
-    if _IN_TAGS.get(subset, _LARGE_IN_TAGS).intersection(trained_on):
-        return ClassNames(_imagenet(subset)[1])
-    dataset = "ImageNet-" + subset.split("-")[1]
-    note = f"The class names are assumed: it has {num_classes} classes as {dataset} has, and nothing says that they are the same."
-    return ClassNames(_imagenet(subset)[1], assumed=True, note=note)
+    if subset.in_tags.intersection(trained_on):
+        return ClassNames(names)
+    as_it = f"it has {num_classes} classes as {subset.dataset} has"
+    note = f"The class names are assumed: {as_it}, and nothing says that they are the same."
+    return ClassNames(names, assumed=True, note=note)
 
 
 def class_names(num_classes: int, config: dict | None = None) -> tuple[str, ...]:
@@ -86,14 +113,7 @@ def _numbered(num_classes: int) -> tuple[str, ...]:
 
 def synsets(num_classes: int) -> tuple[str, ...] | None:
     """The WordNet ids (n02123045, …) of an ImageNet head with that many classes, else None."""
-    subset = _subset(num_classes)
-    return _imagenet(subset)[0] if subset else None
-
-
-def _subset(num_classes: int) -> str | None:
-    from timm.data import infer_imagenet_subset
-
-    return infer_imagenet_subset({"num_classes": num_classes})
+    return _imagenet(num_classes)[0] if num_classes in _SUBSETS else None
 
 
 def _is_synset(label: str) -> bool:
@@ -102,9 +122,8 @@ def _is_synset(label: str) -> bool:
 
 @functools.cache
 def _lemmas() -> dict[str, str]:
-    """WordNet id → name, for the 22k tables (which hold the smaller ones)."""
-    ids, names = _imagenet("imagenet-22k")
-    return dict(zip(ids, names, strict=True))
+    """WordNet id → name."""
+    return dict(csv.reader(_timms("imagenet_synset_to_lemma.txt"), delimiter="\t"))
 
 
 def short(name: str) -> str:

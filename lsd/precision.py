@@ -44,7 +44,8 @@ def choose(kind: str, *, deterministic: bool = False) -> None:
     torch.backends.cudnn.allow_tf32 = kind != "fp32"
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NVIDIA's condition for the same sums twice
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if deterministic != is_deterministic():  # torch imports its compiler for this, which takes a second
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 
 def to_environment(kind: str, *, deterministic: bool) -> None:

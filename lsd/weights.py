@@ -28,6 +28,7 @@ from pathlib import Path
 import httpx
 
 from lsd import disk
+from lsd.curated import CURATED
 from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
 from lsd.packages import PACKAGES, installed
@@ -36,6 +37,7 @@ from lsd.public import hub_token, model_refusal
 log = logging.getLogger("lsd")
 
 MAX_BYTES = int(os.environ.get("LSD_MAX_MODEL_BYTES", 4 * 2**30))  # of a weights file; a ViT-g in fp32 is 4 GB
+_CURATED = frozenset(network.name for network in CURATED)
 _PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.pth", "model.pth")
 
 
@@ -164,7 +166,7 @@ def _meant(name: str) -> str:
         name = f"hf-hub:{name}"
     if name.startswith("hf-hub:timm/") and _is_timms(known := name.removeprefix("hf-hub:timm/")):
         name = known
-    return name if ":" in name else _successor(name)
+    return name if ":" in name or "." in name else _successor(name)  # timm has given up no name with a tag
 
 
 def _is_timms(name: str) -> bool:
@@ -247,6 +249,8 @@ def _in_folder(name: str, folder: Path, source: str, allow_pickle: bool) -> Loca
 
 def _timm_repo(name: str) -> tuple[str, str]:
     """(name with its tag, repository on the Hub) of a name in timm's registry."""
+    if name in _CURATED:  # what a page opens with is told without timm, which takes seconds to import
+        return name, f"timm/{name}"
     import timm
 
     architecture = name.partition(".")[0]

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, BatchNormAct2d
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -199,6 +197,11 @@ def _on_smaller_input(twin: ImageModel, share: float, keep: frozenset[str]) -> I
 
 def _reads_class_token(net: nn.Module) -> bool:
     """Whether this is timm's plain vision transformer, and its logits depend on the class token alone."""
+    from timm.layers import (
+        Attention,
+    )  # late, as everywhere: timm takes half a second to import, and the page needs none yet
+    from timm.models.vision_transformer import Block, VisionTransformer
+
     if type(net) is not VisionTransformer or net.global_pool != "token" or net.attn_pool is not None:
         return False
     block = net.blocks[-1]
@@ -208,7 +211,7 @@ def _reads_class_token(net: nn.Module) -> bool:
 class _LastBlock(nn.Module):
     """timm's `Block`, for the prefix tokens alone: (N, tokens, C) → (N, prefix, C). The others serve as keys and values."""
 
-    def __init__(self, block: Block, prefix: int):
+    def __init__(self, block: nn.Module, prefix: int):
         super().__init__()
         self.block, self.prefix = block, prefix
 
@@ -280,6 +283,8 @@ def folding_pairs(model: ImageModel) -> list[tuple[str, str]]:
         finally:
             for handle in handles:
                 handle.remove()
+    from timm.layers import BatchNormAct2d
+
     modules = dict(model.net.named_modules())
     pairs = []
     for tensor, conv in produced.items():
@@ -299,6 +304,8 @@ def _same_output(model: ImageModel, conv: nn.Module) -> bool:
 
 
 def _fold(net: nn.Module, conv_name: str, norm_name: str) -> None:
+    from timm.layers import BatchNormAct2d
+
     conv, norm = net.get_submodule(conv_name), net.get_submodule(norm_name)
     net.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm).requires_grad_(False))
     if isinstance(norm, BatchNormAct2d):  # timm's, which also activates

@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from lsd.ui.page import build, launch_settings
 from lsd.ui.shared import controls, jobs
@@ -15,6 +16,40 @@ def test_without_packages_the_page_starts_with_the_demo_networks(monkeypatch):
     monkeypatch.setattr("lsd.packages.find_spec", lambda name: None)
     build()
     assert controls.default_models() and all(name.startswith("demo:") for name in controls.default_models())
+
+
+def test_the_page_is_there_before_what_only_networks_need():
+    """Those take seconds to import, and whoever opens the page first would wait for them."""
+    code = """if True:
+        import sys, urllib.request
+        import app
+        _, url, _ = app.demo.launch(**app.launch_settings(), prevent_thread_lock=True, quiet=True)
+        urllib.request.urlopen(url).read()
+        print(*sys.modules.keys() & {"timm", "torchvision", "captum", "torch._dynamo", "datasets", "sklearn"})
+    """
+    made = {name: value for name, value in os.environ.items() if name not in ("LSD_MODEL_PATH", "GRADIO_SERVER_PORT")}
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=made, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
+def test_gradio_is_imported_without_writing_stubs():
+    """Where it takes its components to have no source, and as usual afterwards."""
+    code = """if True:
+        import inspect, sys
+        from lsd.ui.shared.stubs import without_stubs
+        assert "gradio" not in sys.modules
+        with without_stubs():
+            import gradio
+            try:
+                inspect.getfile(gradio.Textbox)
+            except OSError:
+                print("none")
+        print(inspect.getfile(gradio.Textbox))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    none, file = done.stdout.splitlines()
+    assert none == "none" and file.endswith("textbox.py")
 
 
 def test_what_the_page_writes_goes_with_its_process(tmp_path):

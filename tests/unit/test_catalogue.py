@@ -12,7 +12,7 @@ def test_every_curated_model_has_weights_on_the_hub():
     assert len(names) == len(set(names)) >= 40
     assert len({network.family for network in catalogue.CURATED}) >= 15
     for name in names:
-        assert timm.get_pretrained_cfg(name, allow_unregistered=False).hf_hub_id, name
+        assert timm.get_pretrained_cfg(name, allow_unregistered=False).hf_hub_id == f"timm/{name}"
 
 
 def test_families_and_sizes_are_in_order():

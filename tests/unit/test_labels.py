@@ -33,6 +33,15 @@ def test_imagenet_is_known_by_its_number_of_classes(count, index, name):
     assert len(ids) == count and all(len(i) == 9 and i[0] == "n" for i in ids[:50])
 
 
+def test_the_tables_are_those_that_timm_knows():
+    from timm.data import ImageNetInfo, imagenet_info
+
+    for count, subset in imagenet_info._NUM_CLASSES_TO_SUBSET.items():
+        known = ImageNetInfo(subset)
+        assert labels.synsets(count) == tuple(known.label_names())
+        assert labels.class_names(count) == tuple(known.label_descriptions())
+
+
 def test_the_tables_agree_with_each_other():
     """A synset has one name, whichever table it is in."""
     small = dict(zip(labels.synsets(1000), IMAGENET, strict=True))

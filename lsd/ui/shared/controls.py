@@ -9,6 +9,7 @@ from starlette.datastructures import QueryParams
 
 from lsd import catalogue, heads, labels
 from lsd.errors import LSDError
+from lsd.packages import PACKAGES
 from lsd.saliency import defaults
 from lsd.saliency.methods import METHODS, Method, Setting
 from lsd.sayings import Sayings
@@ -69,8 +70,11 @@ def checked_models(models: Sequence[str] | None) -> list[str]:
 
 @functools.lru_cache(maxsize=64)
 def _names_of(model: str) -> tuple[str, ...]:
-    """Class names of a model without loading it: from its configuration if that is on this machine."""
-    if model in ready_models():
+    """Class names of a model without loading it: from its configuration if that is on this machine.
+
+    Of packages and of the curated list all are of ImageNet-1k: that is known without timm, which takes seconds to import.
+    """
+    if model in ready_models() and model not in PACKAGES:
         try:
             config = read_config(locate(model))
         except LSDError:
