@@ -17,8 +17,8 @@ from lsd.ui.saliency.tab import SaliencyTab
 from lsd.ui.shared import address, once, visitors
 from lsd.ui.shared.files import styles
 from lsd.ui.shared.guard import Guard, GuardedBlocks
-from lsd.ui.shared.jobs import LONGEST
 from lsd.ui.shared.limits import MAX_UPLOAD
+from lsd.ui.shared.line import LONGEST
 from lsd.ui.shared.picture import share
 from lsd.ui.shared.scratch import sweeping, told_full, visitors_folder
 from lsd.ui.theme import theme

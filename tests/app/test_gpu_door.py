@@ -33,7 +33,9 @@ from lsd.ui.mistakes.views import Choice
 from lsd.ui.shared import answers, gpu, jobs
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.gpu import LentError
-from lsd.ui.shared.jobs import BudgetError, Line, Progress, doing, follow, sentence, turn
+from lsd.ui.shared.job import BudgetError, Progress
+from lsd.ui.shared.jobs import doing, follow, sentence, turn
+from lsd.ui.shared.line import Line
 from lsd.ui.shared.pace import Cost, Pace
 
 FORK = multiprocessing.get_context("fork")

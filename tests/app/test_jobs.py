@@ -12,22 +12,10 @@ import pytest
 from lsd.errors import LSDError
 from lsd.progress import report
 from lsd.ui.shared import jobs, pace
-from lsd.ui.shared.jobs import (
-    NOBODY,
-    BudgetError,
-    BusyError,
-    Line,
-    Owner,
-    Progress,
-    ReplacedError,
-    Waiting,
-    aside,
-    doing,
-    follow,
-    sentence,
-    turn,
-)  # fmt: skip
+from lsd.ui.shared.job import BudgetError, Progress
+from lsd.ui.shared.jobs import aside, doing, follow, sentence, turn
 from lsd.ui.shared.limits import job_seconds
+from lsd.ui.shared.line import NOBODY, BusyError, Line, Owner, ReplacedError, Waiting
 from lsd.ui.shared.pace import Cost, Pace
 
 SOON = 5  # seconds that are more than enough

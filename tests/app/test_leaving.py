@@ -11,6 +11,7 @@ from lsd.ui.api import endpoints as api
 from lsd.ui.saliency import run as saliency_run
 from lsd.ui.shared import jobs
 from lsd.ui.shared.controls import default_models
+from lsd.ui.shared.job import Job
 
 PATIENCE = 30  # seconds for what is to happen soon
 
@@ -24,13 +25,13 @@ def page(page_url):
 def deaf(monkeypatch):
     """Explanations that hear nothing until the event is set, as a long pass of a network does; those that have begun, and
     those whose visitor has gone."""
-    hear, begun, stopped, stop = threading.Event(), [], [], jobs._Job.stop
+    hear, begun, stopped, stop = threading.Event(), [], [], Job.stop
 
     def noted(job):
         stopped.append(job)
         stop(job)
 
-    monkeypatch.setattr(jobs._Job, "stop", noted)
+    monkeypatch.setattr(Job, "stop", noted)
 
     def explained(model, *_, **__):
         begun.append(model.name)

@@ -16,7 +16,8 @@ from lsd.errors import LSDError
 from lsd.progress import report
 from lsd.ui.api import endpoints
 from lsd.ui.shared import jobs, log
-from lsd.ui.shared.jobs import Line, about, follow, sentence, turn
+from lsd.ui.shared.jobs import about, follow, sentence, turn
+from lsd.ui.shared.line import Line
 from lsd.ui.shared.long_event import long_event
 
 MANUAL = Path(__file__).parents[2] / "docs" / "operating.md"

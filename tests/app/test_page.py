@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lsd.ui.page import build, launch_settings
-from lsd.ui.shared import controls, jobs
+from lsd.ui.shared import controls, line
 
 
 def test_without_packages_the_page_starts_with_the_demo_networks(monkeypatch):
@@ -65,4 +65,4 @@ def test_how_many_jobs_run_at_a_time_is_said_in_one_place():
     long = [event for event in page.fns.values() if inspect.isasyncgenfunction(event.fn)]
     assert {event.api_name for event in long} >= {"predict", "saliency", "feature", "reasons"} and len(long) >= 10
     assert all(event.concurrency_limit is None for event in long)
-    assert launch_settings()["max_threads"] >= jobs.LONGEST + 40  # so that those who wait leave threads to the others
+    assert launch_settings()["max_threads"] >= line.LONGEST + 40  # so that those who wait leave threads to the others

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from lsd.errors import LSDError
 from lsd.public import trusted_proxies
 from lsd.ui.shared import jobs, visitors
-from lsd.ui.shared.jobs import Line, Owner
 from lsd.ui.shared.limits import MAX_CLIENT_EVENTS, MAX_SESSION_EVENTS, requests_a_minute
+from lsd.ui.shared.line import Line, Owner
 from lsd.ui.shared.long_event import LONG, long_event
 from lsd.ui.shared.rates import Rate
 from lsd.ui.shared.visitors import client_of, on_behalf_of, share_queue

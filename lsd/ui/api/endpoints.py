@@ -46,8 +46,10 @@ from lsd.ui.shared import gpu, unit_pictures, visitors
 from lsd.ui.shared.answers import cost, explained
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import Progress, Waiting, about, aside, follow, sentence, turn
+from lsd.ui.shared.job import Progress
+from lsd.ui.shared.jobs import about, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_batch, check_others
+from lsd.ui.shared.line import Waiting
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.reasoned import FILLS, ZERO, Question, decision, reasoned
 from lsd.ui.shared.reasoned import cost as reasons_cost

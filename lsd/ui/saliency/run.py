@@ -1,5 +1,6 @@
 """The work behind the Saliency tab: one picture explained by one model after the other."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,7 +18,10 @@ from lsd.ui.saliency.session import Answer, Session
 from lsd.ui.shared.answers import checked, cost, explained, is_there
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import BusyError, about, aside, doing, log, sentence, turn
+from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
+from lsd.ui.shared.line import BusyError
+
+log = logging.getLogger("lsd")
 
 DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those in the bundle at the picture's own
 

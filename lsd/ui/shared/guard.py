@@ -5,6 +5,7 @@ address of a file that it is to fetch. Handlers may trust what their controls al
 in one sentence here; the log has the place in the code where that was nobody's wish.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lsd.errors import LSDError
-from lsd.ui.shared.jobs import log, sentence
+from lsd.ui.shared.jobs import sentence
+
+log = logging.getLogger("lsd")
 
 _LONGEST, _MOST = 10_000, 100  # characters of a text, and texts of a list, where the control sets no bound
 

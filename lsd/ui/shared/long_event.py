@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import gradio as gr
 
 from lsd.ui.shared import markup, visitors
-from lsd.ui.shared.jobs import Progress, Waiting, follow
+from lsd.ui.shared.job import Progress
+from lsd.ui.shared.jobs import follow
+from lsd.ui.shared.line import Waiting
 
 # How such events are registered. How many run at a time is `lsd.ui.shared.jobs`' business, so Gradio holds none of them back.
 LONG = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}

@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lsd.errors import LSDError
 from lsd.public import is_public
-from lsd.ui.shared.jobs import Owner
 from lsd.ui.shared.limits import MAX_CLIENT_EVENTS, MAX_SESSION_EVENTS, requests_a_minute
+from lsd.ui.shared.line import Owner
 from lsd.ui.shared.rates import Rate
 
 _IPV6_NETWORK = 64  # bits that one visitor has all addresses of
