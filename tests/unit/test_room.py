@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from lsd import account
 from lsd.account import ACCOUNT, MemoryLimitError
 from lsd.features.recipes import find_recipe
 from lsd.models import get_model
@@ -22,6 +23,7 @@ PICTURE = "Chelsea the cat"
 @pytest.fixture(autouse=True)
 def bounded(monkeypatch):
     """The account with another limit, for a while, and with nothing in it that other tests have left."""
+    monkeypatch.setattr(account, "PATIENCE", 0.0)  # nobody gives anything back here
     monkeypatch.setattr(ACCOUNT, "limit", None)
     monkeypatch.setattr(ACCOUNT, "_kept", 0)
     monkeypatch.setattr(ACCOUNT, "_gone", deque())
