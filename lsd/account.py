@@ -6,19 +6,19 @@ or others are done. Only a page enforces it (`Account.enforce`): whoever uses th
 
 import contextlib
 import gc
-import os
 import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from threading import Condition
-from weakref import finalize
 
 from torch import Tensor
 
+from lsd.environment import number
 from lsd.errors import LSDError
 from lsd.progress import report
+from lsd.storages import follow
 
 SHARE = 0.6  # of the memory that there is: the rest is for torch itself, the page, pictures and the files that are read
 PATIENCE = 30.0  # seconds that work waits for memory which others have
@@ -51,8 +51,7 @@ def budget() -> int:
 
     Where models run on a GPU it is the GPU's memory that counts.
     """
-    asked = os.environ.get("LSD_MEMORY_BYTES", "").strip()
-    if asked.isdecimal() and int(asked):
+    if asked := number("LSD_MEMORY_BYTES"):
         return int(asked)
     import torch
 
@@ -97,11 +96,7 @@ class Account:
         """Count tensors for as long as they are there; memory that several of them share counts once."""
         with self._changed:
             self._settle()
-            for storage in (tensor.untyped_storage() for tensor in tensors):
-                if storage._cdata not in self._known:
-                    self._known.add(storage._cdata)
-                    self._kept += storage.nbytes()
-                    finalize(storage, self._gone.append, (storage._cdata, storage.nbytes())).atexit = False
+            self._kept += sum(follow(tensor, self._known, self._gone.append) for tensor in tensors)
 
     @contextlib.contextmanager
     def room(

@@ -282,18 +282,15 @@ def _print_results(results: Sequence[dict]) -> None:
 def _reproduce(options: argparse.Namespace) -> int:
     """Make a manifest's pictures again; 0 if all are the same bit for bit, 1 if not."""
     from lsd.features import bundle
-    from lsd.images import file_sha256, picture_path
     from lsd.models import get_model
 
     record = cli_again.read(options.manifest, bundle.read_manifest)
     request = bundle.Request.from_dict(record["request"])
     model = get_model(request.model)
     cli_again.check_weights(model, record["weights"])
-    photo = None
-    if request.photo:
-        photo = picture_path(options.photo or request.photo["path"])
-        if not photo.is_file() or file_sha256(photo) != request.photo["sha256"]:
-            raise LSDError(f"The photo {request.photo['file']} is not where it was; give its path with --photo.")
+    photo = request.photo and cli_again.find_file(
+        request.photo, options.photo, options.manifest, "photo", "with --photo"
+    )
     pictures = _run(request, photo, options.output, batches=record.get("batches"))  # manifests of before have none
     before = {(r["unit"], r["seed"]): r for r in record["results"]}
     same = 0

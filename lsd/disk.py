@@ -18,6 +18,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from lsd.account import readable
+from lsd.environment import number
 from lsd.errors import LSDError
 from lsd.public import is_public
 
@@ -61,8 +62,8 @@ def hub_cache() -> Path:
 
 def budget() -> int | None:
     """Bytes for what is kept of downloads; None for no limit."""
-    asked = os.environ.get("LSD_CACHE_BYTES", "").strip()
-    if asked.isdecimal():
+    asked = number("LSD_CACHE_BYTES")
+    if asked is not None:
         return int(asked) or None
     return int(_SHARE * shutil.disk_usage(_there(hub_cache())).total) if is_public() else None
 

@@ -4,7 +4,6 @@ shape and no numbers, and the bytes that would be there at the same time are cou
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import finalize
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from lsd.batch_norm import FixedBatchNorm
+from lsd.storages import follow
 
 SLACK = (
     1.5  # what a process takes for each byte that is counted: freed memory between what is used, and the kernels' own
@@ -57,15 +57,11 @@ class Counted(TorchDispatchMode):
         return found
 
     def _note(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage._cdata in self._known:
-            return
-        self._known.add(storage._cdata)
-        self.now += storage.nbytes()
+        self.now += follow(tensor, self._known, self._gone)
         self.peak = max(self.peak, self.now)
-        finalize(storage, self._gone, storage._cdata, storage.nbytes()).atexit = False
 
-    def _gone(self, storage: int, nbytes: int) -> None:
+    def _gone(self, one: tuple[int, int]) -> None:
+        storage, nbytes = one
         self._known.discard(storage)
         self.now -= nbytes
 

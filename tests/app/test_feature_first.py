@@ -150,6 +150,7 @@ def test_its_ascent_can_be_looked_back_through_and_its_seeds_told_apart(tab):
 
 def test_its_download_says_where_it_was_made(tab, first):
     steps = tab.pack(first)
+    next(steps)
     update = next(steps)
     assert "ready" in update[tab.stage.status]
     with zipfile.ZipFile(update[tab.stage.file]) as archive:

@@ -20,13 +20,12 @@ from lsd.ui.features.runs import Session, advance, files
 from lsd.ui.features.stage import Stage
 from lsd.ui.shared import markup
 from lsd.ui.shared.address import QUICK, query_of, told, written
-from lsd.ui.shared.files import script
+from lsd.ui.shared.download import downloads, packed
 from lsd.ui.shared.jobs import about, sentence, turn
 from lsd.ui.shared.limits import MAX_LANES
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 from lsd.ui.shared.pace import measured
 from lsd.ui.shared.room import room_for_ascents
-from lsd.ui.shared.scratch import zipped
 
 _SHOW_EVERY = 0.4  # seconds
 
@@ -81,9 +80,7 @@ class FeaturesTab:
             column.seeds.chosen(
                 self.show_seed, [self.session, stage.scrub], [*pictures, *(c.verdicts for c in stage.columns)], **QUICK
             )  # fmt: skip
-        stage.download.click(self.pack, self.session, [stage.file, stage.status], api_visibility="private").then(
-            None, stage.file, None, js=script("shared/download.js")
-        )  # fmt: skip
+        downloads(stage.download, self.pack, self.session, stage.file, stage.status)
 
     def restore(self, door: gr.HTML) -> None:
         """Show what an address says: make it, or, where it names nothing, what was made beforehand."""
@@ -169,13 +166,10 @@ class FeaturesTab:
 
     def pack(self, session: Session | None) -> Iterator[dict]:
         """Pictures, contact sheet, film and manifest as one zip file."""
-        stage = self.stage
-        if session is None or not any(lane.done for lane in session.lanes):
-            yield {stage.status: markup.status("There is nothing to download yet: press Visualize first.", error=True)}
-            return
-        try:
-            models = {lane.request.model: get_model(lane.request.model) for lane in session.lanes if lane.done}
-            with zipped("lsd-features.zip", files(session, models)) as path:
-                yield {stage.file: str(path), stage.status: markup.status("The download is ready.")}
-        except (LSDError, OSError) as error:
-            yield {stage.file: None, stage.status: markup.status(sentence(error), error=True)}
+        yield from packed("lsd-features.zip", lambda: _files(session), self.stage.file, self.stage.status)
+
+
+def _files(session: Session | None) -> dict[str, bytes]:
+    if session is None or not any(lane.done for lane in session.lanes):
+        raise LSDError("There is nothing to download yet: press Visualize first.")
+    return files(session, {lane.request.model: get_model(lane.request.model) for lane in session.lanes if lane.done})

@@ -23,13 +23,13 @@ from lsd.ui.saliency.square import square_on, square_picker, within
 from lsd.ui.shared import controls, markup
 from lsd.ui.shared.address import QUICK, query_of
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
+from lsd.ui.shared.download import downloads, packed
 from lsd.ui.shared.examples import example_of, examples
 from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import sentence
 from lsd.ui.shared.limits import MAX_MODELS
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 from lsd.ui.shared.picture import UPLOADED, PictureInput, example_picker
-from lsd.ui.shared.scratch import zipped
 from lsd.ui.shared.served import serve
 from lsd.ui.shared.strip import example_strip, picked, shown_picture
 
@@ -201,9 +201,7 @@ class SaliencyTab:
             cancels=explain,
             **QUICK,
         )
-        self.pack.click(
-            self._pack, {self.session, *self.drawing.values()}, [self.file, self.status], api_visibility="private"
-        ).success(None, self.file, None, js=script("shared/download.js"))
+        downloads(self.pack, self._pack, {self.session, *self.drawing.values()}, self.file, self.status)
 
     def _wire_controls(self) -> None:
         """What controls do to each other, when the visitor changes them."""
@@ -376,20 +374,14 @@ class SaliencyTab:
         return self._draw(given) | {self.status: _last_word(session)}
 
     def _pack(self, given: Given) -> Iterator[dict]:
-        """The bundle as one zip file.
+        """The bundle as one zip file."""
+        yield from packed("lsd-saliency.zip", lambda: self._files(given), self.file, self.status)
 
-        Raises:
-            gr.Error: there is none, so that nothing is downloaded.
-        """
+    def _files(self, given: Given) -> dict[str, bytes]:
         session = given[self.session]
         if session is None or not session.answers:
-            raise gr.Error("There is nothing to download yet: press Explain first.", print_exception=False)
-        yield {self.status: markup.status("Making the download …")}
-        try:
-            with zipped("lsd-saliency.zip", files(session, *self._drawing(given))) as path:
-                yield {self.file: str(path), self.status: _last_word(session)}
-        except (LSDError, OSError) as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
+            raise LSDError("There is nothing to download yet: press Explain first.")
+        return files(session, *self._drawing(given))
 
 
 def _progress(session: Session) -> str:

@@ -1,9 +1,9 @@
 """How much one visitor may ask for at a time; the command line knows no such limits."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lsd.environment import number
 from lsd.errors import LSDError
 from lsd.public import is_public
 
@@ -48,7 +48,7 @@ def requests_a_minute() -> float | None:
 
 
 def _limit(variable: str, default: float) -> float | None:
-    asked = os.environ.get(variable, "").strip()
-    if asked.replace(".", "", 1).isdecimal():
-        return float(asked) or None
+    asked = number(variable)
+    if asked is not None:
+        return asked or None
     return default if is_public() else None
