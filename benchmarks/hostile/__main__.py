@@ -23,6 +23,7 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.hostile import tools
 from benchmarks.hostile.hub import serving
 from benchmarks.hostile.page import SECRET, Server, Visitor, served
 from benchmarks.hostile.pictures import files
@@ -166,6 +167,17 @@ def send_repositories(visitor: Visitor, report: Report) -> None:
         report.note("repositories", found, text, name)
 
 
+def send_tool_calls(visitor: Visitor, report: Report, secret: str) -> None:
+    """Calls of tools over MCP."""
+    for message in tools.messages(secret, visitor.url + "/config"):
+        found, text = outcome(
+            lambda body=message.body: visitor.http.post(tools.PATH, content=body, headers=tools.HEADERS).text
+        )
+        if found == "answered" and ('"isError":true' in text or '"error":' in text):
+            found = "refused"
+        report.note("tool calls over MCP", found, text, message.what)
+
+
 def by_name(visitor: Visitor, name: str) -> dict:
     """The event of that name."""
     return next(event for event in visitor.events if event["api_name"] == name)
@@ -241,6 +253,7 @@ def main() -> None:
                 lambda: send_requests(visitor, report, secret), lambda: send_pictures(visitor, report),
                 lambda: send_values(visitor, report, secret, options.each, chance),
                 lambda: send_generated(visitor, report, options.examples), lambda: send_repositories(visitor, report),
+                lambda: send_tool_calls(visitor, report, secret),
             ):  # fmt: skip
                 send()
                 wells.append(is_well(server.url))

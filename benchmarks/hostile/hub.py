@@ -18,8 +18,8 @@ class Hub:
     Attributes:
         url: for `HF_ENDPOINT`.
         files: repository → name → content.
-        fault: "" for none, a status ("429", "503"), "slow" (each answer takes `delay` seconds), or "cut" (the connection ends in
-            the middle of a file).
+        fault: "" for none, a status ("429", "503"), "slow" (each answer takes `delay` seconds), "cut" (the connection ends in the
+            middle of a file), or "drips" (each byte of a file takes `delay` seconds, until the fault is mended).
         asked: (method, path, headers) of each request.
     """
 
@@ -77,8 +77,12 @@ def serving(files: Mapping[str, Mapping[str, bytes]]) -> Iterator[Hub]:
             if hub.fault == "cut":
                 self.wfile.write(content[begin : begin + (len(content) - begin) // 2])
                 self.close_connection = True
-            else:
-                self.wfile.write(content[begin:])
+                return
+            while hub.fault == "drips" and begin < len(content):
+                self.wfile.write(content[begin : begin + 1])
+                begin += 1
+                time.sleep(hub.delay)
+            self.wfile.write(content[begin:])
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub = Hub(f"http://127.0.0.1:{server.server_port}", files)

@@ -3,14 +3,17 @@
 import asyncio
 import base64
 import io
+import random
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from benchmarks.hostile import tools
 from lsd.demo import CLASS_NAMES, MODELS_DIR, render
 from lsd.features.ascent import ascend
 from lsd.features.recipes import DEFAULT, find_recipe
@@ -227,6 +230,24 @@ def test_likeness_to_another_picture(client):
         client, image="example:Coffee cup", model="demo:vit", method="gradient", like="example:Coffee cup"
     )
     assert answer["target"]["kind"] == "similarity" and answer["score"] == pytest.approx(1, abs=1e-5)  # itself
+
+
+def test_hostile_calls_of_tools_over_mcp_are_answered_and_the_next_honest_one_works(page_url, tmp_path, caplog):
+    """A sample of what `benchmarks.hostile` sends: wrong types, huge texts, deep JSON, unknown tools, pictures that are none."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("nobody is offered this")
+    sent = list(tools.messages(str(secret), f"{page_url}config"))
+    with httpx.Client(base_url=page_url.rstrip("/"), timeout=60) as client:
+        for message in [
+            *random.Random(0).sample(sent, 20),
+            *(m for m in sent if "100,000 levels" in m.what or "no message" in m.what),
+        ]:
+            answer = client.post(tools.PATH, content=message.body, headers=tools.HEADERS)
+            assert answer.status_code < 500 and secret.read_text() not in answer.text, message.what
+            assert "Traceback" not in answer.text, message.what
+        honest = client.post(tools.PATH, content=tools.call("predict", tools.HONEST["predict"]), headers=tools.HEADERS)
+    assert '"isError":false' in honest.text and "demo:resnet" in honest.text
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_an_mcp_client_gets_pictures_as_pictures(page_url):

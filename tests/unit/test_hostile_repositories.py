@@ -1,7 +1,9 @@
 """Networks of strangers, downloaded by the real client from a Hub on this machine: a network, or one sentence."""
 
+import asyncio
 import socket
 import time
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -14,7 +16,15 @@ from lsd.account import ACCOUNT
 from lsd.errors import LSDError, ModelError
 from lsd.memory import is_out_of_memory
 from lsd.models import load_model
-from lsd.ui.shared.jobs import sentence
+from lsd.ui.features.request import cost, default_wish, prepare
+from lsd.ui.features.runs import advance
+from lsd.ui.saliency.request import Wish, request_of
+from lsd.ui.saliency.run import explain_all
+from lsd.ui.shared import jobs
+from lsd.ui.shared.examples import examples
+from lsd.ui.shared.job import Progress
+from lsd.ui.shared.jobs import follow, sentence, turn
+from lsd.ui.shared.line import Line, Waiting
 
 _CONNECT = socket.socket.connect
 REPOSITORIES = repositories()
@@ -86,6 +96,48 @@ def test_a_hub_that_fails_is_a_sentence_and_the_next_try_works(hub, fault, monke
         load("honest")
     hub.fault = ""
     assert load("honest").num_classes == 10
+
+
+def explaining(name):
+    wish = Wish(models=(name,), method="gradient", check=False)
+    return lambda: explain_all(request_of(wish, examples()["Coffee cup"], None))
+
+
+def ascending(name):
+    """As `FeaturesTab.make` does, as far as the first step."""
+
+    def work():
+        wish, models = replace(default_wish(), models=(name,), unit="class/3"), {}
+        *_, session = prepare(wish, models)
+        with turn(cost(session)):
+            yield next(advance(session, models)).step
+
+    return work
+
+
+@pytest.mark.parametrize("work", [explaining, ascending])
+def test_a_hub_that_drips_holds_nobody_up_but_who_asked_for_it(hub, monkeypatch, work):
+    """And whoever asked has what he asked for once the Hub is well again."""
+    monkeypatch.setattr(jobs, "LINE", Line(places=1, longest=4))
+    monkeypatch.setattr(jobs, "PATIENCE", 0.2)
+    hub.fault, hub.delay, mine = "drips", 0.2, f"owner/{work.__name__}"
+    hub.files[mine] = hub.files["owner/honest"]  # under a name that no other test has loaded
+
+    async def last(of):
+        news = [one async for one in follow(of) if not isinstance(one, Waiting | Progress | None)]
+        return news[-1]
+
+    async def both():
+        waiting = asyncio.create_task(last(work(f"hf-hub:{mine}")))
+        while not any(method == "GET" for method, *_ in hub.asked):
+            await asyncio.sleep(0.02)
+        other = await asyncio.wait_for(last(explaining("demo:resnet")), 60)
+        assert not waiting.done()
+        hub.fault = ""
+        return other, await asyncio.wait_for(waiting, 60)
+
+    other, own = asyncio.run(asyncio.wait_for(both(), 300))
+    assert other.answers and (own == 1 if work is ascending else own.answers)
 
 
 def test_what_was_downloaded_serves_while_the_hub_is_out_of_reach(hub, monkeypatch):
