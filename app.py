@@ -1,7 +1,10 @@
 """The page's entry point, here and on Hugging Face Spaces: `python app.py`."""
 
+import gc
+import importlib
 import os
 import threading
+import time
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -17,6 +20,8 @@ from lsd.process import step_back
 from lsd.public import trusted_proxies
 from lsd.ui.shared.stubs import without_stubs
 
+gc.disable()  # until the page is there (`settle`): nothing that is imported is garbage, and looking for it takes half a second
+
 with without_stubs():
     from lsd.ui.gallery.pictures import unit_pictures
     from lsd.ui.page import build, launch_settings
@@ -27,14 +32,23 @@ with without_stubs():
 os.environ.setdefault("FORWARDED_ALLOW_IPS", trusted_proxies())  # uvicorn's
 
 demo = build()
+settle()
+
+
+_FIRST = 2.0  # seconds in which the page is served undisturbed: importing timm and Captum holds up every other thread
 
 
 def warm_up() -> None:
     """What the first visitors would wait for, while they look at the gallery."""
+    time.sleep(_FIRST)
     step_back()
+    gc.disable()
+    importlib.import_module("timm")
+    importlib.import_module("captum.attr")
+    settle()  # before the first explanation, which waits for all that visitors have asked for
     explain_first()
     ask_first(unit_pictures)
-    settle()  # now that whatever is imported late is there
+    settle()
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ def keep_freed_memory() -> bool:
 
 
 def settle() -> None:
-    """Have the garbage collector leave alone what is there now, for processes that answer others.
+    """Have the garbage collector leave alone what is there now, and look for garbage among what comes, for processes that answer
+    others.
 
     It walks through all objects again and again, those of torch, timm and a page included, which never become garbage: half
-    a second at a time in which nothing else runs.
+    a second at a time in which nothing else runs. So it does not even look for garbage among them now.
     """
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
