@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 import threading
 import zipfile
 from dataclasses import replace
@@ -109,6 +110,18 @@ def test_a_picture_forms_and_is_judged(tab):
         column.picture, updates
     )
     assert 'aria-label="Score curve' in last(column.curve, updates)
+
+
+def test_a_finished_picture_has_an_address_that_a_browser_keeps(tab):
+    """What forms is shown for half a second, and asked for by nobody again."""
+    column, updates = tab.stage.columns[0], run(tab, steps=12, seeds=2)
+    forming = next(u for u in updates if "step 1 of 12" in u.get(column.progress, ""))
+    assert 'src="data:' in forming[column.picture] and 'src="data:' in forming[column.seeds]
+    pictures = [last(column.picture, updates), tab.stage.at(session_of(tab, updates), 12)[column.picture]]
+    shown, again = (re.findall(r'src="gradio_api/file=([^"]+)"', html) for html in pictures)
+    assert shown == again and Path(*shown).is_file()  # so that the browser asks for nothing
+    seeds = last(column.seeds, updates)
+    assert len(set(re.findall(r'src="(gradio_api/file=[^"]+)"', seeds))) == 2 and "data:" not in seeds
 
 
 def test_what_a_visitor_says_of_the_outputs_is_followed_kept_and_repeated(tab, tmp_path, capsys):

@@ -13,6 +13,8 @@ from lsd.ui.features.runs import Lane, Session, command
 from lsd.ui.shared import markup
 from lsd.ui.shared.files import script
 from lsd.ui.shared.limits import MAX_LANES
+from lsd.ui.shared.markup import data_url
+from lsd.ui.shared.served import serve
 
 _INVITATION = "Choose a model and a unit, and press Visualize."
 _FRAME_SECONDS = 0.09  # of the film
@@ -55,10 +57,25 @@ class Column:
     def forming(self, session: Session, lane: Lane) -> dict:
         """What changes with every step."""
         return {
-            self.picture: texts.picture(lane.picture(session.seed), texts.alt(lane, session.seed)),
-            self.seeds: texts.seeds(lane.thumbnails(), session.seed, len(lane.request.seeds)),
+            self.picture: self.shown(lane, session.seed),
+            self.seeds: texts.seeds(self._thumbnails(lane), session.seed, len(lane.request.seeds)),
             self.progress: texts.progress(lane), self.curve: texts.curve(lane),
         }  # fmt: skip
+
+    def shown(self, lane: Lane, seed: int) -> str:
+        """A seed's picture as it is now."""
+        picture = lane.picture(seed)
+        return texts.picture(picture and self._address(self.picture, lane, *picture), texts.alt(lane, seed))
+
+    def _thumbnails(self, lane: Lane) -> list[str]:
+        return [self._address(self.seeds, lane, "image/jpeg", content) for content in lane.thumbnails()]
+
+    @staticmethod
+    def _address(holder: gr.HTML, lane: Lane, kind: str, content: bytes) -> str:
+        """Of a finished picture one that a browser keeps; what is shown for half a second is its own address."""
+        if not lane.done:
+            return data_url(kind, content)
+        return serve(holder, f"{slug(lane.title)}.{kind.removeprefix('image/')}", content)
 
     def whole(self, session: Session, lane: Lane) -> dict:
         """All of it."""
@@ -180,9 +197,9 @@ class Stage:
         for column, lane in self.pairs(session):
             frame = lane.frame(int(step), session.seed)
             if frame is None or step >= lane.step:
-                shown = texts.picture(lane.picture(session.seed), texts.alt(lane, session.seed))
+                shown = column.shown(lane, session.seed)
             else:
-                shown = texts.picture(frame[1], texts.alt(lane, session.seed, frame[0]))
+                shown = texts.picture(data_url(*frame[1]), texts.alt(lane, session.seed, frame[0]))
             update[column.picture] = shown
         return update
 

@@ -11,7 +11,7 @@ from lsd.ui.features.plot import score_curve
 from lsd.ui.features.request import NONE
 from lsd.ui.features.runs import Lane, Session
 from lsd.ui.shared.controls import class_choices
-from lsd.ui.shared.markup import OUTPUT_WORDS, data_url, escape, model_name, says
+from lsd.ui.shared.markup import OUTPUT_WORDS, escape, model_name, says
 
 # A narrow page has the controls below the results.
 JUMP = '<a class="lsd-f-jump" href="#features-controls">Choose what is visualized</a>'
@@ -79,11 +79,11 @@ def overall(session: Session) -> tuple[str, int, int]:
     return f"Step {steps} of {total}{', ' + pace(steps, spent) if spent else ''}{left}", steps, total
 
 
-def picture(data: tuple[str, bytes] | None, alt: str) -> str:
+def picture(address: str | None, alt: str) -> str:
     """A picture as part of the page; a frame of its size before there is one."""
-    if data is None:
+    if address is None:
         return '<div class="lsd-picture lsd-f-empty" aria-hidden="true"></div>'
-    return f'<div class="lsd-picture"><img src="{data_url(*data)}" alt="{escape(alt)}"></div>'
+    return f'<div class="lsd-picture"><img src="{escape(address)}" alt="{escape(alt)}"></div>'
 
 
 def alt(lane: Lane, seed: int, step: int | None = None) -> str:
@@ -99,18 +99,17 @@ def alt(lane: Lane, seed: int, step: int | None = None) -> str:
     return f"{text}, finished{''.join(said)}"
 
 
-def seeds(thumbnails: Sequence[bytes], shown: int, count: int) -> str:
-    """Every seed's picture as a button that shows it large; frames before there are any, nothing for a single one."""
+def seeds(thumbnails: Sequence[str], shown: int, count: int) -> str:
+    """Every seed's picture, by its address, as a button that shows it large; frames before there are any, nothing for a single
+    one."""
     if count < 2:
         return ""
     buttons = "".join(_seed(k, thumbnails[k] if k < len(thumbnails) else None, shown) for k in range(count))
     return f'<div class="lsd-seeds" role="group" aria-label="Seeds">{buttons}</div>'
 
 
-def _seed(seed: int, thumbnail: bytes | None, shown: int) -> str:
-    image = (
-        f'<img src="{data_url("image/jpeg", thumbnail)}" alt="">' if thumbnail else '<span class="lsd-f-empty"></span>'
-    )
+def _seed(seed: int, thumbnail: str | None, shown: int) -> str:
+    image = f'<img src="{escape(thumbnail)}" alt="">' if thumbnail else '<span class="lsd-f-empty"></span>'
     state = f'aria-pressed="{str(seed == shown).lower()}"' if thumbnail else "disabled"
     return f'<button type="button" data-seed="{seed}" {state} aria-label="Seed {seed}">{image}</button>'
 
