@@ -35,7 +35,7 @@ demo = build()
 settle()
 
 
-_FIRST = 2.0  # seconds in which the page is served undisturbed: importing timm and Captum holds up every other thread
+_FIRST = 5.0  # seconds in which the page is served undisturbed: importing timm and Captum holds up every other thread
 
 
 def warm_up() -> None:
