@@ -4,6 +4,8 @@ import ctypes
 import gc
 import platform
 
+# What torch says in a `RuntimeError` like any other, of a CPU's memory and of some devices'.
+_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -33,6 +35,8 @@ def settle() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no memory left; torch says so of a CPU's by a RuntimeError like any other."""
+    """Whether an error says that there was no memory left."""
     names = {kind.__name__ for kind in type(error).__mro__}  # by name: whoever asks may have no torch
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(error)
+    if names & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)

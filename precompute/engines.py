@@ -1,68 +1,105 @@
 """Where tasks run: here, in several processes of this machine, or on a Ray cluster. The work is the same under each.
 
-An engine takes tasks and yields their outcomes as they come. Scheduling is the standard library's and Ray's.
+An engine takes tasks and yields their outcomes as they come. Scheduling is the standard library's and Ray's. A task whose
+machine failed is tried again, a few times: in another process, and on a cluster on another node.
 """
 
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 from lsd.errors import LSDError
+from lsd.faults import DEVICE, MEMORY
 from lsd.memory import keep_freed_memory
 from precompute.tasks import Task
 from precompute.work import Outcome, one_sentence, run_task
 
-_TRIES = 3  # of a task whose process or node is lost
+_TRIES = 3  # of a task whose process or node is lost, or whose machine fails
+_PAUSES = (1.0, 5.0)  # seconds before the second try and the third
 _AHEAD = 4  # Ray tasks a worker that wait beside the one under way, so that none is idle
 
 
 def in_process(tasks: Sequence[Task], url: str, again: bool = False) -> Iterator[Outcome]:
     """One task after another, in this process."""
     for task in tasks:
-        yield run_task(task, url, again)
+        for pause in (*_PAUSES, None):
+            outcome = run_task(task, url, again)
+            if not outcome.fault or pause is None:
+                break
+            time.sleep(pause)
+        yield outcome
 
 
 def in_processes(tasks: Sequence[Task], url: str, workers: int, again: bool = False) -> Iterator[Outcome]:
     """Several tasks at once, each worker a process of its own: GPUs in turn where there are any, else shares of the cores.
 
     A worker that is killed takes the pool with it. What was under way in it is then done one task at a time, which finds
-    the one to blame: a task that was under way in three lost pools is given up, and a new pool goes on with the rest.
+    the one to blame: a task that was under way in three lost pools is given up, and a new pool goes on with the rest. A
+    worker whose device or memory failed is given no more work, since a process does not come back from that: the others
+    finish what they are at, and a new pool goes on, without that worker's place while there are others.
     """
     left = {task.hash: task for task in tasks}
-    tries: dict[str, int] = {}
+    tries: Counter[str] = Counter()
+    dead: set[str] = set()
     context = get_context("spawn")
     while left:
         under_way: dict[Future, Task] = {}
-        suspects = [task for task in left.values() if task.hash in tries]
-        queue, at_once = (suspects, 1) if suspects else (list(left.values()), workers)
+        alive = [place for place in range(workers) if str(place) not in dead] or list(range(workers))
+        suspects = [task for task in left.values() if tries[task.hash]]
+        queue = deque(suspects or left.values())
         places, (end, ours) = context.Queue(), context.Pipe(duplex=False)
-        for place in range(at_once):
+        at_once = alive[:1] if suspects else alive
+        for place in at_once:
             places.put(place)
-        with ProcessPoolExecutor(at_once, context, _enter_worker, (places, end, workers)) as pool:
+        with ProcessPoolExecutor(len(at_once), context, _enter_worker, (places, end, workers)) as pool:
             try:
-                while queue or under_way:
-                    while queue and len(under_way) < at_once:
-                        task = queue.pop(0)
-                        under_way[pool.submit(run_task, task, url, again)] = task
+                worn = False
+                while (queue and not worn) or under_way:
+                    while queue and not worn and len(under_way) < len(at_once):
+                        task = queue.popleft()
+                        under_way[pool.submit(_in_worker, run_task, task, url, again)] = task
                     for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                        outcome = future.result()
-                        del left[under_way.pop(future).hash]
+                        outcome, task = future.result(), under_way.pop(future)
+                        if outcome.fault in (DEVICE, MEMORY):
+                            worn = True
+                        if outcome.fault == DEVICE:
+                            dead.add(outcome.place)
+                        if outcome.fault and (pause := _pause(tries, task)) is not None:
+                            queue.append(task)
+                            time.sleep(pause)
+                            continue
+                        del left[task.hash]
                         yield outcome
             except BrokenProcessPool:
                 for task in under_way.values():
-                    tries[task.hash] = tries.get(task.hash, 0) + 1
-                    if tries[task.hash] >= _TRIES:
+                    if _pause(tries, task) is None:
                         del left[task.hash]
                         yield _lost(task)
             except BaseException:  # interrupted, or the folder cannot be used: nobody waits for what is under way
                 ours.close()
                 raise
+
+
+def _pause(tries: Counter[str], task: Task) -> float | None:
+    """Count one more try of a task that came to nothing: the seconds before the next, None if that was the last."""
+    tries[task.hash] += 1
+    return _PAUSES[tries[task.hash] - 1] if tries[task.hash] < _TRIES else None
+
+
+_place = ""  # which of the workers this process is
+
+
+def _in_worker(work: Callable[..., Outcome], task: Task, url: str, again: bool) -> Outcome:
+    return replace(work(task, url, again), place=_place)
 
 
 def _lost(task: Task) -> Outcome:
@@ -82,7 +119,9 @@ def _enter_worker(places, end, workers: int) -> None:
     keep_freed_memory()
     import torch
 
+    global _place
     place = places.get()
+    _place = str(place)
     if torch.cuda.is_available():
         torch.cuda.set_device(place % gpus())
         # Workers that share a GPU find out how large a batch may be in their own part of its memory.
@@ -104,7 +143,8 @@ def on_ray(
     """On a Ray cluster, or on a local one that is started if no address is given.
 
     Every task asks for one GPU where the cluster has any, else for `OMP_NUM_THREADS` cores (two). Tasks of a lost node
-    are run on another. The code travels with the run. The folder must be one that all nodes see, a bucket or a shared
+    are run on another, and so are those whose machine failed; a node whose device failed is given no more work while there
+    are others. The code travels with the run. The folder must be one that all nodes see, a bucket or a shared
     file system, and so must those of `LSD_MODEL_PATH`.
 
     Args:
@@ -134,24 +174,43 @@ def on_ray(
         needs, cluster = _shares([node["Resources"] for node in ray.nodes() if node["Alive"]])
         limit = workers or cluster * _AHEAD
         remote = ray.remote(max_retries=_TRIES - 1, retry_exceptions=False, **needs)(_run_on_ray)
-        queue, under_way = list(tasks), {}
+        queue, under_way = deque(tasks), {}
+        tries: Counter[str] = Counter()
+        dead: set[str] = set()  # nodes whose device failed
+        shunned: dict[str, set[str]] = {}  # by task: nodes on which it failed
         while queue or under_way:
             while queue and len(under_way) < limit:
-                task = queue.pop(0)
-                under_way[remote.remote(task.to_dict(), url, again, needs["num_cpus"])] = task
+                task = queue.popleft()
+                elsewhere = _elsewhere(remote, dead | shunned.get(task.hash, set()), ray)
+                under_way[elsewhere.remote(task.to_dict(), url, again, needs["num_cpus"])] = task
             done, _ = ray.wait(list(under_way), num_returns=1)
             for reference in done:
                 task = under_way.pop(reference)
                 try:
-                    yield ray.get(reference)
+                    outcome = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
                 except ray.exceptions.RuntimeEnvSetupError as error:
                     raise LSDError("The nodes of the Ray cluster cannot take over this program's code.") from error
                 except ray.exceptions.RayError:
                     yield _lost(task)
+                    continue
+                if outcome.fault == DEVICE:
+                    dead.add(outcome.place)
+                if outcome.fault and (pause := _pause(tries, task)) is not None:
+                    shunned.setdefault(task.hash, set()).add(outcome.place)
+                    queue.append(task)
+                    time.sleep(pause)
+                    continue
+                yield outcome
     finally:
         ray.shutdown()
+
+
+def _elsewhere(remote, nodes: set[str], ray):
+    """The remote function, to be run on none of these nodes, if there are any others."""
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in nodes] if nodes else []
+    return remote.options(label_selector={"ray.io/node-id": f"!in({','.join(sorted(nodes))})"}) if others else remote
 
 
 def _answers(address: str) -> bool:
@@ -198,4 +257,9 @@ def _run_on_ray(values: dict, url: str, again: bool, cores: int) -> Outcome:
     keep_freed_memory()
     if not torch.cuda.is_available():
         torch.set_num_threads(cores)
-    return run_task(Task.from_dict(values), url, again)
+    outcome = run_task(Task.from_dict(values), url, again)
+    if not outcome.fault:
+        return outcome
+    import ray
+
+    return replace(outcome, place=ray.get_runtime_context().get_node_id())

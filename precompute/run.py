@@ -16,6 +16,7 @@ from precompute.tasks import Task
 from precompute.work import Outcome, finished
 
 ENGINES = ("local", "ray")
+_LOST = 3  # tasks one after another whose machine failed in every try: then nothing more is tried
 
 
 @dataclass
@@ -82,9 +83,16 @@ def run(
         else:
             report.add(outcome)
     with _progress(plan, report) as told:
+        lost = done = 0
         for outcome in _outcomes(missing, storage.url, engine, address, workers, again):
             report.add(outcome)
             told(outcome)
+            done, lost = done + 1, lost + 1 if outcome.fault else 0
+            if lost == _LOST and (rest := len(missing) - done):
+                sentence = f"Not tried: the {outcome.fault} failed at {lost} tasks running; mend that"
+                what = f"{rest:,} more task{'s' * (rest > 1)}"
+                report.failures.append((what, f"{sentence}, and run the same command again."))
+                break
     storage.clean()  # of workers that were killed meanwhile
     if storage.local:
         from gallery.index import build

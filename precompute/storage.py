@@ -2,28 +2,52 @@
 
 A file is written under a temporary name, forced onto the disk, read again and compared, and only then takes its own
 name. Whatever kills the process in between leaves a temporary file, which readers pass over and the next run removes.
+
+What a disk or a bucket says is passing (too many requests, no answer, a connection that was dropped) is tried again a few
+times, with longer and longer pauses. All that is done here can be done twice.
 """
 
 import errno
 import hashlib
 import os
+import random
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from lsd.errors import LSDError
+from lsd.faults import is_network
 
+Found = TypeVar("Found")
+
+_PAUSES = (0.5, 2.0, 6.0)  # seconds between tries, about
+_PASSING = tuple(
+    getattr(errno, name) for name in ("EAGAIN", "EBUSY", "EINTR", "EIO", "ESTALE", "ENOLCK") if hasattr(errno, name)
+)
+# What a bucket's client says of a key, a right or its own use, in whatever type of exception.
+_LASTING = (
+    "AccessDenied",
+    "NoSuchBucket",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "Credentials",
+    "ExpiredToken",
+)
 _STALE = 24 * 3600  # seconds after which a temporary file of another machine belongs to nobody
 
 
 class StorageError(LSDError):
     """The run's folder cannot be written to or read from; whatever is there stays as it is."""
+
+
+class BusyError(StorageError):
+    """The folder could not be used several times in a row, for a reason that passes."""
 
 
 class Storage:
@@ -58,22 +82,24 @@ class Storage:
         Raises:
             StorageError: no room, no rights, or other bytes than were written.
         """
+        self._ask(lambda: self._put(path, data, check))
+
+    def _put(self, path: str, data: bytes, check: Callable[[bytes], None]) -> None:
         target = self._at(path)
         parent, name = target.rpartition("/")[::2]
         temporary = f"{parent}/.{name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
         try:
-            with self._answering():
-                self._fs.makedirs(parent, exist_ok=True)
-                self._write(temporary, data)
-                stored = self._fs.cat_file(temporary)
-                if stored != data:
-                    raise StorageError(f"{path} came back from {self.url} with other bytes than were written.")
-                check(stored)
-                if self.local:
-                    os.replace(temporary, target)
-                    _sync_folder(parent)
-                else:
-                    self._fs.mv(temporary, target)
+            self._fs.makedirs(parent, exist_ok=True)
+            self._write(temporary, data)
+            stored = self._fs.cat_file(temporary)
+            if stored != data:
+                raise StorageError(f"{path} came back from {self.url} with other bytes than were written.")
+            check(stored)
+            if self.local:
+                os.replace(temporary, target)
+                _sync_folder(parent)
+            else:
+                self._fs.mv(temporary, target)
         finally:
             self._forget(temporary)
 
@@ -95,34 +121,50 @@ class Storage:
 
     def get(self, path: str) -> bytes | None:
         """A file's bytes; None if it is not there."""
-        with self._answering():
-            try:
-                return self._fs.cat_file(self._at(path))
-            except FileNotFoundError:
-                return None
+        return self._ask(lambda: self._fs.cat_file(self._at(path)), None)
+
+    def get_all(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """The bytes of many small files that are there, by path: of a bucket's, many at once."""
+        if self.local:
+            return {path: data for path in paths if (data := self.get(path)) is not None}
+        names = {self._fs._strip_protocol(self._at(path)): path for path in paths}
+        found = self._ask(lambda: self._cat(list(names))) if names else {}
+        return {names[name]: data for name, data in found.items()}
+
+    def _cat(self, names: list[str]) -> dict[str, bytes]:
+        found = self._fs.cat(names, on_error="return")
+        found = {names[0]: found} if isinstance(found, bytes) else found  # of one, some clients return the bytes alone
+        for error in found.values():
+            if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
+                raise error
+        return {name: data for name, data in found.items() if isinstance(data, bytes)}
 
     def size(self, path: str) -> int | None:
         """A file's bytes in number; None if it is not there."""
-        with self._answering():
-            try:
-                return self._fs.info(self._at(path))["size"]
-            except FileNotFoundError:
-                return None
+        return self._ask(lambda: self._fs.info(self._at(path))["size"], None)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The bytes in number of all files below a folder, by path, in one listing; temporary files never count."""
+        found = self._ask(lambda: self._fs.find(self._at(folder), withdirs=False, detail=True), {})
+        root = self._fs._strip_protocol(self._root)
+        below = {PurePosixPath(name).relative_to(root): info["size"] for name, info in found.items()}
+        return {str(path): size for path, size in below.items() if not any(p.startswith(".") for p in path.parts)}
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Paths of the files in a folder below this one that end so, sorted; temporary files never count."""
-        with self._answering():
-            try:
-                found = [PurePosixPath(path).name for path in self._fs.ls(self._at(folder), detail=False)]
-            except FileNotFoundError:
-                return []
+        found = [
+            PurePosixPath(path).name for path in self._ask(lambda: self._fs.ls(self._at(folder), detail=False), [])
+        ]
         return sorted(f"{folder}/{name}" for name in found if name.endswith(suffix) and not name.startswith("."))
+
+    def delete(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        self._ask(lambda: self._fs.rm_file(self._at(path)), None)
 
     def clean(self) -> int:
         """Remove temporary files whose process is dead; how many. For the beginning and the end of a run."""
         removed = 0
-        with self._answering():
-            found = self._fs.find(self._root, withdirs=False, detail=True)
+        found = self._ask(lambda: self._fs.find(self._root, withdirs=False, detail=True), {})
         for info in found.values():
             name = PurePosixPath(info["name"]).name
             if name.startswith(".") and name.endswith(".tmp") and self._abandoned(name, info):
@@ -142,22 +184,48 @@ class Storage:
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Within the block, what a disk or a bucket's client raises becomes a `StorageError` with a sentence."""
-        try:
-            yield
-        except LSDError:
-            raise
-        except Exception as error:
-            if self.local and not isinstance(error, OSError):
-                raise  # a defect of the program
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                sentence = f"There is no room left in {self.url}: make some"
-            else:
-                reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-                sentence = f"{self.url} cannot be used ({reason.rstrip('.')}): mend that"
-            raise StorageError(f"{sentence}, and run the same command again to go on.") from error
+    def _ask(self, action: Callable[[], Found], *missing: Found) -> Found:
+        """What `action` returns, or `missing`, if that is given and there is no such file; tried again while that may help.
+
+        What a disk or a bucket's client raises becomes a `StorageError` with a sentence.
+        """
+        for pause in (*_PAUSES, None):
+            try:
+                return action()
+            except LSDError:
+                raise
+            except Exception as error:
+                if missing and isinstance(error, FileNotFoundError):
+                    return missing[0]
+                if self.local and not isinstance(error, OSError):
+                    raise  # a defect of the program
+                passing = self._passes(error)
+                if not passing or pause is None:
+                    raise self._told(error, BusyError if passing else StorageError) from error
+            time.sleep(pause * random.uniform(0.75, 1.25))  # many workers do not come back all at once
+        raise AssertionError
+
+    def _passes(self, error: Exception) -> bool:
+        text = f"{type(error).__name__} {error}"
+        if _is_full(error) or any(word in text for word in _LASTING):
+            return False
+        if is_network(error) or getattr(error, "errno", None) in _PASSING:
+            return True
+        # Buckets' clients have types of their own for what they were answered; those of files are final.
+        final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+        return not self.local and not isinstance(error, (*final, ValueError, TypeError, NotImplementedError))
+
+    def _told(self, error: Exception, kind: type[StorageError]) -> StorageError:
+        if _is_full(error):
+            sentence = f"There is no room left in {self.url}: make some"
+        else:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            sentence = f"{self.url} cannot be used ({reason.rstrip('.')}): mend that"
+        return kind(f"{sentence}, and run the same command again to go on.")
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _alive(process: int) -> bool:

@@ -1,6 +1,7 @@
 """One task's work, the same under every engine: make the pictures, judge them, put the rows where they belong.
 
-A unit that fails becomes a row with its error, and its neighbours are made all the same.
+A unit that fails becomes a row with its error, and its neighbours are made all the same. A machine that fails (its device,
+memory, disk or network) says nothing about the units: it leaves no rows, and the task is to be tried again.
 """
 
 import itertools
@@ -18,6 +19,7 @@ from gallery import pictures, shards
 from gallery.schema import TRACE_POINTS, recipe_id, unit_id
 from lsd import labels, precision
 from lsd.errors import LSDError, UndefinedError
+from lsd.faults import DISK, MEMORY, machine_fault
 from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import clipped, contrast, fine_energy, flatness, probabilities, spreads, verdict
@@ -28,7 +30,7 @@ from lsd.models import ImageModel, get_model
 from lsd.provenance import environment
 from lsd.said import NOTHING, Said
 from lsd.tracing import split_run
-from precompute.storage import Storage, sha256
+from precompute.storage import BusyError, Storage, StorageError, sha256
 from precompute.tasks import Task
 
 
@@ -43,6 +45,9 @@ class Outcome:
         ascent: seconds inside the gradient ascent.
         seconds: altogether.
         reused: whether the rows were there already.
+        fault: what of the machine failed, as `lsd.faults.machine_fault` has it; "" if the machine is not to blame. Nothing
+            is written then, and the same task may do later or elsewhere.
+        place: where it was done, for whoever gives out tasks; "" for here.
     """
 
     task: str
@@ -51,6 +56,8 @@ class Outcome:
     ascent: float = 0.0
     seconds: float = 0.0
     reused: bool = False
+    fault: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,22 @@ def run_task(task: Task, url: str, again: bool = False) -> Outcome:
     """
     started = time.perf_counter()
     precision.from_environment()
-    storage = Storage(url)
+    try:
+        return _run_task(task, Storage(url), again, started)
+    except StorageError as error:
+        if not isinstance(error, BusyError):
+            raise
+        fault, sentence = DISK, str(error)
+    except Exception as error:  # a model that cannot be loaded, a device that gives up: the other tasks go on
+        fault, sentence = machine_fault(error), one_sentence(error)
+    return Outcome(task.hash, 0, ((task.title, sentence),), 0, time.perf_counter() - started, fault=fault)
+
+
+def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outcome:
     before = finished(task, storage)
     if before is not None and not (again and before.failures):
         return before
-    try:
-        rows, ascent = make_rows(task)
-    except Exception as error:  # a model that cannot be loaded, a device that gives up: the other tasks go on
-        return Outcome(task.hash, 0, ((task.title, one_sentence(error)),), 0, time.perf_counter() - started)
+    rows, ascent = make_rows(task)
     data = shards.table_bytes(shards.to_table(rows))
     storage.put(task.shard, data, lambda stored: shards.check(stored, len(rows)))
     failures = tuple((row["unit_id"], row["error"]) for row in rows if row["status"] == "failed")
@@ -132,6 +147,7 @@ def make_rows(task: Task) -> tuple[list[dict], float]:
 
     Raises:
         LSDError: the model or a verifier cannot be had, or its weights are not those that were planned for.
+        Exception: whatever a machine that fails makes torch or the system raise, see `lsd.faults`.
     """
     said = dict(task.said)
     model = _planned(task.model, task.weights_digest, said)
@@ -166,7 +182,11 @@ def _planned(name: str, digest: str | None, said: Mapping[str, Said]) -> ImageMo
 def _make(
     model: ImageModel, jobs: Sequence[Job], task: Task, others, numbers: Iterator[int]
 ) -> Iterator[tuple[Made | Job, str | None]]:
-    """Each job's picture; where something breaks, the jobs left are tried in halves, down to the one that breaks."""
+    """Each job's picture; where something breaks, the jobs left are tried in halves, down to the one that breaks.
+
+    Halves may also do where the memory does not suffice. Whatever else of the machine fails is raised, and so is a memory
+    that is too small for one job.
+    """
     left = dict.fromkeys(jobs)
     try:
         for snapshot in ascend_jobs(
@@ -187,6 +207,9 @@ def _make(
                     yield Made(picture, batch, len(snapshot.finished), place), None
     except Exception as error:  # whatever a network raises at a unit that it was not made for
         rest = list(left)
+        fault = machine_fault(error)
+        if fault and not (fault == MEMORY and len(rest) > 1):
+            raise
         if len(rest) == 1:
             yield rest[0], one_sentence(error)
             return

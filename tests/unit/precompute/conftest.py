@@ -38,6 +38,13 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """What passes is tried again at once."""
+    monkeypatch.setattr("precompute.storage._PAUSES", (0, 0, 0))
+    monkeypatch.setattr("precompute.engines._PAUSES", (0, 0))
+
+
 def planned(*units: str, **values) -> Plan:
     """The plan of a quick run of `demo:resnet`."""
     return make_plan(read({"models": ["demo:resnet"], "units": list(units), "steps": 2} | values))

@@ -1,5 +1,6 @@
 """Where tasks run: in processes of this machine, with and without losses, and what Ray is asked for."""
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -9,12 +10,14 @@ import sys
 import threading
 import time
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from lsd.errors import LSDError
+from lsd.faults import DEVICE, NETWORK
 from precompute import engines, work
 from precompute import plan as planning
 from precompute import run as running
@@ -56,6 +59,29 @@ def full(task, url, again):
     raise StorageError("There is no room left.")
 
 
+def dead_place(task, url, again):
+    """The device of the worker at place 0 is dead, and so is its process from then on."""
+    (Path(url) / f"{task.hash}.{engines._place}.{os.getpid()}").touch()
+    if engines._place == "0":
+        return work.Outcome(task.hash, 0, ((task.title, "CUDA error"),), fault=DEVICE)
+    return work.run_task(task, url, again)
+
+
+def worn_once(task, url, again):
+    """The first process to do anything has a device that fails, and works no more."""
+    first = Path(url) / "first"
+    with contextlib.suppress(FileExistsError), open(first, "x") as file:
+        file.write(str(os.getpid()))
+    if first.read_text() == str(os.getpid()):
+        return work.Outcome(task.hash, 0, ((task.title, "CUDA error"),), fault=DEVICE)
+    return work.run_task(task, url, again)
+
+
+def unreachable(task, url, again):
+    """The network is gone, for good."""
+    return work.Outcome(task.hash, 0, ((task.title, "no route"),), fault=NETWORK)
+
+
 def count_threads(task, url, again):
     """Says how many threads it has."""
     return work.Outcome(task.hash, torch.get_num_threads())
@@ -87,6 +113,28 @@ def test_tasks_whose_workers_are_killed_once_or_twice_are_made_all_the_same(
     monkeypatch.setattr(engines, "run_task", deadly_once)
     outcomes = list(engines.in_processes(plan.tasks, str(tmp_path), 2))
     assert sum(outcome.pictures for outcome in outcomes) == 6 and not any(outcome.failures for outcome in outcomes)
+
+
+def test_a_worker_whose_device_died_is_given_no_more_work(plan_of, tmp_path, quick_pools, monkeypatch):
+    plan = plan_of("class:0-7", "layer3:channels:8")
+    monkeypatch.setattr(engines, "run_task", dead_place)
+    outcomes = list(engines.in_processes(plan.tasks, str(tmp_path), 2))
+    assert sum(outcome.pictures for outcome in outcomes) == 16 and not any(outcome.fault for outcome in outcomes)
+    assert len(list(tmp_path.glob("*.0.*"))) == 1
+
+
+def test_where_the_only_device_failed_a_new_process_goes_on(plan_of, tmp_path, quick_pools, monkeypatch):
+    monkeypatch.setattr(engines, "run_task", worn_once)
+    outcomes = list(engines.in_processes(plan_of("class:0-3").tasks, str(tmp_path), 1))
+    assert sum(outcome.pictures for outcome in outcomes) == 4 and not any(outcome.fault for outcome in outcomes)
+
+
+def test_a_task_whose_machine_fails_every_time_is_told(plan_of, tmp_path, quick_pools, monkeypatch):
+    monkeypatch.setattr(engines, "run_task", unreachable)
+    tasks = plan_of("class:0-3").tasks
+    outcomes = list(engines.in_processes(tasks, str(tmp_path), 2))
+    assert {outcome.task for outcome in outcomes} == {task.hash for task in tasks} and len(outcomes) == 2
+    assert {outcome.fault for outcome in outcomes} == {NETWORK}
 
 
 def test_what_a_killed_worker_had_begun_to_write_is_removed(plan_of, tmp_path, quick_pools, monkeypatch):
@@ -182,6 +230,7 @@ class FakeRay(types.ModuleType):
     def __init__(self, answer=None, refuse=None):
         super().__init__("ray")
         self.answer, self.refuse, self.told, self.calls, self.most = answer, refuse, {}, [], 0
+        self.ids, self.selected = ["a"], []
         self.exceptions = types.SimpleNamespace()
         self.exceptions.RayError = type("RayError", (Exception,), {})
         for name in ("RayTaskError", "RuntimeEnvSetupError", "NodeDiedError"):
@@ -193,13 +242,16 @@ class FakeRay(types.ModuleType):
             raise self.refuse
 
     def nodes(self):
-        return [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
+        here = [{"Alive": True, "NodeID": name, "Resources": {"CPU": 2.0}} for name in self.ids]
+        return [*here, {"Alive": False, "NodeID": "gone", "Resources": {"CPU": 64.0}}]
 
     def remote(self, **needs):
         self.told |= needs
-        return lambda function: types.SimpleNamespace(remote=self.submit)
+        options = lambda label_selector: types.SimpleNamespace(remote=partial(self.submit, selector=label_selector))  # noqa: E731
+        return lambda function: types.SimpleNamespace(remote=self.submit, options=options)
 
-    def submit(self, *arguments):
+    def submit(self, *arguments, selector=None):
+        self.selected.append(selector)
         self.calls.append(arguments)
         return len(self.calls) - 1  # what refers to the result
 
@@ -263,6 +315,29 @@ def test_what_stops_a_task_on_ray_stops_the_run_with_its_own_sentence(plan_of, f
     with pytest.raises(StorageError, match=r"^There is no room left\.$"):
         list(engines.on_ray(plan_of("class:0").tasks, "url"))
     assert ray.told["shut"]
+
+
+def test_a_task_whose_node_failed_is_tried_elsewhere_and_a_dead_device_gets_no_more(plan_of, fake_ray, monkeypatch):
+    monkeypatch.setattr(planning, "UNITS", 1)
+    tasks = {task.hash: task for task in plan_of("class:0-3").tasks}
+    called = []
+
+    def answer(reference):
+        task = ray.calls[reference][0]
+        name = work.Task.from_dict(task).hash
+        called.append((list(tasks).index(name), ray.selected[reference]))
+        if called[-1] == (0, None):
+            return work.Outcome(name, 0, ((name, "CUDA error"),), fault=DEVICE, place="a")
+        if called[-1][0] == 2 and "b" not in str(ray.selected[reference]):
+            return work.Outcome(name, 0, ((name, "no route"),), fault=NETWORK, place="b")
+        return work.Outcome(name, 1)
+
+    ray = fake_ray(answer)
+    ray.ids = ["a", "b", "c"]
+    outcomes = list(engines.on_ray(list(tasks.values()), "url", workers=1))
+    assert sum(outcome.pictures for outcome in outcomes) == 4 and len(outcomes) == 4
+    no, nor = ({"ray.io/node-id": f"!in({names})"} for names in ("a", "a,b"))
+    assert called == [(0, None), (1, no), (2, no), (3, no), (0, no), (2, nor)]
 
 
 def test_nodes_that_cannot_take_the_code_are_told(plan_of, fake_ray):

@@ -130,6 +130,40 @@ def test_a_task_that_fails_altogether_leaves_the_others_and_is_tried_again(plan_
     assert not report.failures and report.pictures == 4 and report.reused == 2
 
 
+def test_a_dead_device_makes_no_rows_and_a_healthy_one_all(plan_of, tmp_path, few, monkeypatch):
+    """Three tasks running, three tries each, and the others are not even tried."""
+    plan, tries = plan_of("class:0-9", "layer3:channels:6"), []
+
+    def dead(model, jobs, *arguments, **settings):
+        tries.append(len(jobs))
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "ascend_jobs", dead)
+        report = run(plan, str(tmp_path))
+    assert tries == [2] * 9 and report.pictures == 0 and len(report.failures) == 4
+    assert (
+        report.failures[-1][0] == "5 more tasks" and "Not tried: the device failed at 3 tasks" in report.failures[-1][1]
+    )
+    assert status(Storage(str(tmp_path))).tasks_done == 0
+    report = run(plan, str(tmp_path))
+    assert (report.pictures, report.reused, report.failures) == (16, 0, [])
+
+
+def test_a_machine_that_recovers_is_no_failure(plan_of, tmp_path, few, monkeypatch):
+    plan, original, tries = plan_of("class:0-3"), work.ascend_jobs, []
+
+    def shaky(*arguments, **settings):
+        tries.append(1)
+        if len(tries) in (1, 2, 4):
+            raise OSError(5, "Input/output error")
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr(work, "ascend_jobs", shaky)
+    report = run(plan, str(tmp_path))
+    assert (report.pictures, report.failures, len(tries)) == (4, [], 5)
+
+
 def test_a_full_disk_stops_the_run_and_what_was_finished_stays(plan_of, tmp_path, few, monkeypatch):
     plan = plan_of("class:0-3")
     put = Storage.put

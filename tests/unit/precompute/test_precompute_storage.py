@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import precompute
 from gallery.shards import ShardError
-from precompute.storage import Storage, StorageError, sha256
+from precompute.storage import BusyError, Storage, StorageError, sha256
 
 HOST = socket.gethostname()
 
@@ -172,6 +172,90 @@ def test_whatever_a_buckets_client_raises_is_a_sentence(monkeypatch):
     ):
         with pytest.raises(StorageError, match=r"cannot be used \(An error occurred \(503\) SlowDown\)"):
             action()
+
+
+class ServiceError(Exception):
+    """What a bucket's client raises."""
+
+
+@pytest.mark.parametrize("error", [
+    ServiceError("(503) SlowDown"), TimeoutError(), ConnectionResetError("reset"), OSError(errno.EBUSY, "SlowDown"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", ["pipe_file", "cat_file", "mv", "info", "ls", "find"])
+def test_what_passes_is_tried_again(monkeypatch, method, error):
+    storage, tries = Storage(f"memory://{uuid.uuid4().hex}"), []
+    storage.put("a", b"old")
+    original = getattr(storage._fs, method)
+
+    def shaky(*arguments, **keywords):
+        tries.append(1)
+        if len(tries) <= 3:
+            raise error
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(storage._fs, method, shaky)
+    storage.put("a", b"new")
+    assert (storage.get("a"), storage.size("a"), storage.names("", "a")) == (b"new", 3, ["/a"])
+    storage.clean()
+    assert storage.sizes("") == {"a": 3} and len(tries) > 3
+    assert everything(storage) == ["a"]
+
+
+def test_a_disk_that_passes_is_tried_again(tmp_path, monkeypatch):
+    storage, fsync, tries = Storage(str(tmp_path)), os.fsync, []
+
+    def shaky(handle):
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", shaky)
+    storage.put("a", b"bytes")
+    assert storage.get("a") == b"bytes" and everything(storage) == ["a"]
+
+
+@pytest.mark.parametrize("error, tries, kind", [
+    (ServiceError("(503) SlowDown"), 4, BusyError),
+    (PermissionError("no"), 1, StorageError),
+    (ServiceError("An error occurred (AccessDenied)"), 1, StorageError),
+    (OSError(errno.ENOSPC, "full"), 1, StorageError),
+])  # fmt: skip
+def test_what_lasts_is_not_tried_for_ever(monkeypatch, error, tries, kind):
+    storage, asked = Storage(f"memory://{uuid.uuid4().hex}"), []
+
+    def down(*arguments, **keywords):
+        asked.append(1)
+        raise error
+
+    monkeypatch.setattr(storage._fs, "cat_file", down)
+    with pytest.raises(StorageError) as caught:
+        storage.get("a")
+    assert type(caught.value) is kind and len(asked) == tries
+
+
+def test_pauses_grow(tmp_path, monkeypatch):
+    slept = []
+    monkeypatch.setattr("precompute.storage._PAUSES", (1, 4, 16))
+    monkeypatch.setattr(time, "sleep", slept.append)
+    storage = Storage(f"memory://{uuid.uuid4().hex}")
+    monkeypatch.setattr(storage._fs, "info", lambda path: (_ for _ in ()).throw(TimeoutError()))
+    with pytest.raises(BusyError):
+        storage.size("a")
+    assert len(slept) == 3 and 2 * slept[0] < slept[1] < slept[2] / 2
+
+
+def test_many_files_are_got_and_listed_together(storage):
+    for name, data in (("done/a.json", b"1"), ("done/b.json", b"22"), ("done/.c.json", b"3"), ("data/m/d", b"4")):
+        storage.put(name, data)
+    assert storage.sizes("done") == {"done/a.json": 1, "done/b.json": 2}
+    assert storage.sizes("data") == {"data/m/d": 1} and storage.sizes("nowhere") == {}
+    found = storage.get_all(["done/a.json", "done/b.json", "done/gone.json"])
+    assert found == {"done/a.json": b"1", "done/b.json": b"22"}
+    assert storage.get_all(["done/a.json"]) == {"done/a.json": b"1"} and storage.get_all([]) == {}
+    storage.delete("done/a.json")
+    storage.delete("done/a.json")
+    assert storage.get("done/a.json") is None
 
 
 def test_a_defect_of_the_program_is_no_matter_of_the_disk(tmp_path):

@@ -244,7 +244,8 @@ def break_at(monkeypatch, broken, error):
     (RuntimeError("the network\nbroke"), "RuntimeError: the network broke"),
     (KeyError("mask"), "KeyError: 'mask'"),
     (UndefinedError("There is no such thing."), "There is no such thing."),
-    (MemoryError(), "MemoryError: "),
+    (RuntimeError("Expected all tensors to be on the same device, but found cuda:0 and cpu!"), "RuntimeError: Expected all "
+     "tensors to be on the same device, but found cuda:0 and cpu!"),
 ])  # fmt: skip
 def test_a_unit_that_breaks_is_a_row_with_its_error_and_its_neighbours_are_made(plan_of, monkeypatch, error, words):
     (task,) = plan_of("class:0-7", steps=4, recipe=["lucid"]).tasks
@@ -258,6 +259,50 @@ def test_a_unit_that_breaks_is_a_row_with_its_error_and_its_neighbours_are_made(
         one, other = (pictures.pixels(made[unit]["picture"]).astype(int) for made in (whole, rows))
         assert rows[unit]["status"] == "ok" and abs(one - other).max() <= 8  # a batch of another shape rounds otherwise
     assert len({(row["batch"], row["batch_place"]) for row in rows.values() if "batch" in row}) == 7
+
+
+MACHINE = [
+    (RuntimeError("CUDA error: device-side assert triggered"), "device"),
+    (torch.AcceleratorError("an illegal memory access was encountered"), "device"),
+    (MemoryError(), "memory"),
+    (torch.OutOfMemoryError("out of memory"), "memory"),
+    (OSError(5, "Input/output error"), "disk"),
+    (ConnectionResetError("reset"), "network"),
+]
+
+
+@pytest.mark.parametrize("error, fault", MACHINE)
+@pytest.mark.parametrize("where", ["ascent", "judging"])
+def test_a_machine_that_fails_leaves_no_rows_and_no_marker(plan_of, tmp_path, monkeypatch, error, fault, where):
+    (task,) = plan_of("class:0-7").tasks
+
+    def dead(*arguments, **settings):
+        raise error
+
+    with monkeypatch.context() as patch:
+        if where == "ascent":
+            break_at(patch, {"class/5"}, error)
+        else:
+            patch.setattr(work, "probabilities", dead)
+        outcome = run_task(task, str(tmp_path))
+    assert (outcome.fault, outcome.pictures) == (fault, 0)
+    assert [what for what, _ in outcome.failures] == [task.title] and not list(tmp_path.rglob("*.*"))
+    healthy = run_task(task, str(tmp_path))
+    assert (healthy.fault, healthy.failures, healthy.pictures, healthy.reused) == ("", (), 8, False)
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_halved(plan_of, monkeypatch):
+    tries = []
+
+    def small(model, jobs, *arguments, **settings):
+        tries.append(len(jobs))
+        if len(jobs) > 2:
+            raise MemoryError
+        return ascend_jobs(model, jobs, *arguments, **settings)
+
+    monkeypatch.setattr(work, "ascend_jobs", small)
+    rows, _ = make_rows(plan_of("class:0-7").tasks[0])
+    assert [row["status"] for row in rows] == ["ok"] * 8 and tries == [8, 4, 2, 2, 4, 2, 2]
 
 
 def test_pictures_that_were_finished_before_a_unit_broke_are_kept_as_they_are(plan_of, monkeypatch):
