@@ -1,21 +1,26 @@
 """The index: every row but for its pictures and long columns, and where the rest of it lies.
 
-It is made from the shards alone and can be thrown away at any time.
+It is made from the shards alone and can be thrown away at any time. It says which shards it covers, so that whoever opens it
+sees whether others have been added, and of two that are made at the same time the one that began later stays.
 """
 
+import contextlib
+import json
 import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gallery import shards
-from gallery.schema import HEAVY, SCHEMA
+from gallery.formats import FORMAT, KEY
+from gallery.schema import HEAVY, REQUIRED, SCHEMA
 from gallery.shards import ShardError
 from lsd.errors import LSDError
 
@@ -25,8 +30,10 @@ LIGHT = tuple(name for name in SCHEMA.names if name not in HEAVY)
 # shard: its path below the gallery's folder; row_group: in the shard; row: in the row group.
 PLACE = (("shard", pa.string()), ("row_group", pa.int32()), ("row", pa.int32()))
 INDEX_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in LIGHT), *PLACE])
+INDEX_REQUIRED = (*REQUIRED, *(name for name, _ in PLACE))
 ORDER = ("model", "depth", "kind", "index", "unit", "recipe", "seed")
 
+_COVERED = "lsd_shards"  # under which an index says which shards it covers
 _STALE = 24 * 3600  # seconds after which nobody is still at work in a scratch folder
 
 _ORDER = ", ".join(f'"{name}"' for name in ORDER)
@@ -57,8 +64,36 @@ def find_shards(folder: Path) -> list[Path]:
     return sorted(folder / path for path in below if not any(part.startswith(".") for part in path.parts))
 
 
+def shard_sizes(folder: Path) -> dict[str, int]:
+    """The bytes in number of a gallery's shards, by their path below the folder."""
+    found = {}
+    for path in find_shards(folder):
+        with contextlib.suppress(FileNotFoundError):  # it is gone by now
+            found[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return found
+
+
+def covered(path: Path) -> dict[str, int] | None:
+    """The shards that an index was made from, as `shard_sizes` had them; None if it does not say, or cannot be read."""
+    try:
+        stated = json.loads((pq.read_metadata(path).metadata or {})[_COVERED.encode()])
+        return {str(name): int(size) for name, size in stated.items()}
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def behind(folder: Path) -> int:
+    """How many shards have been added, replaced or removed since the folder's index was made; 0 if it does not say."""
+    known = covered(folder / NAME)
+    if known is None:
+        return 0
+    return len({name for name, _ in known.items() ^ shard_sizes(folder).items()})
+
+
 def build(folder: str | Path) -> Built:
     """Make the gallery's `index.parquet`, sorted by `ORDER`, from its shards; an older one is replaced at once.
+
+    One that covers more of what is there by now, because it was begun later by somebody else, stays as it is.
 
     Of rows with the same `unit_id` the one `created` last is kept, and a picture rather than a failure. A shard that
     cannot be read is left out. The rows are sorted on disk, so there may be many more of them than memory holds.
@@ -70,7 +105,7 @@ def build(folder: str | Path) -> Built:
     if not folder.is_dir():
         raise LSDError(f"There is no gallery at {folder}: no such folder.")
     for left in folder.glob(f"{SCRATCH}*"):  # by a build that was killed
-        with suppress(FileNotFoundError):  # or one that ends just now
+        with contextlib.suppress(FileNotFoundError):  # or one that ends just now
             if time.time() - left.stat().st_mtime > _STALE:
                 shutil.rmtree(left, ignore_errors=True)
     try:
@@ -82,16 +117,15 @@ def build(folder: str | Path) -> Built:
 
 
 def _build(folder: Path, scratch: Path) -> Built:
-    used, damaged = 0, {}
+    used, damaged, listed = 0, {}, shard_sizes(folder)
     with duckdb.connect(str(scratch / "rows.duckdb")) as connection:
         connection.execute("SET memory_limit = '1GB'")
         connection.execute("SET preserve_insertion_order = false")
         connection.register("source", INDEX_SCHEMA.empty_table())
         connection.execute("CREATE TABLE rows AS SELECT * FROM source")
-        for path in find_shards(folder):
-            name = path.relative_to(folder).as_posix()
+        for name in listed:
             try:
-                connection.register("source", _light_rows(path, name))
+                connection.register("source", _light_rows(folder / name, name))
             except ShardError as error:
                 damaged[name] = str(error)
                 continue
@@ -99,16 +133,52 @@ def _build(folder: Path, scratch: Path) -> Built:
             used += 1
         connection.unregister("source")
         ((total, rows),) = connection.execute("SELECT count(*), count(DISTINCT unit_id) FROM rows").fetchall()
-        kept = connection.sql(
-            f"SELECT * FROM rows QUALIFY row_number() OVER "
+        connection.execute(
+            f"COPY (SELECT * FROM rows QUALIFY row_number() OVER "
             f"(PARTITION BY unit_id ORDER BY status = 'failed', created DESC NULLS LAST, shard DESC, row_group DESC, row DESC) = 1 "
-            f"ORDER BY {_ORDER}, unit_id"
+            f"ORDER BY {_ORDER}, unit_id) TO '{_quoted(scratch / NAME)}' (FORMAT parquet, COMPRESSION zstd, "
+            f"ROW_GROUP_SIZE 65536, KV_METADATA {{{KEY}: '{FORMAT}', {_COVERED}: '{_quoted(json.dumps(listed))}'}})"
         )
-        kept.write_parquet(str(scratch / NAME), compression="zstd", row_group_size=65536)
     with open(scratch / NAME, "rb") as file:
         os.fsync(file.fileno())
-    os.replace(scratch / NAME, folder / NAME)
-    return Built(folder / NAME, rows, used, total - rows, damaged)
+    with _locked(folder):
+        newer = _up_to_date(covered(folder / NAME), folder) > _up_to_date(listed, folder)
+        if not newer:
+            os.replace(scratch / NAME, folder / NAME)
+    if newer:
+        rows = pq.read_metadata(folder / NAME).num_rows
+    return Built(folder / NAME, rows, used, max(0, total - rows), damaged)
+
+
+def _quoted(text: str | Path) -> str:
+    """As the inside of a text in SQL."""
+    return str(text).replace("'", "''")
+
+
+def _up_to_date(known: dict[str, int] | None, folder: Path) -> tuple[int, int]:
+    """How much of what is there now an index covers, and how little that is gone: the larger, the newer."""
+    if known is None:
+        return -1, 0
+    now = shard_sizes(folder)
+    return len(known.items() & now.items()), -len(known.keys() - now.keys())
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else is in such a block for this folder meanwhile, where the system and the disk can do that."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _light_rows(path: Path, name: str) -> pa.Table:

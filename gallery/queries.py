@@ -140,6 +140,9 @@ class Gallery:
         self.is_local = locate is None
         self._reader = Reader(locate or folder.joinpath)
         self._load(tables.read(_find_index(folder)))
+        if self.is_local and (shards := index.behind(folder)):
+            many = f"{shards:,} of its files have" if shards > 1 else "One of its files has"
+            self.origin += f" {many} changed since its index was made: python -m gallery index {folder} makes it again."
 
     @classmethod
     def empty(cls, origin: str) -> "Gallery":

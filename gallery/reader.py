@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gallery.schema import LATER, SCHEMA
+from gallery.formats import why_not
+from gallery.schema import REQUIRED, SCHEMA
 from gallery.shards import PICTURES, ShardError
 from lsd.recent import Recent
 
@@ -64,6 +65,8 @@ class Reader:
     def _pictures(self, shard: str, row_group: int, column: str) -> dict[str, bytes]:
         """The pictures of one row group by unit id."""
         table = self._read(shard, row_group, ["unit_id", f"{column}.bytes"])
+        if column not in table.column_names:
+            return dict.fromkeys(table["unit_id"].to_pylist(), b"")
         pictures = table[column].combine_chunks().field("bytes").to_pylist()
         return {unit_id: data or b"" for unit_id, data in zip(table["unit_id"].to_pylist(), pictures, strict=True)}
 
@@ -76,10 +79,12 @@ class Reader:
             footer = self._footers.get((shard, state.st_size, state.st_mtime_ns), lambda: pq.read_metadata(path))
             with pq.ParquetFile(path, metadata=footer, pre_buffer=False, page_checksum_verification=True) as file:
                 table = file.read_row_group(row_group, columns, use_threads=False)
+                lacks = {column.partition(".")[0] for column in columns} - {*table.column_names}
+                reason = why_not(file.schema_arrow, SCHEMA, REQUIRED) if lacks else ""
         except (pa.ArrowException, OSError, IndexError) as error:
             raise ShardError(f"The gallery's file {shard} cannot be read; make the index again.") from error
-        if missing := {column.partition(".")[0] for column in columns} - {*table.column_names, *LATER}:
-            raise ShardError(f"The gallery's file {shard} has no column {min(missing)}; make the index again.")
+        if reason:
+            raise ShardError(f"The gallery's file {shard} {reason}; make the index again.")
         return table
 
 

@@ -6,9 +6,9 @@ again from the row alone.
 
 from datasets import Features, Image, List, Value
 
+from gallery.formats import FORMAT, KEY
 from lsd.features.recipes import RECIPES, Recipe
 
-FORMAT = 2
 ROW_GROUP = 64  # rows; a page of thumbnails is one or two reads, however large the shard
 THUMBNAIL = 128  # side in pixels
 TRACE_POINTS = 64
@@ -78,15 +78,11 @@ FEATURES = Features(
     }
 )
 
-SCHEMA = FEATURES.arrow_schema
-LATER = (
-    "weights_digest",
-    "contrast",
-    "clipped",
-    "notes",
-    "said",
-    "names_assumed",
-)  # columns that shards of an earlier format lack; they are read as null
+_COLUMNS = FEATURES.arrow_schema
+SCHEMA = _COLUMNS.with_metadata({**_COLUMNS.metadata, KEY: str(FORMAT)})
+REQUIRED = tuple(FEATURES)[
+    : list(FEATURES).index("picture")
+]  # what a row is; files without the rest are read with nulls
 
 # What the index leaves out: the pictures, and what only a unit's own page shows.
 HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers", "notes", "said")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gallery.schema import LATER, ROW_GROUP, SCHEMA
+from gallery.formats import why_not
+from gallery.schema import REQUIRED, ROW_GROUP, SCHEMA
 from lsd.errors import LSDError
 
 PICTURES = ("picture", "thumbnail")
@@ -82,10 +83,10 @@ def _leaves(schema: pa.Schema) -> list[str]:
 
 
 def open_shard(source: Path | bytes) -> pq.ParquetFile:
-    """A shard, given as a path or as the bytes of the file, opened; its schema is the gallery's, or an earlier one.
+    """A shard, given as a path or as the bytes of the file, opened; its format is the gallery's, or an earlier one.
 
     Raises:
-        ShardError: it cannot be read, is cut short, or is of another format.
+        ShardError: it cannot be read, is cut short, or is of a format that this version does not know.
     """
     name = source.name if isinstance(source, Path) else "The shard"
     try:
@@ -94,15 +95,14 @@ def open_shard(source: Path | bytes) -> pq.ParquetFile:
         )
     except (pa.ArrowException, OSError) as error:
         raise ShardError(f"{name} is no whole parquet file.") from error
-    found = file.schema_arrow
-    if not found.equals(pa.schema([field for field in SCHEMA if field.name in found.names or field.name not in LATER])):
+    if reason := why_not(file.schema_arrow, SCHEMA, REQUIRED):
         file.close()
-        raise ShardError(f"{name} has other columns than a gallery of this version.")
+        raise ShardError(f"{name} {reason}.")
     return file
 
 
 def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a shard as a table, with all columns or those named; those that it is too old for are null.
+    """The rows of a shard as a table, with all columns or those named; those that it lacks are null.
 
     Raises:
         ShardError: as `open_shard`, or the rows are damaged.
@@ -114,11 +114,11 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa
         except (pa.ArrowException, OSError) as error:
             name = source.name if isinstance(source, Path) else "The shard"
             raise ShardError(f"{name} is damaged.") from error
-    return with_later(table, pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata))
+    return with_nulls(table, pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata))
 
 
-def with_later(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table in the order of `schema`, with nulls for the columns that it is too old for."""
+def with_nulls(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table in the order of `schema`, with nulls for the columns that it lacks."""
     for field in schema:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gallery.index import INDEX_SCHEMA
-from gallery.schema import LATER
-from gallery.shards import REPEATING, with_later
+from gallery.formats import why_not
+from gallery.index import INDEX_REQUIRED, INDEX_SCHEMA
+from gallery.shards import REPEATING, with_nulls
 from lsd.errors import LSDError
 
 CELL = ("model", "family", "layer", "depth", "kind", "recipe", "status")
@@ -44,19 +44,18 @@ def read(path: Path) -> Tables:
     """The tables of an index.
 
     Raises:
-        LSDError: it cannot be read, or is of another format.
+        LSDError: it cannot be read, or is of a format that this version does not know.
     """
     again = f"make it again: python -m gallery index {path.parent}."
     repeating = [name for name in (*REPEATING, "shard") if name in INDEX_SCHEMA.names]
     try:
         with pq.ParquetFile(path) as file:
-            found = {field.name: field.type for field in file.schema_arrow}
-        wanted = {field.name: field.type for field in INDEX_SCHEMA}
-        if found != {name: kind for name, kind in wanted.items() if name in found or name not in LATER}:
-            raise LSDError(f"{path} is an index of another version; {again}")
-        with pq.ParquetFile(path, read_dictionary=[name for name in repeating if name in found]) as file:
-            rows = file.read([name for name in wanted if name in found], use_threads=False)
-            return _tables(with_later(rows, INDEX_SCHEMA).combine_chunks())
+            found = file.schema_arrow
+        if reason := why_not(found, INDEX_SCHEMA, INDEX_REQUIRED):
+            raise LSDError(f"{path} is an index of another version: it {reason}, or {again}")
+        with pq.ParquetFile(path, read_dictionary=[name for name in repeating if name in found.names]) as file:
+            rows = file.read([name for name in INDEX_SCHEMA.names if name in found.names], use_threads=False)
+            return _tables(with_nulls(rows, INDEX_SCHEMA).combine_chunks())
     except (pa.ArrowException, OSError) as error:
         raise LSDError(f"{path} cannot be read; {again}") from error
 

@@ -72,7 +72,7 @@ def test_a_damaged_shard_is_named_and_the_rest_is_there(tmp_path, damage):
         group = pq.read_metadata(bad).row_group(1)
         data[group.column(0).data_page_offset + group.column(0).total_compressed_size - 1] ^= 1
     else:
-        pq.write_table(shards.read_table(whole).drop_columns(["title"]), bad)
+        pq.write_table(shards.read_table(whole).drop_columns(["unit_id"]), bad)
         data = bad.read_bytes()
     bad.write_bytes(data)
     built = build(tmp_path)
@@ -118,6 +118,38 @@ def test_a_new_index_replaces_the_old_one_at_once(tmp_path):
         reading.seek(0)
         assert reading.read(100) == before
     assert len(_index(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("change", ["added", "replaced", "removed"])
+def test_of_two_builds_at_once_the_one_that_began_later_stays(tmp_path, monkeypatch, change):
+    """The other one goes on where it was, and ends last."""
+    for name in ("a", "b"):
+        write_shard(tmp_path, name, [make_row(unit=f"class/{name == 'b':d}")])
+    original, began = index._light_rows, []
+
+    def interrupted(path, name):
+        found = original(path, name)
+        if not began:
+            began.append(name)
+            if change == "removed":
+                (path.parent / "b.parquet").unlink()
+            else:
+                name = {"added": "c", "replaced": "b"}[change]
+                write_shard(tmp_path, name, [make_row(unit=f"class/{i}") for i in (5, 6)])
+            build(tmp_path)
+        return found
+
+    monkeypatch.setattr(index, "_light_rows", interrupted)
+    built = build(tmp_path)
+    units = {"added": {0, 1, 5, 6}, "replaced": {0, 5, 6}, "removed": {0}}[change]
+    assert {row["index"] for row in _index(tmp_path)} == units and built.rows == len(units)
+    assert index.behind(tmp_path) == 0
+
+
+def test_a_later_build_replaces_an_index_that_does_not_say_what_it_covers(tmp_path):
+    write_shard(tmp_path, "a", [make_row()])
+    (tmp_path / "index.parquet").write_bytes(b"no index")
+    assert build(tmp_path).rows == 1 and index.covered(tmp_path / "index.parquet") == index.shard_sizes(tmp_path)
 
 
 def test_a_gallery_without_shards_has_an_empty_index(tmp_path):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gallery import pictures, shards
+from gallery.formats import FORMAT, KEY
 from gallery.index import INDEX_SCHEMA, build
-from gallery.schema import ROW_GROUP, SCHEMA, THUMBNAIL
+from gallery.schema import REQUIRED, ROW_GROUP, SCHEMA, THUMBNAIL
+from gallery.shards import ShardError
 from lsd.errors import ImageError, LSDError
 
 ROWS = [make_row(unit=f"class/{i}") for i in range(150)]
@@ -104,13 +106,46 @@ def test_other_parquet_is_no_shard():
         shards.check(buffer.getvalue(), 1)
 
 
-def test_a_shard_from_before_there_were_digests_is_read():
+def rewritten(table, stated=str(FORMAT)) -> bytes:
+    """A table as a parquet file that states another format."""
     buffer = io.BytesIO()
-    pq.write_table(shards.to_table(ROWS[:2]).drop_columns(["weights_digest"]), buffer)
-    shards.check(buffer.getvalue(), 2)
-    table = shards.read_table(buffer.getvalue())
-    assert table.schema.equals(SCHEMA) and table["weights_digest"].null_count == 2
-    assert table["weights_sha256"].to_pylist() == [row["weights_sha256"] for row in ROWS[:2]]
+    pq.write_table(table.replace_schema_metadata({KEY: stated}), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEMA.names if name not in REQUIRED])
+def test_a_shard_without_some_column_is_read_with_nulls(name):
+    data = rewritten(shards.to_table(ROWS[:2]).drop_columns([name]))
+    shards.check(data, 2)
+    table = shards.read_table(data)
+    assert table.schema.equals(SCHEMA) and table[name].null_count == 2
+    assert table["unit_id"].to_pylist() == [row["unit_id"] for row in ROWS[:2]]
+
+
+def test_columns_of_somebodys_own_are_left_alone():
+    table = shards.to_table(ROWS[:2])
+    table = table.append_column("my_notes", [["a", "b"]])
+    assert shards.read_table(rewritten(table)).equals(shards.to_table(ROWS[:2]))
+
+
+def test_a_column_of_another_type_is_named():
+    table = shards.to_table(ROWS[:2])
+    table = table.set_column(table.schema.get_field_index("score"), "score", [["high", "low"]])
+    with pytest.raises(ShardError, match="“score” is of another type"):
+        shards.check(rewritten(table), 2)
+
+
+@pytest.mark.parametrize("stated", [str(FORMAT + 1), "99", "next"])
+def test_a_newer_format_is_refused_in_a_sentence(stated):
+    data = rewritten(shards.to_table(ROWS[:2]), stated)
+    with pytest.raises(
+        ShardError, match=f"is of format {stated}, and this version reads formats up to {FORMAT}; update"
+    ):
+        shards.check(data, 2)
+
+
+def test_the_format_stands_in_every_shard():
+    assert pq.read_metadata(io.BytesIO(DATA)).metadata[KEY.encode()] == str(FORMAT).encode()
 
 
 CARD = """---
