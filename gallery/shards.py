@@ -5,8 +5,9 @@ shard is noticed wherever it is damaged. The same rows give the same bytes.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -59,19 +60,43 @@ def table_bytes(table: pa.Table) -> bytes:
 
     WebP is compressed already, so pictures lie there as they are, and without statistics, which would be pictures, too.
     """
-    leaves = [name for name in _leaves(table.schema) if name not in _PICTURE_LEAVES]
     buffer = io.BytesIO()
-    pq.write_table(
-        table,
-        buffer,
-        row_group_size=ROW_GROUP,
+    write([table], buffer)
+    return buffer.getvalue()
+
+
+def write(tables: Iterable[pa.Table], file: BinaryIO) -> int:
+    """As `table_bytes`, of tables one after another, of which a row group's worth is held at a time; the number of rows."""
+    leaves = [name for name in _leaves(SCHEMA) if name not in _PICTURE_LEAVES]
+    rows = 0
+    with pq.ParquetWriter(
+        file,
+        SCHEMA,
         use_dictionary=list(REPEATING),
         compression=dict.fromkeys(leaves, "zstd"),  # the others are not compressed
         compression_level=dict.fromkeys(leaves, 3),
         write_statistics=leaves,
         write_page_checksum=True,
-    )
-    return buffer.getvalue()
+    ) as writer:
+        for group in in_groups(tables):
+            writer.write_table(group, row_group_size=ROW_GROUP)
+            rows += len(group)
+    return rows
+
+
+def in_groups(tables: Iterable[pa.Table], size: int = ROW_GROUP) -> Iterator[pa.Table]:
+    """The same rows in tables of `size`, the last one of what is left."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += len(table)
+        while rows >= size:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, size)
+            waiting, rows = [joined.slice(size)], rows - size
+    if rows:
+        yield pa.concat_tables(waiting)
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
@@ -88,7 +113,7 @@ def open_shard(source: Path | bytes) -> pq.ParquetFile:
     Raises:
         ShardError: it cannot be read, is cut short, or is of a format that this version does not know.
     """
-    name = source.name if isinstance(source, Path) else "The shard"
+    name = _name(source)
     try:
         file = pq.ParquetFile(
             pa.BufferReader(source) if isinstance(source, bytes) else source, page_checksum_verification=True
@@ -101,6 +126,16 @@ def open_shard(source: Path | bytes) -> pq.ParquetFile:
     return file
 
 
+def read_group(source: Path | bytes, group: int) -> pa.Table:
+    """The rows of one row group, with all columns.
+
+    Raises:
+        ShardError: as `read_table`.
+    """
+    with open_shard(source) as file:
+        return _read_group(file, group, SCHEMA.names, _name(source))
+
+
 def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard as a table, with all columns or those named; those that it lacks are null.
 
@@ -108,13 +143,27 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa
         ShardError: as `open_shard`, or the rows are damaged.
     """
     with open_shard(source) as file:
-        try:
-            names = SCHEMA.names if columns is None else list(columns)
-            table = file.read([name for name in names if name in file.schema_arrow.names], use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            name = source.name if isinstance(source, Path) else "The shard"
-            raise ShardError(f"{name} is damaged.") from error
-    return with_nulls(table, pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata))
+        names = SCHEMA.names if columns is None else list(columns)
+        # One after another: the pictures of a large shard do not fit into one array.
+        groups = [_read_group(file, group, names, _name(source)) for group in range(file.num_row_groups)]
+    return pa.concat_tables(groups or [_columns(names).empty_table()])
+
+
+def _read_group(file: pq.ParquetFile, group: int, names: list[str], shard: str) -> pa.Table:
+    try:
+        wanted = [name for name in names if name in file.schema_arrow.names]
+        table = file.read_row_group(group, wanted, use_threads=False)
+    except (pa.ArrowException, OSError, IndexError) as error:
+        raise ShardError(f"{shard} is damaged.") from error
+    return with_nulls(table, _columns(names))
+
+
+def _columns(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata)
+
+
+def _name(source: Path | bytes) -> str:
+    return source.name if isinstance(source, Path) else "The shard"
 
 
 def with_nulls(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -134,12 +183,15 @@ def read_rows(source: Path | bytes, columns: Sequence[str] | None = None) -> lis
     return rows
 
 
-def check(data: bytes, rows: int) -> None:
+def check(data: Path | bytes, rows: int) -> None:
     """Nothing, if `data` is a whole shard of that many rows, every page of it with the right checksum.
+
+    One row group is held at a time.
 
     Raises:
         ShardError: what is wrong with it.
     """
-    found = read_table(data).num_rows
+    with open_shard(data) as file:
+        found = sum(len(_read_group(file, group, SCHEMA.names, _name(data))) for group in range(file.num_row_groups))
     if found != rows:
         raise ShardError(f"The shard has {found} rows instead of {rows}.")

@@ -17,7 +17,7 @@ from lsd.provenance import slug
 from lsd.said import Said
 
 UNITS = 64
-_MAKING = 2  # how rows are made: another number makes all of them again, under other names
+FORMAT = 2  # of the making of rows, not of their files: another number makes all of them again, under other names
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Task:
     @property
     def hash(self) -> str:
         """Sixteen hexadecimal digits."""
-        values = self.to_dict() | {"recipe": self.recipe.hash, "name": self.recipe.name, "format": _MAKING}
+        values = self.to_dict() | {"recipe": self.recipe.hash, "name": self.recipe.name, "format": FORMAT}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

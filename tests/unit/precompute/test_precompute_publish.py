@@ -3,22 +3,25 @@
 import io
 
 import httpx
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import load_dataset
-from gallery_fixture import make_row
+from gallery_fixture import make_row, write_shard
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from PIL import Image
 
 from gallery import shards
 from gallery.index import ORDER, find_shards
-from gallery.schema import HEAVY, SCHEMA
+from gallery.queries import Gallery
+from gallery.schema import HEAVY, ROW_GROUP, SCHEMA
 from lsd.errors import LSDError
 from lsd.models import get_model
 from precompute import publish as publishing
-from precompute.publish import assemble, licence, upload
+from precompute.publish import assemble, folders, licence, upload
 from precompute.run import run
 
 
@@ -118,6 +121,85 @@ def test_a_later_failure_is_not_published_in_place_of_a_picture():
     rows = [make_row(created="2026-01-01", score=1.0), make_row(created="2026-01-02", status="failed")]
     kept = publishing._sorted(shards.to_table(rows)).to_pylist()
     assert [(row["status"], row["score"]) for row in kept] == [("ok", 1.0)]
+
+
+ALIKE = ("hf-hub:a/b_c", "hf-hub:a_b/c", "hf-hub_a_b_c", "HF-hub_a_b_C", "resnet50.a1_in1k")
+
+
+def test_models_whose_names_are_alike_are_published_side_by_side(tmp_path):
+    for number, model in enumerate(ALIKE):
+        rows = [make_row(model, f"class/{i}", score=float(number)) for i in range(10)]
+        write_shard(tmp_path / "run", f"part-{number}", rows)
+    assert assemble(tmp_path / "run", "user/name", tmp_path / "set") == 50
+    paths = find_shards(tmp_path / "set")
+    assert len({path.parent.name.lower() for path in paths}) == len(paths) == 5
+    assert "resnet50.a1_in1k" in {path.parent.name for path in paths}
+    for path in paths:
+        assert {(row["model"], row["score"]) for row in shards.read_rows(path)} in [
+            {p} for p in zip(ALIKE, range(5), strict=True)
+        ]
+    text = (tmp_path / "set" / "README.md").read_text()
+    assert "50 feature visualizations" in text and Gallery(tmp_path / "set").rows == 50
+
+
+def test_folders_are_one_to_one_and_plain_where_they_can_be():
+    names = folders(ALIKE)
+    assert len({name.lower() for name in names.values()}) == 5 and names["resnet50.a1_in1k"] == "resnet50.a1_in1k"
+    assert all(names[model] == folders(ALIKE[::-1])[model] for model in ALIKE)
+    assert folders(["demo:resnet"]) == {"demo:resnet": "demo_resnet"}
+
+
+def test_a_shard_of_several_models_and_one_of_none_are_published(tmp_path):
+    write_shard(tmp_path / "run", "a", [make_row("one"), make_row("two"), make_row("one", "class/208")])
+    (tmp_path / "run/data/one/b.parquet").write_bytes(shards.table_bytes(shards.to_table([])))
+    assert assemble(tmp_path / "run", "user/name", tmp_path / "set") == 3
+    assert {path.parent.name: pq.read_metadata(path).num_rows for path in find_shards(tmp_path / "set")} == {
+        "one": 2, "two": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", ["a file", "rows"])
+def test_what_was_written_is_counted_and_compared(finished_run, tmp_path, monkeypatch, lost):
+    put = publishing.Storage.put
+
+    def losing(self, path, data, *check):
+        put(self, path, data, *check)
+        if path.startswith("data/"):
+            (tmp_path / "set" / path).unlink()
+            if lost == "rows":
+                rows = shards.read_rows(data)[1:]
+                (tmp_path / "set" / path).write_bytes(shards.table_bytes(shards.to_table(rows)))
+
+    monkeypatch.setattr(publishing.Storage, "put", losing)
+    there = {"a file": 0, "rows": 9}[lost]
+    with pytest.raises(LSDError, match=f"Of demo:resnet 10 rows were to be published, and {there} are in"):
+        assemble(finished_run, "user/name", tmp_path / "set")
+
+
+def test_no_more_than_some_row_groups_are_in_memory(tmp_path, monkeypatch):
+    """Two recipes, whose rows alternate in browsing order, in shards of one recipe each."""
+    random = np.random.default_rng(0)
+    for recipe in ("lsd", "lucid"):
+        rows = [make_row(unit=f"class/{i}", recipe=recipe, picture=random.bytes(20_000)) for i in range(512)]
+        for start in range(0, 512, 64):
+            write_shard(tmp_path / "run", f"{recipe}-{start}", rows[start : start + 64])
+    monkeypatch.setattr(publishing, "_READ_AHEAD", 3_000_000)
+    reads, most, original = [], [], shards.read_group
+    before = pa.total_allocated_bytes()
+
+    def watched(path, group):
+        table = original(path, group)
+        reads.append((path, group))
+        most.append(pa.total_allocated_bytes() - before)
+        return table
+
+    monkeypatch.setattr(shards, "read_group", watched)
+    assert assemble(tmp_path / "run", "user/name", tmp_path / "set", shard_bytes=2_000_000) == 1024
+    assert len(reads) == len(set(reads)) == 16 and max(most) < 12_000_000  # of 20 MB of pictures
+    rows = [row for path in find_shards(tmp_path / "set") for row in shards.read_rows(path)]
+    assert [(row["index"], row["recipe"]) for row in rows] == [(i, r) for i in range(512) for r in ("lsd", "lucid")]
+    groups = [pq.read_metadata(path).row_group(0).num_rows for path in find_shards(tmp_path / "set")]
+    assert groups[0] == ROW_GROUP and len(groups) == 11
 
 
 def test_large_models_are_cut_into_several_files(run_of_two, tmp_path):
