@@ -69,9 +69,13 @@ def _opened(stamp: tuple[int, ...]) -> _Opened:
 
 def _try_again() -> None:
     global _current
-    found = _opened(_stamp())
-    with _lock:
-        _current = found if found.wanted else replace(_current, again=found.again)
+    found = None
+    try:
+        found = _opened(_stamp())
+    finally:  # whatever it was, the next minute is another try
+        with _lock:
+            wanted = found is not None and found.wanted
+            _current = found if wanted else replace(_current, again=time.monotonic() + _PAUSE)
 
 
 def _stamp() -> tuple[int, ...]:
@@ -131,12 +135,13 @@ def open_hub(name: str) -> Gallery:
 
 def _download(repo: str, filename: str, revision: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
     try:
         with disk.room(_SHARD, f"{filename} of the gallery {repo}"):
             return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
-    except (OSError, EntryNotFoundError, HFValidationError) as error:  # all that the Hub and its transport answer with
+    except LSDError:  # there is no room
+        raise
+    except Exception as error:  # all that the Hub answers with, and whatever its transport raises
         raise LSDError(
             f"{filename} of the gallery {repo} cannot be downloaded ({type(error).__name__}): check its name, its "
             "revision and the network."

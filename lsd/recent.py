@@ -1,6 +1,8 @@
 """A memory for what was read or computed lately, bounded by its size."""
 
+import functools
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -11,6 +13,7 @@ from lsd.progress import report
 
 Value = TypeVar("Value")
 
+_REMEMBERED = 8  # values for each owner
 _LISTEN_SECONDS = 0.2  # between two looks at whether whoever waits has gone
 
 
@@ -73,6 +76,20 @@ class Recent(Generic[Value]):
                 self._total -= self._values.popitem(last=False)[1][1]
         future.set_result(value)
         return value
+
+
+def remembered(function: Callable[..., Value]) -> Callable[..., Value]:
+    """`function`, the values of its last calls remembered for each first argument, and only for as long as that is there."""
+    values: weakref.WeakKeyDictionary[object, Recent[Value]] = weakref.WeakKeyDictionary()
+    lock = threading.Lock()
+
+    @functools.wraps(function)
+    def call(owner, *arguments: Hashable) -> Value:
+        with lock:
+            recent = values.setdefault(owner, Recent(_REMEMBERED))
+        return recent.get(arguments, lambda: function(owner, *arguments))
+
+    return call
 
 
 def _made(future: Future) -> bool:

@@ -1,11 +1,13 @@
+import gc
 import threading
+import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lsd.progress import listening
-from lsd.recent import Recent
+from lsd.recent import Recent, remembered
 
 
 @given(st.lists(st.integers(0, 8)), st.integers(0, 20))
@@ -78,3 +80,26 @@ def test_who_waits_can_be_stopped():
         recent.get("a", lambda: pytest.fail("made twice"))
     go.set()
     first.join(9)
+
+
+class Owner:
+    """Something that values belong to."""
+
+
+def test_values_are_remembered_for_as_long_as_their_owner_is_there():
+    made = []
+
+    @remembered
+    def value(owner, number):
+        made.append(number)
+        return [number]
+
+    one, other = Owner(), Owner()
+    assert value(one, 1) is value(one, 1) and value(other, 1) is not value(one, 1) and made == [1, 1]
+    for number in range(20):
+        value(one, number)
+    assert value(one, 0) and made.count(0) == 2  # the last ones only
+    gone = weakref.ref(one)
+    del one
+    gc.collect()
+    assert gone() is None and value(other, 1) and made.count(1) == 2

@@ -1,6 +1,5 @@
 """Browsing the gallery: the front, facets with counts, active filters, the grid and its pages."""
 
-import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +8,7 @@ from gallery.filters import FACETS, Filters
 from gallery.queries import Entry, Gallery
 from lsd.catalogue import common_name
 from lsd.models import ready_models
+from lsd.recent import remembered
 from lsd.ui.gallery.address import CLASSES, COMPARE, View
 from lsd.ui.gallery.html import STATUS, called, called_model, cards, count, layer_name, link, message
 from lsd.ui.gallery.weights import model_availability
@@ -190,7 +190,7 @@ def front(gallery: Gallery) -> str:
     )
 
 
-@functools.lru_cache(maxsize=4)
+@remembered
 def _tries(gallery: Gallery) -> tuple[str, ...]:
     """Searches that find something here."""
     words = [word for word in _TRY if gallery.page(Filters(search=word), size=1).total]
@@ -212,7 +212,7 @@ def _shown_first(gallery: Gallery) -> tuple[str, ...]:
     return tuple(can_run) or tuple(photos or models)[:most]
 
 
-@functools.lru_cache(maxsize=8)
+@remembered
 def _wall(gallery: Gallery, models: tuple[str, ...]) -> tuple[Entry, ...]:
     """The pictures of the front: of each model other ranks of its best, so that not all show the same class."""
     each = -(-PAGE // len(models))

@@ -1,11 +1,11 @@
 """How the gallery's addresses call a class: by its name, and by its WordNet id where two classes share a name (crane)."""
 
-import functools
 from collections import Counter
 from dataclasses import dataclass
 
 from gallery.queries import Gallery
 from lsd.labels import short
+from lsd.recent import remembered
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Classes:
         return self.keys.get(written.strip().lower())
 
 
-@functools.lru_cache(maxsize=4)
+@remembered
 def classes_of(gallery: Gallery) -> Classes:
     """The classes of a gallery."""
     hits = gallery.classes(limit=10**6)

@@ -1,5 +1,8 @@
+import gc
 import threading
+import weakref
 
+import httpx
 import huggingface_hub
 import pytest
 from gallery_fixture import make_gallery, make_row, write_shard
@@ -8,6 +11,8 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from gallery import index, source
 from gallery.queries import Filters
 from lsd.errors import LSDError
+from lsd.ui.gallery.browse import front
+from lsd.ui.gallery.classes import classes_of
 
 COMMIT = "c" * 40
 
@@ -89,7 +94,9 @@ def test_a_revision_that_moves_is_refused(hub, name):
     assert not hub
 
 
-@pytest.mark.parametrize("error", [OSError("no network"), HFValidationError("bad"), EntryNotFoundError("404")])
+@pytest.mark.parametrize(
+    "error", [OSError("no network"), HFValidationError("bad"), EntryNotFoundError("404"), httpx.ReadTimeout("slow")]
+)
 def test_offline_the_sample_is_shown_and_why_is_said(folder, monkeypatch, error):
     def fail(*_, **__):
         raise error
@@ -156,6 +163,36 @@ def test_one_hiccup_of_the_hub_is_over_after_a_minute(folder, hub, monkeypatch):
     source.open_gallery()
     assert soon(lambda: source.open_gallery().rows == 3)
     assert "tried again" not in source.open_gallery().origin
+
+
+def test_even_a_defect_does_not_pin_the_sample(folder, hub, monkeypatch):
+    monkeypatch.setattr(source, "SAMPLE", folder)
+    monkeypatch.setattr(source, "_PAUSE", 0)
+    monkeypatch.setenv("LSD_GALLERY_REPO", "user/nobody@v1")
+    assert source.open_gallery().rows == 1
+    opened = source._opened
+    ended = []
+    monkeypatch.setattr(source.threading, "excepthook", lambda what: ended.append(what.exc_type))
+    monkeypatch.setattr(source, "_opened", lambda stamp: 1 / 0)
+    source.open_gallery()
+    assert soon(lambda: ended == [ZeroDivisionError])
+    monkeypatch.setattr(source, "_opened", opened)
+    monkeypatch.setenv("LSD_GALLERY_REPO", "user/name@v1")
+    assert soon(lambda: source.open_gallery().rows == 3)
+
+
+def test_old_galleries_go_when_there_is_a_new_one(folder, monkeypatch):
+    monkeypatch.setenv("LSD_GALLERY", str(folder))
+    seen = weakref.WeakSet()
+    for number in range(6):
+        write_shard(folder, f"more-{number}", [make_row(unit=f"class/{number}")])
+        index.build(folder)
+        gallery = source.open_gallery()
+        seen.add(gallery)
+        assert classes_of(gallery) is classes_of(gallery) and front(gallery)
+        del gallery
+    gc.collect()
+    assert list(seen) == [source.open_gallery()]
 
 
 def test_a_gallery_that_is_there_is_not_asked_for_again(hub, monkeypatch):
