@@ -1,4 +1,4 @@
-"""`python -m precompute plan | run | status | verify | publish`."""
+"""`python -m precompute plan | run | status | verify | compact | publish`."""
 
 import argparse
 import os
@@ -46,6 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--models", nargs="+", default=["*"], metavar="NAME", help="only their rows; wildcards will do"
     )
     command.add_argument("--strict", action="store_true", help="fail too where a model's weights cannot be had")
+
+    command = commands.add_parser("compact", help="put the run's many small files together, while no run is under way")
+    command.add_argument("output", metavar="DIR")
+    command.add_argument("--shard-mb", type=int, default=256, metavar="N", help="MiB in one file (default: 256)")
 
     command = commands.add_parser("publish", help="put the data set together and send it to the Hub")
     command.add_argument("output", metavar="DIR")
@@ -190,14 +194,34 @@ def _verify(options: argparse.Namespace) -> int:
     return 1 if verdicts["different"] or verdicts["impossible"] or (options.strict and unavailable) else 0
 
 
+def _compact(options: argparse.Namespace) -> int:
+    from gallery.index import build
+    from precompute.compact import compact
+    from precompute.storage import Storage
+
+    storage = Storage(options.output)
+    _check_size(options.shard_mb)
+    storage.clean()
+    done = compact(storage, options.shard_mb * 2**20)
+    damaged = build(storage.folder).damaged if storage.local else {}
+    print(f"{options.output}: {done.before:,} files of pictures before, {done.after:,} now")
+    for shard, reason in damaged.items():
+        print(f"left out of the index: {shard}: {reason}", file=sys.stderr)
+    return 1 if damaged else 0
+
+
+def _check_size(megabytes: int) -> None:
+    if megabytes < 1:
+        raise LSDError(f"A file holds at least 1 MB of pictures, not {megabytes}.")
+
+
 def _publish(options: argparse.Namespace) -> int:
     from precompute.publish import assemble, upload
     from precompute.storage import Storage
 
     source = Storage(options.output).folder
     folder = options.folder or source.with_name(f"{source.name}-published")
-    if options.shard_mb < 1:
-        raise LSDError(f"A file holds at least 1 MB of pictures, not {options.shard_mb}.")
+    _check_size(options.shard_mb)
     told = lambda model: print(f"putting together {model}")  # noqa: E731
     rows = assemble(source, options.repo, folder, told, options.shard_mb * 2**20)
     print(f"{folder}: {rows:,} rows, {_size(sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()))}")
@@ -206,7 +230,7 @@ def _publish(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"plan": _plan, "run": _run, "status": _status, "verify": _verify, "publish": _publish}
+_COMMANDS = {"plan": _plan, "run": _run, "status": _status, "verify": _verify, "compact": _compact, "publish": _publish}
 
 
 def _size(count: float) -> str:

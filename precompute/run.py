@@ -13,7 +13,7 @@ from precompute import card, engines
 from precompute.plan import Plan
 from precompute.storage import Storage, sha256
 from precompute.tasks import Task
-from precompute.work import Outcome, finished
+from precompute.work import Outcome, all_finished
 
 ENGINES = ("local", "ray")
 _LOST = 3  # tasks one after another whose machine failed in every try: then nothing more is tried
@@ -75,20 +75,17 @@ def run(
     storage.clean()
     keep_plan(plan, storage)
     report = Report()
-    missing = []
-    for task in plan.tasks:
-        outcome = finished(task, storage)
-        if outcome is None or (again and outcome.failures):
-            missing.append(task)
-        else:
-            report.add(outcome)
+    done = {name: record.outcome for name, record in all_finished(plan.tasks, storage).items()}
+    missing = [task for task in plan.tasks if task.hash not in done or (again and done[task.hash].failures)]
+    for name in done.keys() - {task.hash for task in missing}:
+        report.add(done[name])
     with _progress(plan, report) as told:
-        lost = done = 0
+        lost = tried = 0
         for outcome in _outcomes(missing, storage.url, engine, address, workers, again):
             report.add(outcome)
             told(outcome)
-            done, lost = done + 1, lost + 1 if outcome.fault else 0
-            if lost == _LOST and (rest := len(missing) - done):
+            tried, lost = tried + 1, lost + 1 if outcome.fault else 0
+            if lost == _LOST and (rest := len(missing) - tried):
                 sentence = f"Not tried: the {outcome.fault} failed at {lost} tasks running; mend that"
                 what = f"{rest:,} more task{'s' * (rest > 1)}"
                 report.failures.append((what, f"{sentence}, and run the same command again."))
@@ -130,8 +127,7 @@ def planned(storage: Storage) -> list[Task]:
         LSDError: there is none, or one is damaged.
     """
     found: dict[str, Task] = {}
-    for path in storage.names("plans", ".json"):
-        record = storage.get(path) or b""
+    for path, record in sorted(storage.get_all(storage.names("plans", ".json")).items()):
         try:
             for task in map(Task.from_dict, json.loads(record)["tasks"]):
                 found[task.hash] = task

@@ -1,11 +1,11 @@
 """How far the runs in a folder are."""
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from precompute.run import planned
 from precompute.storage import Storage, sha256
-from precompute.work import finished
+from precompute.work import Record, all_finished
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,22 @@ def status(storage: Storage, deep: bool = False) -> Status:
         LSDError: no run has been started there.
     """
     tasks = planned(storage)
-    done = {task: outcome for task in tasks if (outcome := finished(task, storage)) is not None}
+    records = all_finished(tasks, storage)
+    done = [task for task in tasks if task.hash in records]
+    outcomes = [records[task.hash].outcome for task in done]
     pictures = sum(task.pictures for task in done)
-    seconds = sum(outcome.seconds for outcome in done.values())
+    seconds = sum(outcome.seconds for outcome in outcomes)
     return Status(
         len(tasks), len(done), sum(task.pictures for task in tasks), pictures,
-        tuple(failure for outcome in done.values() for failure in outcome.failures),
+        tuple(failure for outcome in outcomes for failure in outcome.failures),
         seconds / pictures if pictures else None,
-        tuple(task.shard for task in done if _damaged(task, storage)) if deep else (),
+        tuple(_damaged(records.values(), storage)) if deep else (),
     )  # fmt: skip
 
 
-def _damaged(task, storage: Storage) -> bool:
-    data, marker = storage.get(task.shard), storage.get(task.marker)
-    return data is None or marker is None or json.loads(marker)["sha256"] != sha256(data)
+def _damaged(records: Iterable[Record], storage: Storage) -> list[str]:
+    """The shards that are not what one of their markers says; each is read once."""
+    said: dict[str, set[str]] = {}
+    for record in records:
+        said.setdefault(record.shard, set()).add(record.sha256)
+    return [shard for shard, hashes in sorted(said.items()) if hashes != {sha256(storage.get(shard) or b"")}]

@@ -113,18 +113,50 @@ def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outc
 def finished(task: Task, storage: Storage) -> Outcome | None:
     """What became of a task whose rows are there, whole; None if it is still to be done."""
     marker = storage.get(task.marker)
-    if marker is None:
-        return None
-    try:
-        record = json.loads(marker)
-        outcome = Outcome(
-            task.hash, int(record["rows"]), tuple((u, e) for u, e in record["failures"]), float(record["ascent"]),
-            float(record["seconds"]), True,
-        )  # fmt: skip
-        size = record["bytes"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return outcome if storage.size(task.shard) == size else None
+    record = None if marker is None else Record.read(marker, task)
+    return record.outcome if record and storage.size(record.shard) == record.bytes else None
+
+
+def all_finished(tasks: Sequence[Task], storage: Storage) -> dict[str, "Record"]:
+    """The records of those tasks whose rows are there, whole, by their hash: two listings, and what was recorded."""
+    markers = storage.sizes("done")
+    there = [task for task in tasks if task.marker in markers]
+    if not there:
+        return {}
+    sizes, found = storage.sizes("data"), storage.get_all([task.marker for task in there])
+    records = {task.hash: Record.read(found[task.marker], task) for task in there if task.marker in found}
+    return {name: one for name, one in records.items() if one and sizes.get(one.shard) == one.bytes}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a task's marker says.
+
+    Attributes:
+        shard: in which its rows are: its own, or one that it was packed into with others.
+        bytes, sha256: of that shard.
+        outcome: what became of the task.
+        values: all of it, as it stands there.
+    """
+
+    shard: str
+    bytes: int
+    sha256: str
+    outcome: Outcome
+    values: dict
+
+    @classmethod
+    def read(cls, marker: bytes, task: Task) -> "Record | None":
+        """None if it is damaged."""
+        try:
+            values = json.loads(marker)
+            outcome = Outcome(
+                task.hash, int(values["rows"]), tuple((u, e) for u, e in values["failures"]), float(values["ascent"]),
+                float(values["seconds"]), True,
+            )  # fmt: skip
+            return cls(str(values.get("shard", task.shard)), values["bytes"], str(values["sha256"]), outcome, values)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
 
 
 def _marker(task: Task, outcome: Outcome, data: bytes) -> dict:
