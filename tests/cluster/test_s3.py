@@ -60,9 +60,11 @@ def server():
     shaky = Shaky(DomainDispatcherApplication(create_backend_app))
     http = make_server("127.0.0.1", 0, shaky, threaded=True)
     threading.Thread(target=http.serve_forever, daemon=True).start()
+    # A failed request is asked again by s3fs, and then by the storage, but not by the library below both as well.
+    once = {"config_kwargs": {"retries": {"max_attempts": 0}}}
     settings = {"endpoint_url": f"http://127.0.0.1:{http.server_port}", "key": "a", "secret": "b"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fsspec.config.conf, "s3", settings)
+        patch.setitem(fsspec.config.conf, "s3", settings | once)
         for name, value in settings.items():
             patch.setenv(f"FSSPEC_S3_{name.upper()}", value)
         patch.setattr(storing, "_PAUSES", (0.05, 0.1, 0.2))
@@ -132,9 +134,12 @@ def test_a_run_in_a_bucket_that_is_shaky_has_the_rows_of_one_on_a_disk(server, u
 
 
 def test_a_bucket_that_is_busy_for_good_is_told_and_the_same_run_goes_on(server, url, plan):
+    import s3fs
+
     storage = Storage(url)
     server.faults = itertools.repeat("busy")
-    with pytest.raises(BusyError, match="cannot be used"):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(BusyError, match="cannot be used"):
+        patch.setattr(s3fs.S3FileSystem, "retries", 1)  # it pauses for minutes
         storage.put("a", b"")
     server.faults = itertools.repeat("")
     assert run(plan, url).pictures == 4
