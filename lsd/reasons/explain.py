@@ -17,6 +17,7 @@ from lsd.saliency.explain import TargetSpec
 from lsd.saliency.targets import Target
 
 DECISION = TargetSpec("top1", "contrast", "top2")  # the first choice rather than the runner-up
+HEARD = 0.005  # of the probability: classes with less are not told of (`speaks_for`)
 DRAWS = 8  # of channels at random, as a control
 IN_A_PASS = 16  # pictures; bounds the memory
 _MOST_WEIGHTS = 12  # channels in the unit of a group: more change its picture little, and nobody can read the address
@@ -118,14 +119,22 @@ def speaks_for(model: ImageModel, before: Tensor, trial: Trial, count: int = 3) 
     """What else that which is off speaks for: (class, by how much) for the classes whose log-probability (of sigmoids their
     log-odds) it raises most, and for those that it lowers most, in this picture.
 
+    Of classes that have `HEARD` of the probability, with or without it: the thousandth part of nothing doubles easily.
+
     Args:
         before: (classes,) logits of the picture as it is (`Reasons.logits`).
     """
-    told = (lambda logits: logits) if model.outputs == "sigmoid" else (lambda logits: logits.log_softmax(0))
-    change = told(before) - told(trial.logits)
-    order = change.argsort(descending=True, stable=True).tolist()
+    logits = torch.stack([before, trial.logits])
+    if model.outputs == "sigmoid":
+        told, probabilities = logits, logits.sigmoid()
+    else:
+        told = logits.log_softmax(1)
+        probabilities = told.exp()
+    change = told[0] - told[1]
+    heard = (probabilities.amax(0) >= HEARD).tolist()
+    order = [c for c in change.argsort(descending=True, stable=True).tolist() if heard[c]]
     raised = [(c, float(change[c])) for c in order[:count] if change[c] > 0]
-    return raised, [(c, float(change[c])) for c in reversed(order[-count:]) if change[c] < 0]
+    return raised, [(c, float(change[c])) for c in order[::-1][:count] if change[c] < 0]
 
 
 def find_reasons(

@@ -39,8 +39,14 @@ def test(result: dict) -> list[str]:
         times = f"in {changed} of {draws} draws" if changed else f"in none of {draws} draws"
         told.append(
             f"{count} channel{'s' if count > 1 else ''} of {result['layer_channels']} off at random: another answer {times}."
+            + close_call(changed, draws)
         )
     return told
+
+
+def close_call(changed: int, draws: int) -> str:
+    """A warning where even channels at random often change the decision; "" elsewhere."""
+    return " The decision hangs by a thread: trust its reasons less." if 4 * changed >= draws > 0 else ""
 
 
 def _so_far(reasons: list[dict], flips: int | None, what: str) -> str:

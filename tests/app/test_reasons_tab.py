@@ -29,7 +29,7 @@ from lsd.ui.reasons import run as reasons_run
 from lsd.ui.reasons.request import CHANNELS, GROUPS, Request, Wish
 from lsd.ui.reasons.session import Session
 from lsd.ui.reasons.tab import ReasonsTab
-from lsd.ui.shared import jobs, reasoned, unit_pictures
+from lsd.ui.shared import jobs, log, reasoned, unit_pictures
 from lsd.ui.shared.examples import drawn, examples
 from lsd.ui.shared.long_event import long_event
 from lsd.ui.shared.reason_words import decided, lasting, sentence
@@ -329,7 +329,7 @@ def test_stop_leaves_what_there_is(tab, nothing_answered, monkeypatch):
 
 def test_it_is_a_job_that_leaving_ends(tab, nothing_answered, monkeypatch):
     kinds = []
-    monkeypatch.setattr(jobs.Account, "close", lambda account, stopped=False: kinds.append((account.kind, stopped)))
+    monkeypatch.setattr(log.Account, "close", lambda account, stopped=False: kinds.append((account.kind, stopped)))
 
     async def leave():
         steps = long_event(tab._find, tab.status, "reasons")(given(tab, models=["demo:resnet", "demo:vit"]))

@@ -1,5 +1,6 @@
 """The work behind the Reasons tab: one picture, one model after the other; then what its units look like. No Gradio here."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
@@ -15,8 +16,10 @@ from lsd.ui.reasons.session import Run
 from lsd.ui.shared import unit_pictures
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.jobs import about, aside, doing, log, sentence, turn
+from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.reasoned import cost, reasoned, without
+
+log = logging.getLogger("lsd")
 
 DISPLAY_SIDE = 640  # pixels of the longer edge
 

@@ -2,6 +2,8 @@
 
 from lsd.labels import short
 from lsd.reasons.explain import flips
+from lsd.reasons.sentence import decision
+from lsd.reasons.words import close_call
 from lsd.ui.shared.reasoned import Account, Thing
 
 GROUPS, CHANNELS = "groups", "channels"
@@ -15,9 +17,7 @@ def title(thing: Thing) -> str:
 
 def decided(account: Account) -> str:
     """ "tabby rather than lynx", "tabby"."""
-    target = account.reasons.target
-    name = short(account.class_names[target.index])
-    return name if target.against is None else f"{name} rather than {short(account.class_names[target.against])}"
+    return decision(account.reasons.target, account.class_names)
 
 
 def sentence(account: Account, view: str) -> str:
@@ -68,4 +68,5 @@ def lasting(account: Account, view: str) -> str:
     if view == CHANNELS and account.tried.random:
         changed = sum(trial.changed for trial in account.tried.random)
         words += f" {len(things)} at random change that in {changed} of {len(account.tried.random)} draws."
+        words += close_call(changed, len(account.tried.random))
     return words

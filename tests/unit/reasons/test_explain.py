@@ -1,5 +1,7 @@
 """Reasons of a decision: what is told of them, and what happens without them."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import torch
@@ -10,6 +12,7 @@ from lsd.features.units import check, parse
 from lsd.layers import find_layer
 from lsd.layout import to_flat
 from lsd.reasons.explain import (
+    HEARD,
     at_random,
     channel,
     elsewhere,
@@ -93,10 +96,22 @@ def test_groups_together_are_off_by_all_their_parts(case):
 def test_what_else_a_reason_speaks_for_is_what_its_absence_changes(case):
     model, image, reasons = case
     (trial,) = switched(model, image, reasons, [reasons.channels[0].off])
-    change = reasons.logits.log_softmax(0) - trial.logits.log_softmax(0)
+    told = torch.stack([reasons.logits, trial.logits]).log_softmax(1)
+    change = (told[0] - told[1])[told.exp().amax(0) >= HEARD]
     raised, lowered = speaks_for(model, reasons.logits, trial, 2)
-    assert [c for c, _ in raised] == change.topk(2).indices.tolist()
+    assert [v for _, v in raised] == pytest.approx(change.topk(2).values.tolist())
     assert [v for _, v in lowered] == pytest.approx((-change).topk(2).values.neg().tolist())
+    assert [float((told[0] - told[1])[c]) for c, _ in raised] == [v for _, v in raised]
+
+
+def test_classes_that_are_as_good_as_impossible_are_not_told_of(case):
+    model, image, reasons = case
+    (trial,) = switched(model, image, reasons, [reasons.channels[0].off])
+    far = torch.zeros_like(reasons.logits)
+    far[4:] = -30
+    now = replace(trial, logits=far + torch.linspace(1, -1, len(far)))
+    raised, lowered = speaks_for(model, far, now, len(far))
+    assert {c for c, _ in raised + lowered} == {0, 1, 2, 3}
 
 
 def test_means_take_the_place_of_channels_and_a_region_bounds_it(case, pictures):
