@@ -57,6 +57,9 @@ class Task:
     items: tuple[tuple[int, ...], ...]
 
 
+PARTS = ("photos", "grid2", "grid3", "demo", "trust")
+
+
 @dataclass(frozen=True)
 class Study:
     """All that determines the rows, and where the pictures are; goes to the workers."""
@@ -191,7 +194,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "which judge them",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
-    parser.add_argument("--parts", nargs="+", default=["photos", "grid2", "grid3", "demo", "trust"])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="(default: all)")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--report", action="store_true", help="make tables of what is there; run nothing")
     parser.add_argument("--summary", type=Path, help="also write the tables' figures to this JSON file")

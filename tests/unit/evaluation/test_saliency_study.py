@@ -309,3 +309,9 @@ def test_a_failure_ends_the_study_at_once(tmp_path, monkeypatch, capsys):
     assert status == 2 and capsys.readouterr().err.strip() == "lsd: It went wrong."
     assert len(run) < 15  # of 39
     assert not files(tmp_path)
+
+
+def test_a_part_that_there_is_not_is_refused_by_name(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["saliency", "--models", "demo:resnet", "--images", "demo", "--output", str(tmp_path), "--parts", "grids"])
+    assert "'grids'" in capsys.readouterr().err
