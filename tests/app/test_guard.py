@@ -14,7 +14,7 @@ from benchmarks.hostile.page import Visitor, file_data
 from benchmarks.hostile.requests import requests
 from benchmarks.hostile.values import NESTED, values
 from lsd.errors import LSDError
-from lsd.ui.shared import jobs
+from lsd.ui.shared import jobs, sentences
 from lsd.ui.shared.address import told
 from lsd.ui.shared.guard import RefusedError, check
 
@@ -28,7 +28,7 @@ def visitor(page_url):
 def unexpected(monkeypatch, capsys):
     """What nobody has made a sentence of: errors that the page logs, and tracebacks that Gradio prints."""
     logged = []
-    monkeypatch.setattr(jobs.log, "error", lambda *words, **more: logged.append((words, more)))
+    monkeypatch.setattr(sentences.log, "error", lambda *words, **more: logged.append((words, more)))
     return lambda: (logged, capsys.readouterr().err.count("Traceback"))
 
 
