@@ -37,6 +37,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 _PASSWORDS = "root:x:0:"
+_TOLD = 20  # lines of each kind of finding
 
 
 class Report:
@@ -261,10 +262,15 @@ def main() -> None:
             if options.soak:
                 soak(server, visitor, secret, options.soak, chance)
             strays = {path.name for path in folder.iterdir()} - {"uploads", "hub", "secrets", "log.txt", "opened.txt"}
-            print(f"errors in the log that are no sentence: {len(server.unhandled)}")
+            print(
+                f"errors in the log that are no sentence: {len(server.unhandled)}",
+                *server.unhandled[:_TOLD],
+                sep="\n    ",
+            )
             print(
                 f"files opened that were not offered: {len(server.opened)}; told: {len(report.leaks)}; put elsewhere: {len(strays)}"
             )
+            print(*map(str, server.opened[:_TOLD]), *report.leaks[:_TOLD], sep="\n    ")
             print(f"honest requests between the kinds that were answered: {sum(wells)} of {len(wells)}")
             broken = sum(n for (_, found), n in report.counts.items() if found == "broken")
             if server.unhandled or server.opened or report.leaks or strays or broken or not all(wells):

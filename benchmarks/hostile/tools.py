@@ -15,6 +15,7 @@ HONEST = {
     "predict": {"image": "example:Coffee cup", "model": "demo:resnet", "top": 1},
     "saliency": {"image": "example:Coffee cup", "model": "demo:resnet", "method": "gradient"},
     "feature": {"model": "demo:resnet", "unit": "class/3", "steps": 2},
+    "reasons": {"image": "example:Coffee cup", "model": "demo:resnet"},
 }
 
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import random
+import sys
 from dataclasses import replace
 
 import httpx
@@ -235,18 +236,22 @@ def test_likeness_to_another_picture(client):
 def test_hostile_calls_of_tools_over_mcp_are_answered_and_the_next_honest_one_works(page_url, tmp_path, caplog):
     """A sample of what `benchmarks.hostile` sends: wrong types, huge texts, deep JSON, unknown tools, pictures that are none."""
     secret = tmp_path / "secret.txt"
-    secret.write_text("nobody is offered this")
+    secret.write_text(told := "nobody is offered this")
+    opened = []
+    sys.addaudithook(lambda event, of: opened.append(of[0]) if event == "open" and str(of[0]) == str(secret) else None)
     sent = list(tools.messages(str(secret), f"{page_url}config"))
     with httpx.Client(base_url=page_url.rstrip("/"), timeout=60) as client:
         for message in [
             *random.Random(0).sample(sent, 20),
-            *(m for m in sent if "100,000 levels" in m.what or "no message" in m.what),
+            *(m for m in sent if "100,000 levels" in m.what or "no message" in m.what or r"\ud800" in str(m.body)),
+            *(m for m in sent if m.what.startswith("saliency: settings") and b"gradio.FileData" in m.body),
         ]:
             answer = client.post(tools.PATH, content=message.body, headers=tools.HEADERS)
-            assert answer.status_code < 500 and secret.read_text() not in answer.text, message.what
+            assert answer.status_code < 500 and told not in answer.text, message.what
             assert "Traceback" not in answer.text, message.what
         honest = client.post(tools.PATH, content=tools.call("predict", tools.HONEST["predict"]), headers=tools.HEADERS)
     assert '"isError":false' in honest.text and "demo:resnet" in honest.text
+    assert not opened, "a file of this machine was read"
     assert not [record for record in caplog.records if record.exc_info]
 
 
