@@ -270,7 +270,8 @@ def main() -> None:
             print(
                 f"files opened that were not offered: {len(server.opened)}; told: {len(report.leaks)}; put elsewhere: {len(strays)}"
             )
-            print(*map(str, server.opened[:_TOLD]), *report.leaks[:_TOLD], sep="\n    ")
+            for found in (*server.opened[:_TOLD], *report.leaks[:_TOLD]):
+                print(f"    {found}")
             print(f"honest requests between the kinds that were answered: {sum(wells)} of {len(wells)}")
             broken = sum(n for (_, found), n in report.counts.items() if found == "broken")
             if server.unhandled or server.opened or report.leaks or strays or broken or not all(wells):
