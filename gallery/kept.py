@@ -1,4 +1,4 @@
-"""The gallery as one who keeps pictures of units, for `python -m lsd reasons`."""
+"""The gallery as one who keeps pictures of units, for whoever shows reasons."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from gallery.queries import Gallery
+from gallery.queries import Entry, Gallery
 from gallery.source import open_gallery
 from lsd.errors import LSDError
 from lsd.models import ImageModel
@@ -24,15 +24,20 @@ def kept_pictures(model: ImageModel, units: Sequence[str], gallery: Gallery | No
     """
     gallery = gallery or open_gallery()
     found: dict[str, Drawn] = {}
-    for entry in gallery.of_units(model.name, units):
-        if entry.unit in found or entry.status != "ok":
-            continue
-        if not model.identity.is_of(entry.weights_digest, entry.weights_sha256):
-            continue
+    for unit, entry in kept_entries(model, units, gallery).items():
         try:
             recipe, picture = json.loads(gallery.details(entry)["recipe_json"]), gallery.picture(entry)
         except LSDError:
             continue
         pixels = np.array(Image.open(BytesIO(picture)).convert("RGB"))
-        found[entry.unit] = Drawn(entry.unit, pixels, recipe, entry.seed, f"gallery: {entry.unit_id}")
+        found[unit] = Drawn(unit, pixels, recipe, entry.seed, f"gallery: {entry.unit_id}")
     return found
+
+
+def kept_entries(model: ImageModel, units: Sequence[str], gallery: Gallery) -> dict[str, Entry]:
+    """Unit → its row, of those that the gallery has of the model's very weights; the first recipe and seed."""
+    mine = [
+        entry for entry in gallery.of_units(model.name, units)
+        if entry.status == "ok" and model.identity.is_of(entry.weights_digest, entry.weights_sha256)
+    ]  # fmt: skip
+    return {entry.unit: entry for entry in reversed(mine)}

@@ -12,7 +12,7 @@ from lsd.features.recipes import LSD, TEXTURE, Recipe, at_effort
 from lsd.models import ImageModel
 from lsd.reasons.sentence import guess
 
-OF_UNITS = at_effort(TEXTURE, "draft")
+OF_UNITS = at_effort(TEXTURE, "draft")  # by which the gallery makes channels, in fewer steps
 OF_CLASSES = at_effort(LSD, "draft")
 _SEED = 0
 

@@ -183,7 +183,7 @@ def test_reasons_are_those_of_the_library(client):
 
 
 def test_reasons_of_another_class_and_layer_with_pictures(client, monkeypatch):
-    monkeypatch.setattr(unit_pictures.draw, "__defaults__", (replace(unit_pictures.RECIPE, steps=2),))
+    monkeypatch.setattr(unit_pictures.draw, "__defaults__", (replace(unit_pictures.OF_UNITS, steps=2),))
     request = {"image": "example:plain circle", "model": "demo:resnet", "target": "plain star", "against": "3"}
     answer, file = client.predict(**request, layer="layer3", fill="mean", api_name="/reasons")
     assert answer["decision"] == "plain star rather than checkered circle" and answer["fill"] == "mean"

@@ -48,8 +48,8 @@ def tab():
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch):
     """Two steps are enough to see that there is one."""
-    monkeypatch.setattr(unit_pictures, "RECIPE", replace(unit_pictures.RECIPE, steps=2))
-    monkeypatch.setattr(unit_pictures.draw, "__defaults__", (unit_pictures.RECIPE,))
+    monkeypatch.setattr(unit_pictures, "OF_UNITS", replace(unit_pictures.OF_UNITS, steps=2))
+    monkeypatch.setattr(unit_pictures.draw, "__defaults__", (unit_pictures.OF_UNITS,))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from lsd.errors import LSDError
 from lsd.images import fit_within, open_image
 from lsd.models import ImageModel, get_model
 from lsd.process import is_gpu_lent
+from lsd.reasons.drawn import OF_UNITS
 from lsd.ui.reasons.request import Request, Wish, request_of
 from lsd.ui.reasons.session import Run
 from lsd.ui.shared import unit_pictures
@@ -112,7 +113,7 @@ def draw(run: Run, serve: Serve, *, unasked: str = "pictures of its units") -> I
     for place, account in sorted(run.accounts.items()):
         while missing := run.missing(place)[: unit_pictures.AT_ONCE]:
             model = aside(get_model, account.model)
-            about(model.name, method=unit_pictures.RECIPE.name)
+            about(model.name, method=OF_UNITS.name)
             try:
                 with turn(unit_pictures.cost(model, missing), addition=unasked):
                     for _ in _drawn(run, model, missing, serve):

@@ -9,11 +9,12 @@ from PIL import Image
 
 from lsd.features.ascent import ascend
 from lsd.features.pictures import to_pixels
-from lsd.features.recipes import Recipe, at_effort, find_recipe
+from lsd.features.recipes import Recipe
 from lsd.features.units import parse
 from lsd.images import fit_within
 from lsd.models import ImageModel
 from lsd.provenance import jpeg
+from lsd.reasons.drawn import OF_UNITS
 from lsd.recent import Recent
 from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
@@ -22,7 +23,6 @@ from lsd.ui.shared.room import room_for_ascents
 if TYPE_CHECKING:
     from gallery.queries import Entry
 
-RECIPE = at_effort(find_recipe("texture"), "draft")  # by which the gallery makes channels, in fewer steps
 AT_ONCE = 2  # pictures that are made together: a CPU gains nothing by more, and whoever waits for his turn waits longer
 _SIDE = 160  # pixels
 _EVERY = 8  # steps between two looks at them
@@ -42,11 +42,10 @@ def kept(model: ImageModel, units: Sequence[str]) -> dict[str, bytes]:
 
 def in_gallery(model: ImageModel, units: Sequence[str]) -> "dict[str, Entry]":
     """Unit → its row, of those units that the gallery has of these very weights."""
-    from gallery.source import open_gallery  # with DuckDB, which the page need not wait for when it starts
+    from gallery.kept import kept_entries  # with DuckDB, which the page need not wait for when it starts
+    from gallery.source import open_gallery
 
-    found = open_gallery().of_units(model.name, units)
-    mine = [e for e in found if e.status == "ok" and model.identity.is_of(e.weights_digest, e.weights_sha256)]
-    return {entry.unit: entry for entry in reversed(mine)}
+    return kept_entries(model, units, open_gallery())
 
 
 def from_gallery(model: ImageModel, units: Sequence[str]) -> dict[str, bytes]:
@@ -66,7 +65,7 @@ def cost(model: ImageModel, units: Sequence[str]) -> Cost:
     return Cost(("unit pictures", model.name), len(units))
 
 
-def draw(model: ImageModel, units: Sequence[str], recipe: Recipe = RECIPE) -> Iterator[tuple[dict[str, bytes], bool]]:
+def draw(model: ImageModel, units: Sequence[str], recipe: Recipe = OF_UNITS) -> Iterator[tuple[dict[str, bytes], bool]]:
     """Unit → its picture (JPEG) as it is now, again and again; and whether these are finished, and kept from then on.
 
     Raises:
