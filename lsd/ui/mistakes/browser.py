@@ -67,6 +67,7 @@ class Browser:
             self.next: gr.update(interactive=page < last, visible=last > 1),
         }
 
-    def wait(self) -> dict:
-        """While a search has found nothing yet."""
-        return {self.column: gr.update(visible=True), self.list: html.blank_list(), self.where: ""}
+    def wait(self, own: bool) -> dict:
+        """While a search, about the visitor's own picture or not, has found nothing yet. What is hidden stays so:
+        of two visibilities told in quick succession Gradio 6.31 may keep the first."""
+        return {self.list: html.blank_list(own=own), self.where: ""}

@@ -93,9 +93,10 @@ def _card(search: Search, p: Prediction, many: bool, chosen: bool) -> str:
     )
 
 
-def blank_list() -> str:
-    """Before the mistakes are found."""
-    return f'<ul class="lsd-m-list" aria-hidden="true">{"<li class=lsd-m-blank></li>" * min(_BLANKS, PAGE)}</ul>'
+def blank_list(*, own: bool = False) -> str:
+    """Before the mistakes are found, in a set or about the visitor's own picture."""
+    blanks = "<li class=lsd-m-blank></li>" * min(_BLANKS, PAGE)
+    return f'<ul class="lsd-m-list{" lsd-m-of-a-set" * (not own)}" aria-hidden="true">{blanks}</ul>'
 
 
 def maps(case: Case, pictures: list[dict[str, Image.Image]]) -> str:

@@ -197,7 +197,7 @@ class MistakesTab:
         try:
             if not session.found:
                 session.search = session.scanning = session.case = None
-                yield self._wait()
+                yield self._wait(session.view.question.source == YOURS)
                 if session.told and session.view.question.source == YOURS and not session.path:
                     yield self._nothing() | {self.status: markup.status(texts.YOURS_FIRST)}
                     return
@@ -216,8 +216,8 @@ class MistakesTab:
             updates = self._found(session) if left else self._nothing()
             yield updates | {self.status: markup.status(sentence(error), error=True)}
 
-    def _wait(self) -> dict:
-        return self.browser.wait() | self.case.wait() | self.probe.wait() | self._details(True) | {self.accuracy: ""}
+    def _wait(self, own: bool) -> dict:
+        return self.browser.wait(own) | self.case.wait() | self.probe.wait() | {self.accuracy: ""}
 
     def _nothing(self) -> dict:
         """Where there is nothing to show."""
