@@ -65,7 +65,8 @@ def inputs(*, models=("demo:resnet",), recipe="lucid", steps=6, seeds=1, size=0,
 def values_of(tab, **changes):
     """The same, by component, as Gradio hands it over."""
     values = inputs(**changes)
-    return {component: values[name] for name, component in tab.controls.named.items()} | {tab.wrong: ""}
+    named = {component: values[name] for name, component in tab.controls.named.items()}
+    return named | {tab.wrong: "", tab.looked: (0, None)}
 
 
 def run(tab, compare="", **changes):
@@ -514,11 +515,24 @@ def wishes(draw):
     )  # fmt: skip
 
 
-@given(wishes())
+@given(wishes(), st.data())
 @settings(max_examples=200, deadline=None)
-def test_an_address_is_read_as_it_was_written(wish):
-    found = address.read(QueryParams(address.write(wish)))
-    assert found.wish == wish and not found.wrong
+def test_an_address_is_read_as_it_was_written(wish, data):
+    seed = data.draw(st.integers(0, wish.seeds - 1))
+    step = data.draw(st.none() | st.integers(1, wish.cooking.steps))
+    found = address.read(QueryParams(address.write(wish, seed, step)))
+    assert (found.wish, found.seed, found.step) == (wish, seed, step) and not found.wrong
+
+
+def test_an_address_opens_a_run_at_a_seed_and_a_step(tab):
+    update = opened(tab, "tab=features&model=demo:resnet&unit=class/3&steps=12&seeds=3&seed=2&step=5")
+    assert update[tab.address].endswith("&seeds=3&seed=2&step=5")
+    updates = list(tab.make(values_of(tab, steps=12, seeds=3) | {tab.looked: update[tab.looked]}))
+    column = tab.stage.columns[0]
+    assert "seed 2, step 5 of 12" in updates[-1][column.picture]
+    assert updates[-1][tab.stage.scrub]["value"] == 5 and updates[-1][tab.stage.scrub]["maximum"] == 12
+    assert 'data-seed="2" aria-pressed="true"' in updates[-1][column.seeds]
+    assert tab.ask("", values_of(tab))[tab.looked] == (0, None)  # what is asked for next begins as ever
 
 
 @given(wishes())
@@ -582,6 +596,8 @@ def test_a_units_address_opens_its_layer_and_numbers(tab):
         ("steps=99999999999", "“steps” lies between"),
         ("seeds=x", "“seeds” is a whole number"),
         ("size=-1", "“size” lies between"),
+        ("seed=2", "“seed” lies between 0 and 1"),
+        ("step=²", "“step” is a whole number"),
         ("set=a=b", "“a” is not a setting"),
         ("set=learning_rate=-1", "learning_rate lies between"),
         ("example=/etc/passwd", "There is no example “/etc/passwd”"),

@@ -73,6 +73,17 @@ def test_the_tab_opens_on_a_finished_picture_with_its_ascent_and_runs_no_model(s
     wait_for_alt(tab, "seed 1, step 20")
     tab.wait_for_function("said => document.querySelector('.lsd-says').innerText !== said", arg=said)
     assert tab.get_by_role("button", name="Seed 1").get_attribute("aria-pressed") == "true"
+    assert tab.url.endswith("?tab=features&step=20&seed=1")
+    tab.reload(wait_until="domcontentloaded")
+    wait_for_alt(tab, "seed 1, step 20")
+    tab.wait_for_url("**?tab=features&seed=1&step=20")
+    assert tab.locator("#scrub input[type=number]").input_value() == "20"
+    look_back(tab, 37)
+    tab.get_by_role("button", name="Seed 0").click()
+    tab.locator("#scrub input[type=number]").fill("38")
+    tab.locator("#scrub input[type=number]").press("Enter")
+    wait_for_alt(tab, "finished")
+    assert tab.url.endswith("?tab=features")  # as it opened
     tab.get_by_text("How to use this page").click()
     assert tab.get_by_text("Then doubt it").is_visible()
     assert not ran, "a model was run"

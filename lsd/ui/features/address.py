@@ -5,6 +5,9 @@
 ?tab=features&model=…&unit=layer3/channel/12&recipe=texture&set=transforms.shift=0.2&steps=128&seeds=4&size=256
 ?tab=features&model=…&unit=class/207&compare=none          without regularization, beside the recipe; or compare=outputs
 ?tab=features&model=…&unit=layer3/layer&start=photo&example=Chelsea+the+cat
+?tab=features&model=…&unit=class/207&seed=1&step=40        another seed's picture large, as it was at a step
+
+What is looked at, seed and step, the browser writes by itself (`lsd.amend` of `shared/address.js`): it makes nothing anew.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,13 +39,16 @@ from lsd.ui.shared import controls
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.limits import MAX_LANES, MAX_SEEDS, MAX_SIDE, MAX_STEPS
 
-HOME = "tab=features"
-
 _MODEL, _UNIT, _SETTINGS = 200, 1000, 50  # characters of each, and how many, that are read
 
 
-def write(wish: Wish) -> str:
-    """The query that shows the same again."""
+def home(seed: int = 0, step: int | None = None) -> str:
+    """The query that shows the pictures made beforehand."""
+    return urlencode([("tab", "features"), *_looked(seed, step)])
+
+
+def write(wish: Wish, seed: int = 0, step: int | None = None) -> str:
+    """The query that shows the same again, of the pictures those of a seed, as they were at a step or finished."""
     cooking = wish.cooking
     pairs = [("tab", "features"), *(("model", name) for name in wish.models), ("unit", wish.unit)]
     told = {
@@ -53,7 +59,11 @@ def write(wish: Wish) -> str:
     pairs += [(name, str(value)) for name, (value, default) in told.items() if value != default]
     pairs += [("set", f"{name}={value}") for name, value in cooking.settings.items()]
     pairs += [("layout", text) for text in wish.layouts.split(", ") if text]
-    return urlencode(pairs, safe="/:")
+    return urlencode(pairs + _looked(seed, step), safe="/:")
+
+
+def _looked(seed: int, step: int | None) -> list[tuple[str, str]]:
+    return [("seed", str(seed))] * bool(seed) + [("step", str(step))] * (step is not None)
 
 
 @dataclass
@@ -62,10 +72,13 @@ class Found:
 
     Attributes:
         wish: that is shown.
+        seed, step: of the pictures which are shown large; a step of None is the last.
         wrong: a sentence on each thing that the address names and that is not there.
     """
 
     wish: Wish
+    seed: int = 0
+    step: int | None = None
     wrong: list[str] = field(default_factory=list)
 
 
@@ -85,6 +98,9 @@ def read(query: QueryParams) -> Found:
         _one_of(query, "compare", (NONE, OUTPUTS), "", found), outputs, tidy(controls.said_in_address(query)[1]),
         examples()[example] if example else None, example,
     )  # fmt: skip
+    if found.wish.seeds > 1:  # of one alone nothing is to be chosen
+        found.seed = _number(query, "seed", 0, found.wish.seeds - 1, 0, found)
+    found.step = _number(query, "step", 1, found.wish.cooking.steps, None, found)
     return found
 
 

@@ -152,6 +152,7 @@ class Session:
     seconds: float = 0.0
     manifest: dict | None = None  # if it was made beforehand: by which weights, and on what machine
     seed: int = 0  # whose pictures are shown large
+    step: int | None = None  # of the ascent, at which they are shown; None: the last
 
     @property
     def finished(self) -> bool:

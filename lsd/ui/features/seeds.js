@@ -6,4 +6,5 @@ element.addEventListener("click", event => {
     button.setAttribute("aria-pressed", button.dataset.seed === chosen.dataset.seed);
   }
   trigger("chosen", {seed: Number(chosen.dataset.seed)});
+  lsd.amend("features", {seed: Number(chosen.dataset.seed) || null});
 });

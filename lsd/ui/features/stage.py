@@ -161,11 +161,13 @@ class Stage:
 
     def finished(self, session: Session, wrong: str = "") -> dict:
         """The end of a run."""
-        update = self._after(ready=True) | self._film(session.steps)
+        update = self._after(ready=True) | self._film(session.steps, session.step)
         for column in self.columns[len(session.lanes) :]:
             update |= column.cleared()
         for column, lane in self.pairs(session):  # whole: the page may not have kept what came while it was busy
             update |= column.whole(session, lane)
+        if session.step is not None:
+            update |= self.at(session, session.step)
         failed = bool(wrong) or any(lane.trouble for lane in session.lanes)
         lines = [
             command(lane, session.photo, judges_of(session, lane), _folder(session, lane)) for lane in session.lanes
@@ -193,7 +195,7 @@ class Stage:
         """The pictures as they were at a step; at the last one, the finished ones."""
         if session is None:
             return self._nothing()
-        update = {}
+        update, session.step = {}, int(step) if step < session.steps else None
         for column, lane in self.pairs(session):
             frame = lane.frame(int(step), session.seed)
             if frame is None or step >= lane.step:
@@ -227,10 +229,10 @@ class Stage:
             self.download: gr.update(interactive=ready), self.questions: "", self.again: "", self.command: "",
         }  # fmt: skip
 
-    def _film(self, last: int) -> dict:
+    def _film(self, last: int, step: int | None = None) -> dict:
         return {
             self.play: gr.update(interactive=True),
-            self.scrub: gr.update(maximum=max(last, 2), value=last, interactive=True),
+            self.scrub: gr.update(maximum=max(last, 2), value=step or last, interactive=True),
         }
 
 

@@ -28,6 +28,12 @@ from lsd.ui.shared.pace import measured
 from lsd.ui.shared.room import room_for_ascents
 
 _SHOW_EVERY = 0.4  # seconds
+# Of the slider, as its event tells the server: the last step is the address without one.
+_SAY_STEP = """(session, step) => {
+  const last = Number(document.querySelector("#scrub input[type=number]").max);
+  lsd.amend("features", {step: step < last ? step : null});
+  return [session, step];
+}"""
 
 
 class FeaturesTab:
@@ -39,6 +45,7 @@ class FeaturesTab:
         self.asked = gr.State(None)  # another number every time that pictures are asked for
         self.compare = gr.State("")
         self.wrong = gr.State("")  # what the last address names and is not there
+        self.looked = gr.State((0, None))  # at which seed and step it looks
         with gr.Row(elem_classes="lsd-f"):
             with gr.Column(scale=4, min_width=280, elem_classes="lsd-f-controls", elem_id="features-controls"):
                 self.controls = Controls(self.compare)
@@ -50,7 +57,7 @@ class FeaturesTab:
         self._run_events()
 
     def _run_events(self) -> None:
-        inputs = {self.wrong, *self.controls.named.values()}
+        inputs = {self.wrong, self.looked, *self.controls.named.values()}
         made = self.asked.change(
             long_event(self.make, self.stage.status, "features"), inputs, [self.session, *self.stage.components],
             trigger_mode="multiple", **LONG,
@@ -59,7 +66,8 @@ class FeaturesTab:
         buttons = {self.controls.run: "", self.stage.against_none: NONE, self.stage.three_outputs: OUTPUTS}
         for button, compare in buttons.items():
             button.click(
-                functools.partial(self.ask, compare), inputs, [self.address, self.compare, self.wrong, self.asked],
+                functools.partial(self.ask, compare), inputs,
+                [self.address, self.compare, self.wrong, self.looked, self.asked],
                 cancels=self.running, **ASKING,
             ).then(None, self.address, None, js=written("features"))  # fmt: skip
         # Cancelled at once by the browser, before the handler that says so is asked.
@@ -74,7 +82,8 @@ class FeaturesTab:
         )  # fmt: skip
         self.running.append(playing)
         stage.scrub.input(
-            stage.at, [self.session, stage.scrub], pictures, trigger_mode="always_last", cancels=playing, **QUICK
+            stage.at, [self.session, stage.scrub], pictures, trigger_mode="always_last", cancels=playing, js=_SAY_STEP,
+            **QUICK,
         )  # fmt: skip
         for column in stage.columns:
             column.seeds.chosen(
@@ -84,7 +93,7 @@ class FeaturesTab:
 
     def restore(self, door: gr.HTML) -> None:
         """Show what an address says: make it, or, where it names nothing, what was made beforehand."""
-        own = [self.session, self.address, self.wrong, self.asked]
+        own = [self.session, self.address, self.wrong, self.looked, self.asked]
         shown = [*self.controls.components, *self.stage.components]
         opened = door.features(self.open, None, [*own, *shown], cancels=self.running, **ASKING)
         opened.then(None, self.address, None, js=written("features"))
@@ -98,16 +107,16 @@ class FeaturesTab:
         """The controls as an address says them; and the pictures made beforehand, or the beginning of a run."""
         query = query_of(event)
         found = address.read(query)
-        wish, wrong = found.wish, " ".join(found.wrong)
+        wish, wrong, looked = found.wish, " ".join(found.wrong), (found.seed, found.step)
         lanes = MAX_LANES if wish.compare else len(wish.models)
-        update = self.controls.updates(wish) | {self.wrong: wrong}
+        update = self.controls.updates(wish) | {self.wrong: wrong, self.looked: looked}
         if not address.names_nothing(query):
             update |= self.stage.empty(lanes, 1 if wish.compare else wish.seeds, markup.status("Opening …"))
-            return update | {self.session: None, self.address: address.write(wish), self.asked: next_number()}
-        update[self.address] = address.HOME
+            return update | {self.session: None, self.address: address.write(wish, *looked), self.asked: next_number()}
+        update[self.address] = address.home(*looked)
         if self.first is None:
             return update | {self.session: None} | self.stage.empty(1, wish.seeds)
-        session = replace(self.first)  # each visitor's own: it knows which seed is shown
+        session = replace(self.first, seed=found.seed, step=found.step)  # each visitor's own
         return update | {self.session: session} | self.stage.finished(session, wrong)
 
     def ask(self, compare: str, values: Mapping[Any, Any]) -> dict:
@@ -116,7 +125,9 @@ class FeaturesTab:
             query = address.write(replace(requests.read_wish(self.controls.read(values)), compare=compare))
         except LSDError:
             query = ""  # the run says what is wrong
-        return {self.address: query, self.compare: compare, self.wrong: "", self.asked: next_number()}
+        return {
+            self.address: query, self.compare: compare, self.wrong: "", self.looked: (0, None), self.asked: next_number()
+        }  # fmt: skip
 
     def make(self, values: Mapping[Any, Any]) -> Iterator[dict]:
         """The long event: loads the models, ascends, shows every picture as it forms, and asks who recognises it."""
@@ -127,6 +138,7 @@ class FeaturesTab:
                     yield {self.stage.status: markup.status(step)}
                 else:
                     session = step
+            session.seed, session.step = values[self.looked]
             about(
                 *(lane.request.model for lane in session.lanes),
                 method=", ".join(dict.fromkeys(lane.cooking.base for lane in session.lanes)),

@@ -57,13 +57,21 @@ function go(query, {replace = false, state = null} = {}) {
 }
 
 // What a tab shows now: a step of the history if the visitor did something in it, another spelling of what it was told else.
-function write(tab, query) {
-  const replace = told.delete(tab), text = params("?" + query).toString();  // as `show` spells it
+function write(tab, query, replace = told.delete(tab)) {
+  const text = params("?" + query).toString();  // as `show` spells it
   if (shown[tab] === text) return;
   shown[tab] = text;
   spelt[tab] = query;
   if (tabOf(params(location.search)) !== tab) return;  // the visitor is elsewhere by now
   history[replace ? "replaceState" : "pushState"](history.state, "", "?" + query);
+}
+
+// Of what a tab shows something is looked at that needs no other answer: the address says so, and it is no step of the history.
+// Names of `changes` whose value is null are left out of the address.
+function amend(tab, changes) {
+  const query = params("?" + (spelt[tab] ?? `tab=${tab}`));
+  for (const [name, value] of Object.entries(changes)) value === null ? query.delete(name) : query.set(name, value);
+  write(tab, query.toString().replaceAll("%2F", "/").replaceAll("%3A", ":"), true);
 }
 
 // The visitor goes to a tab.
@@ -87,5 +95,5 @@ on(document, "click", event => {
 });
 on(window, "popstate", event => show(event.state));
 
-window.lsd = {go: go, write: write, params: params, tabOf: tabOf, stop: () => off.abort()};
+window.lsd = {go: go, write: write, amend: amend, params: params, tabOf: tabOf, stop: () => off.abort()};
 show(history.state);
