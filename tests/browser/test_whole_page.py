@@ -4,6 +4,7 @@ The pictures of every tab, at three widths, light and dark, go into the folder t
 """
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from lsd.evaluation.labelled import open_set
+from lsd.ui.features import address as feature_address
 from lsd.ui.page import TABS
 
 pytestmark = pytest.mark.browser
@@ -129,6 +131,28 @@ def test_help_is_behind_a_button_that_the_keyboard_reaches(server, tab, warm):
     expect(text).to_be_visible()
     tab.keyboard.press("Enter")
     expect(text).to_be_hidden()
+
+
+def test_of_two_quick_addresses_the_last_is_shown_though_the_first_is_read_slowly(server, tab, warm, monkeypatch):
+    read, asked = feature_address.read, []
+
+    def slow_at_first(query):
+        asked.append(query["unit"])
+        time.sleep(1.5 * (len(asked) == 1))
+        return read(query)
+
+    monkeypatch.setattr(feature_address, "read", slow_at_first)
+    open_page(server, tab, "?tab=features&model=demo:resnet&unit=class/3&steps=2")
+    while not asked:
+        tab.wait_for_timeout(20)
+    for unit in ("class/4", "class/5"):
+        tab.evaluate("unit => { lsd.go(`tab=features&model=demo:resnet&unit=${unit}&steps=2`); }", unit)
+    tab.wait_for_function("document.querySelector('#features-status').innerText.includes('Done in')")
+    tab.wait_for_timeout(2500)  # the first one's answer has come
+    assert asked == ["class/3", "class/5"]  # what nobody wants any more is not asked for
+    assert tab.url.endswith("unit=class/5&steps=2")
+    picture = tab.locator("#lsd-features-tab .lsd-picture img").first
+    assert "striped square" in picture.get_attribute("alt")
 
 
 def test_an_address_of_no_tab_says_so(server, tab):

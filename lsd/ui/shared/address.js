@@ -3,7 +3,9 @@
 // by their labels, stands before it.
 const shown = {};  // the address that each tab shows, without the "?"
 const spelt = {};  // the same as it stood in the address bar
-const told = new Set();  // tabs that were told to show an address and have not said yet what they make of it
+const wanted = {};  // by tab, the address that it is to show, until it has said what it makes of it
+const telling = {};  // by tab, what it was told and has not answered: {text, answer: a promise, answered: fulfils it}
+const PATIENCE = 20000;  // ms that an answer is waited for
 
 window.lsd?.stop();
 const off = new AbortController();
@@ -41,12 +43,26 @@ async function show(state) {
   const query = params(location.search), tab = tabOf(query), text = query.toString();
   select(tab);
   if (shown[tab] === text) return;
-  shown[tab] = text;
+  shown[tab] = wanted[tab] = text;
   spelt[tab] = location.search.slice(1);
-  told.add(tab);
   document.dispatchEvent(new CustomEvent("lsd:show", {detail: {tab: tab, query: query, state: state}}));
   await opened(tab);
+  await telling[tab]?.answer;  // one at a time: two answers may come in either order
+  if (wanted[tab] !== text || telling[tab]) return;  // another address is wanted by now
+  const one = telling[tab] = {text: text};
+  one.answer = new Promise(resolve => one.answered = resolve);
+  setTimeout(() => { if (telling[tab] === one) answered(tab); }, PATIENCE);
   trigger(tab, {query: text});
+}
+
+// The tab has said what it makes of what it was told, or says nothing. Returns whether that is still what it is to show.
+function answered(tab) {
+  const {text, answered} = telling[tab];
+  delete telling[tab];
+  answered();
+  if (wanted[tab] !== text) return false;
+  delete wanted[tab];
+  return true;
 }
 
 // A step to another address, `query` without its "?".
@@ -57,7 +73,12 @@ function go(query, {replace = false, state = null} = {}) {
 }
 
 // What a tab shows now: a step of the history if the visitor did something in it, another spelling of what it was told else.
-function write(tab, query, replace = told.delete(tab)) {
+function write(tab, query) {
+  const told = tab in telling;
+  if (told ? answered(tab) : !(tab in wanted)) note(tab, query, told);  // else another address is on its way to the tab
+}
+
+function note(tab, query, replace) {
   const text = params("?" + query).toString();  // as `show` spells it
   if (shown[tab] === text) return;
   shown[tab] = text;
@@ -71,7 +92,7 @@ function write(tab, query, replace = told.delete(tab)) {
 function amend(tab, changes) {
   const query = params("?" + (spelt[tab] ?? `tab=${tab}`));
   for (const [name, value] of Object.entries(changes)) value === null ? query.delete(name) : query.set(name, value);
-  write(tab, query.toString().replaceAll("%2F", "/").replaceAll("%3A", ":"), true);
+  note(tab, query.toString().replaceAll("%2F", "/").replaceAll("%3A", ":"), true);
 }
 
 // The visitor goes to a tab.
