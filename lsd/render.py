@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from lsd.errors import LSDError
 
@@ -17,11 +17,15 @@ STYLES = ("heatmap", "mask", "contours", "map")
 SEQUENTIAL = "inferno"  # even in lightness, so that equal steps of the map look equal
 DIVERGING = "bwr"  # blue opposes, red supports, white at 0; vivid at its ends, where "RdBu_r" darkens
 
+CATEGORIES = ("#d55e00", "#56b4e9", "#f0e442", "#009e73", "#cc79a7")
+"""Colours that say which: told apart on a grey picture, by the colour-blind too (Okabe & Ito, 2008)."""
+
 LEVELS = (0.25, 0.5, 0.75)
 
 _BACKGROUND = (250, 250, 248)
 _INK = (34, 34, 34)
 _FAINT = (150, 150, 150)
+_DIMMED = 0.6  # a picture in grey, so that colours stand out on it
 _SUPERSAMPLING = 3  # Pillow's lines are not antialiased: they are drawn larger and averaged
 
 
@@ -80,6 +84,34 @@ def overlay(
         shown = colorize(map2d, signed, cmap)
     else:
         raise LSDError(f"style '{style}' is unknown: choose one of {', '.join(STYLES)}.")
+    return shown if box is None else _frame(shown, box)
+
+
+def categories(
+    image: np.ndarray,
+    which: np.ndarray,
+    strength: np.ndarray,
+    lead: np.ndarray,
+    opacity: float,
+    *,
+    alone: bool = False,
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
+    """Colours of `CATEGORIES` over a picture in dark grey, uint8 (H, W, 3), as uint8 (H, W, 3).
+
+    Args:
+        which: (H, W), places in `CATEGORIES`.
+        strength: (H, W) in [0, 1], how opaque the colour is.
+        lead: (H, W) in [0, 1], how full the colour is: white at 0, where which of them is undecided.
+        opacity: of the colour at full strength, in [0, 1].
+        alone: over black in place of the picture.
+        box: as for `overlay`.
+    """
+    grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None].repeat(3, 2)
+    below = np.zeros_like(grey) if alone else _DIMMED * grey
+    colours = np.array([ImageColor.getrgb(colour) for colour in CATEGORIES], np.float32)[which]
+    tinted = _blend(np.full_like(colours, 255), colours, np.sqrt(lead)[..., None])
+    shown = _blend(below, tinted, (1 if alone else opacity) * strength[..., None])
     return shown if box is None else _frame(shown, box)
 
 

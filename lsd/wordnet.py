@@ -10,6 +10,7 @@ import functools
 import gzip
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,11 +59,40 @@ def below(query: str) -> frozenset[str]:
     Returns:
         Ids such as n02099601; empty for an unknown name.
     """
+    return frozenset().union(*map(within, _senses(query)[:1]))
+
+
+@functools.lru_cache(maxsize=1024)
+def within(synset: str) -> frozenset[str]:
+    """The ids of a synset and of all below it; `below` is the same by a name.
+
+    Args:
+        synset: an id such as n02084071.
+
+    Returns:
+        Ids; empty for an unknown one.
+    """
     children = _tree().children
-    found = set(_senses(query)[:1])
+    found = {synset} & _tree().lemmas.keys()
     level = found
     while level:
-        level = {child for synset in level for child in children.get(synset, ())} - found
+        level = {child for above in level for child in children.get(above, ())} - found
+        found = found | level
+    return frozenset(found)
+
+
+def names(synset: str) -> tuple[str, ...]:
+    """What a synset is called, with spaces, the usual name first: ("dog", "domestic dog", …); () for an unknown id."""
+    return tuple(lemma.replace("_", " ") for lemma in _tree().lemmas.get(synset, ()))
+
+
+def above(synsets: Iterable[str]) -> frozenset[str]:
+    """The ids of all that some of the synsets are kinds of, themselves included, whatever is known of them."""
+    parents = _tree().parents
+    found = set(synsets) & parents.keys()
+    level = found
+    while level:
+        level = {parent for below in level for parent in parents[below]} - found
         found = found | level
     return frozenset(found)
 

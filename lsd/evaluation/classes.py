@@ -9,6 +9,7 @@ import numpy as np
 
 from lsd import labels
 from lsd.errors import UndefinedError
+from lsd.groups import class_synsets
 from lsd.models import ImageModel
 
 
@@ -47,7 +48,7 @@ class ClassIndex:
     def __init__(self, model: ImageModel):
         self.model = model
         self._nameless = all(name == f"class {i}" for i, name in enumerate(model.class_names))
-        self._by_synset = {synset: i for i, synset in enumerate(_model_synsets(model))}
+        self._by_synset = {synset: i for i, synset in enumerate(class_synsets(model))}
         self._synonyms = [_synonyms(name) for name in model.class_names]
         self._by_name = _positions([_plain(name)] for name in model.class_names)
         self._by_synonym = _positions(self._synonyms)
@@ -95,17 +96,6 @@ def label_index(label: Label, model: ImageModel) -> int:
         UndefinedError: none, or several by the same name.
     """
     return ClassIndex(model).find(label)
-
-
-def _model_synsets(model: ImageModel) -> tuple[str, ...]:
-    """The WordNet ids of a model's classes, from its configuration or, for ImageNet's heads, from timm's tables."""
-    names = (getattr(model.net, "pretrained_cfg", None) or {}).get("label_names") or ()
-    if isinstance(names, dict):
-        names = [names.get(i, names.get(str(i), "")) for i in range(model.num_classes)]
-    if len(names) == model.num_classes and all(re.fullmatch("n[0-9]{8}", str(name)) for name in names):
-        return tuple(names)
-    is_imagenet = model.class_names == labels.class_names(model.num_classes)
-    return (is_imagenet and labels.synsets(model.num_classes)) or ()
 
 
 def _positions(names: Iterable[Iterable[str]]) -> dict[str, list[int]]:

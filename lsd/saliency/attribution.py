@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
-from lsd.saliency.targets import Similarity, Target
+from lsd.saliency.targets import AnyTarget
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Attribution:
     values: Tensor
     method: str
     settings: dict[str, Any]
-    target: Target | Similarity
+    target: AnyTarget
     scores: Tensor
     passes: int
     completeness_gap: Tensor | None = None
     standard_error: Tensor | None = None
     notes: tuple[str, ...] = field(default=())
 
-    def of(self, i: int, target: Target | Similarity) -> "Attribution":
+    def of(self, i: int, target: AnyTarget) -> "Attribution":
         """Of picture `i` alone, whose target it is."""
         tensors = {name: v[i : i + 1] for name, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, target=target, **tensors)

@@ -24,7 +24,7 @@ from lsd.models import ImageModel
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.explain import Explanation, to_input
 from lsd.saliency.methods import METHODS, asked, find_method
-from lsd.saliency.targets import Similarity, Target
+from lsd.saliency.targets import AnyTarget
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10, torch.bfloat16: 0.05, torch.float16: 0.01}
 TF32_TOLERANCE = 1e-2  # ten bits of fraction, and batches of other shapes take other kernels of a GPU
@@ -63,7 +63,7 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
 def crosscheck(
     model: ImageModel,
     images: Tensor,
-    target: Target | Similarity,
+    target: AnyTarget,
     method: str,
     *,
     mine: Attribution | None = None,

@@ -14,7 +14,7 @@ from lsd.models import ImageModel
 from lsd.saliency import captum_methods as captum
 from lsd.saliency import gradients as own
 from lsd.saliency.attribution import Attribution
-from lsd.saliency.targets import Similarity, Target
+from lsd.saliency.targets import AnyTarget, Similarity
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def attribute(
     name: str,
     model: ImageModel,
     images: Tensor,
-    target: Target | Similarity | Sequence[Target] | Sequence[Similarity],
+    target: AnyTarget | Sequence[AnyTarget],
     **settings,
 ) -> Attribution | list[Attribution]:
     """Run a method by name; several targets share its forward passes where the method can.
@@ -289,14 +289,14 @@ def attribute(
     return [method.run(model, images, one, **settings) for one in target]
 
 
-def asked(model: ImageModel, target: Target | Similarity | Sequence[Target] | Sequence[Similarity]) -> ImageModel:
+def asked(model: ImageModel, target: AnyTarget | Sequence[AnyTarget]) -> ImageModel:
     """The network of whose outputs a target is a function: the model, or what gives its embedding.
 
     Raises:
         UndefinedError: targets of both kinds, which share no pass, or an embedding that the model does not have.
     """
     kinds = {type(one) for one in (target if isinstance(target, Sequence) else [target])}
-    if len(kinds) > 1:
+    if Similarity in kinds and len(kinds) > 1:
         raise UndefinedError(
             "A similarity and a class are different outputs of a network; ask for one after the other."
         )

@@ -12,6 +12,14 @@ Each target is a function of the logits (N, C) and a class index per picture (N,
 
 Of a network whose outputs are sigmoids, each class a question of its own, p is σ(z_t), and the log-odds are the logit.
 
+Of a group G of classes (`lsd.groups`), "why a dog at all?" and "why this dog?":
+
+- `group`: log P(G)/(1 − P(G)) = log Σ_{k∈G} exp z_k − log Σ_{k∉G} exp z_k, P(G) being what all of G have together.
+- `within`: log P(t|G)/(1 − P(t|G)) = z_t − log Σ_{k∈G, k≠t} exp z_k, a class among its group alone.
+
+No probability is formed for them either, and what the group is to the rest and the class within it are two questions that do
+not meet: nothing that moves all of G's logits alike changes the second.
+
 `similarity` needs no classes: the cosine of the network's embedding (`lsd.embedding`) with a reference's.
 """
 
@@ -25,6 +33,7 @@ import torch
 from torch import Tensor
 
 from lsd.errors import UndefinedError
+from lsd.groups import Group
 from lsd.models import ImageModel
 
 KINDS = ("log_odds", "logit", "probability", "contrast")
@@ -60,6 +69,35 @@ def sigmoid(logits: Tensor, index: Tensor) -> Tensor:
 def contrast(logits: Tensor, index: Tensor, against: Tensor) -> Tensor:
     """z_a − z_b: logits (N, C), index a (N,), against b (N,) → (N,)."""
     return logit(logits, index) - logit(logits, against)
+
+
+def group_log_odds(logits: Tensor, members: Tensor) -> Tensor:
+    """logsumexp_{k∈G} z_k − logsumexp_{k∉G} z_k: logits (N, C), members bool (C,) → (N,).
+
+    Raises:
+        UndefinedError: a group of no class, or of all.
+    """
+    if members.all() or not members.any():
+        raise UndefinedError(
+            "A group of all classes has nothing to be held against; name a narrower one."
+            if members.all()
+            else "A group needs a class."
+        )
+    inside, outside = (logits.masked_fill(left_out, float("-inf")).logsumexp(1) for left_out in (~members, members))
+    return inside - outside
+
+
+def log_odds_within(logits: Tensor, index: Tensor, members: Tensor) -> Tensor:
+    """z_t − logsumexp_{k∈G, k≠t} z_k: logits (N, C), index (N,) of members, members bool (C,) → (N,).
+
+    Raises:
+        UndefinedError: a class that is not in the group, or is alone in it.
+    """
+    if not members[index].all():
+        raise UndefinedError("The class is not one of the group; choose one of its own.")
+    if members.sum() < 2:
+        raise UndefinedError("A class that is alone in its group has nothing to be held against; name a wider one.")
+    return log_odds(logits.masked_fill(~members, float("-inf")), index)
 
 
 FUNCTIONS = {
@@ -138,6 +176,67 @@ def of_class(model: ImageModel, index: int, kind: str = "log_odds", against: int
 
 
 @dataclass(frozen=True)
+class GroupTarget:
+    """A group's log-odds, or those of a class within it: calling it with logits (N, C) gives (N,).
+
+    Attributes:
+        group: the classes.
+        index: the class t that is held against the others of the group, as for `Target`; None for the group against the rest.
+    """
+
+    group: Group
+    index: int | tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "index", None if self.index is None else as_index(self.index))
+
+    @property
+    def kind(self) -> str:
+        """ "group" or "within"."""
+        return "group" if self.index is None else "within"
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Raises UndefinedError for classes that the logits do not have, and what `group_log_odds` or `log_odds_within` raises."""
+        _check_classes(self.group.members, logits)
+        members = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+        members[list(self.group.members)] = True
+        if self.index is None:
+            return group_log_odds(logits, members)
+        return log_odds_within(logits, _as_index(self.index, logits), members)
+
+    def of(self, i: int) -> "GroupTarget":
+        """The target of picture `i` alone."""
+        return replace(self, index=_pick(self.index, i))
+
+    def to_dict(self) -> dict:
+        """As plain JSON values."""
+        index = {} if self.index is None else {"index": self.index}
+        return {
+            "kind": self.kind,
+            **index,
+            "group": self.group.name,
+            "synset": self.group.synset,
+            "members": self.group.members,
+        }
+
+
+def of_group(model: ImageModel, group: Group, index: int | None = None) -> GroupTarget:
+    """The target of a group of a network's classes, or of a class within it; arguments as for `GroupTarget`.
+
+    Raises:
+        UndefinedError: a network without classes, or one whose classes do not exclude each other.
+    """
+    if model.outputs == "embedding":
+        model.refuse_classes()
+    if model.outputs == "sigmoid":
+        raise UndefinedError(
+            f"The outputs of {model.name} are each a question of its own: several of a group can be true at once, and how often "
+            "they are the network does not say, so a group has no log-odds; ask for one class."
+        )
+    return GroupTarget(group, index)
+
+
+@dataclass(frozen=True)
 class Similarity:
     """Cosine with a reference: calling it with embeddings (N, D), not logits, gives (N,), from −1 to 1.
 
@@ -178,11 +277,16 @@ def cosine(embeddings: Tensor, vector: Tensor) -> Tensor:
     return torch.cosine_similarity(embeddings, vector.to(embeddings)[None])
 
 
-def joined(targets: Sequence[Target] | Sequence[Similarity]) -> Target | Similarity:
+AnyTarget = Target | GroupTarget | Similarity
+
+
+def joined(targets: Sequence[AnyTarget]) -> AnyTarget:
     """One target for several pictures, of the targets of each, which differ in their classes alone."""
     first = targets[0]
-    if len(targets) == 1 or isinstance(first, Similarity):
+    if len(targets) == 1 or first.index is None:
         return first
+    if isinstance(first, GroupTarget):
+        return replace(first, index=tuple(target.index for target in targets))
     against = None if first.against is None else tuple(target.against for target in targets)
     return replace(first, index=tuple(target.index for target in targets), against=against)
 
@@ -212,22 +316,27 @@ def _pick(index: int | Sequence[int] | None, i: int) -> int | None:
 
 
 def _as_index(index: int | Sequence[int], logits: Tensor) -> Tensor:
+    values = list(index) if isinstance(index, Sequence) else [index] * len(logits)
+    _check_classes(values, logits)
+    if len(values) != len(logits):
+        raise UndefinedError(
+            f"{len(values)} target classes were given for {len(logits)} pictures; give one, or one a picture."
+        )
+    return torch.tensor(values, device=logits.device)
+
+
+def _check_classes(values: Sequence[int], logits: Tensor) -> None:
+    """Raises UndefinedError unless the logits have all these classes."""
     if logits.ndim != 2:
         raise UndefinedError(
             f"This network puts out {' × '.join(map(str, logits.shape[1:]))} numbers and not one a class, so there is no class to "
             "explain; its layers' channels can be looked at."
         )
-    count, classes = logits.shape
+    classes = logits.shape[1]
     if classes == 0:
         raise UndefinedError("This network has no classifier, so there is no class to explain.")
-    values = list(index) if isinstance(index, Sequence) else [index] * count
-    if len(values) != count:
-        raise UndefinedError(
-            f"{len(values)} target classes were given for {count} pictures; give one, or one a picture."
-        )
     for value in values:
         if not 0 <= value < classes:
             raise UndefinedError(
                 f"Class {value} is out of range: this model has {classes} classes, 0 to {classes - 1}."
             )
-    return torch.tensor(values, device=logits.device)

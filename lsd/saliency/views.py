@@ -46,26 +46,39 @@ def overlays(
     Args:
         picture: upright RGB; it may be a smaller version of the one that was explained, with the same aspect.
     """
-    image = np.asarray(picture)
+    return overlays_on([picture] * len(explanations), explanations, maps, look)
+
+
+def overlays_on(
+    pictures: Sequence[Image.Image], explanations: Sequence[Explanation], maps: MapSettings, look: Look
+) -> list[Image.Image]:
+    """`overlays` where each explanation has a picture of its own."""
+    boxes, laid = laid_on(pictures, explanations, maps, look)
+    signed = maps.sign == "signed"
+    return [
+        Image.fromarray(
+            render.overlay(np.asarray(picture), map2d, look.style, signed=signed, opacity=look.opacity, box=box)
+        )
+        for picture, box, map2d in zip(pictures, boxes, laid, strict=True)
+    ]
+
+
+def laid_on(
+    pictures: Sequence[Image.Image], explanations: Sequence[Explanation], maps: MapSettings, look: Look
+) -> tuple[list[tuple[float, float, float, float] | None], list[np.ndarray]]:
+    """What is outlined on each picture, (left, top, right, bottom) in its pixels or None, and its map, 0 elsewhere: (H, W)."""
     finished = to_maps(
         [e.attribution.values[0].numpy() for e in explanations], maps, [e.input_size for e in explanations]
     )
-    shown = []
-    for explanation, finished_map in zip(explanations, finished, strict=True):
+    outlines, laid = [], []
+    for picture, explanation, finished_map in zip(pictures, explanations, finished, strict=True):
         scale_x = picture.width / explanation.picture_size[0]
         scale_y = picture.height / explanation.picture_size[1]
         left, top, right, bottom = explanation.box
         box = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
-        laid = lay_on(finished_map, box, picture.size)
-        shown.append(
-            Image.fromarray(
-                render.overlay(
-                    image, laid, look.style, signed=maps.sign == "signed", opacity=look.opacity,
-                    box=box if look.frame and not _covers(box, picture.size) else None,
-                )
-            )
-        )  # fmt: skip
-    return shown
+        laid.append(lay_on(finished_map, box, picture.size))
+        outlines.append(box if look.frame and not _covers(box, picture.size) else None)
+    return outlines, laid
 
 
 def _covers(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
