@@ -60,9 +60,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     saliency.add_argument("--against", help="explain why --target rather than this class (index, name, top1 or top2)")
     saliency.add_argument(
+        "--group",
+        metavar="NAME",
+        help="explain why a dog (bird, vehicle, …) at all: that group of classes against all others",
+    )
+    saliency.add_argument(
+        "--within", metavar="NAME", help="explain why --target rather than the others of this group: dog"
+    )
+    saliency.add_argument(
+        "--classes", type=int, metavar="N",
+        help=f"explain the model's first N choices, 2 to {defaults.MOST_CLASSES}, each by itself and all in one figure",
+    )  # fmt: skip
+    saliency.add_argument(
         "--like", type=Path, metavar="FILE",
         help="explain how alike the picture and this one are to the model, or this vector (.npy) and its embedding",
     )  # fmt: skip
+    saliency.add_argument(
+        "--both-ways", action="store_true", help="explain the picture of --like too: what in it makes it like IMAGE"
+    )
     saliency.add_argument(
         "--output-of", dest="kind", choices=("log_odds", "logit", "probability"), default=defaults.KIND,
         help="what is differentiated; --against makes it a contrast of logits (default: %(default)s)",
@@ -167,13 +182,28 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _target(options: argparse.Namespace):
     from lsd.reference import open_reference
-    from lsd.saliency.explain import SimilarTo, TargetSpec
+    from lsd.saliency.explain import OfGroup, SimilarTo, TargetSpec, TopClasses
 
-    if options.like is None:
-        return TargetSpec(options.target, "contrast" if options.against else options.kind, options.against)
-    if options.against or options.target != "top1":
-        raise LSDError("--like asks for no class: leave --target and --against away, or --like.")
-    return SimilarTo(open_reference(options.like))
+    questions = [
+        name for name in ("like", "group", "within", "classes", "against") if getattr(options, name) is not None
+    ]
+    if len(questions) > 1:
+        raise LSDError(f"--{questions[0]} and --{questions[1]} are two questions: ask one after the other.")
+    if options.target != "top1" and {*questions} & {"like", "group", "classes"}:
+        raise LSDError(f"--{questions[0]} asks for no class: leave --target away, or --{questions[0]}.")
+    if options.kind != defaults.KIND and {*questions} & {"like", "group", "within"}:
+        raise LSDError(f"--{questions[0]} has one output: leave --output-of away.")
+    if options.both_ways and options.like is None:
+        raise LSDError("--both-ways is between two pictures: give the other one with --like.")
+    if options.like is not None:
+        return SimilarTo(open_reference(options.like), options.both_ways)
+    if options.group is not None:
+        return OfGroup(options.group)
+    if options.within is not None:
+        return OfGroup(options.within, options.target)
+    if options.classes is not None:
+        return TopClasses(options.classes, options.kind)
+    return TargetSpec(options.target, "contrast" if options.against else options.kind, options.against)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -184,10 +214,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 class _Run:
-    """The models, and what each of them said of one picture."""
+    """The models, and what each of them said of one picture, in one explanation or several."""
 
-    def __init__(self, picture, models, explanations, checks):
-        self.picture, self.models, self.explanations, self.checks = picture, models, explanations, checks
+    def __init__(self, picture, reference, models, explanations, checks):
+        self.picture, self.reference, self.models = picture, reference, models
+        self.explanations, self.checks = explanations, checks
 
     def record(self, path: Path, spec, settings, maps, look) -> dict:
         from lsd.images import file_sha256
@@ -218,33 +249,39 @@ def _run(
     from lsd.layers import as_said
     from lsd.models import get_model
     from lsd.progress import bar
+    from lsd.saliency.bundle import pictures_under
     from lsd.saliency.crosscheck import crosscheck_explanation
-    from lsd.saliency.explain import explain
+    from lsd.saliency.explain import SimilarTo, explain_each
 
     picture = open_image(path)
+    reference = spec.reference.content if isinstance(spec, SimilarTo) and spec.both else None
     models, explanations, checks = [], [], []
     for name, told in zip(names, said, strict=True):
         try:
             with bar(name, "pass"):
                 model = as_said(get_model(name), told)
-                explanation = explain(model, picture, spec, method, view=view, **settings)
-                compared = crosscheck_explanation(model, picture, explanation, settings) if check else None
+                found = explain_each(model, picture, spec, method, view=view, **settings)
+                under = pictures_under(picture, found, reference)
+                compared = [
+                    crosscheck_explanation(model, shown, explanation, settings)
+                    for shown, explanation in zip(under, found, strict=True) if check
+                ]  # fmt: skip
         except LSDError as error:
             if failures is None:
                 raise
             failures.append(error)
             continue
         models.append(model)
-        explanations.append(explanation)
-        checks += [compared] if check else []
-    return _Run(picture, models, explanations, checks)
+        explanations += found
+        checks += compared
+    return _Run(picture, reference, models, explanations, checks)
 
 
 def _write(folder: Path, run: _Run, record: dict) -> None:
     from lsd.provenance import write_files
     from lsd.saliency.bundle import files
 
-    write_files(folder, files(run.picture, run.explanations, record))
+    write_files(folder, files(run.picture, run.explanations, record, run.reference))
     print(f"wrote {folder}/: comparison.png, manifest.json, attributions.npz, {len(record['results'])} overlays")
 
 
@@ -278,10 +315,11 @@ def _reproduce(options: argparse.Namespace) -> int:
     path = cli_again.find_file(record["image"], options.image, options.manifest, "picture", "as IMAGE")
     request = record["request"]
     spec = _target_again(request["target"], options)
-    said = [Said.from_dict(result.get("said", {})) for result in record["results"]]
+    firsts = [result for result in record["results"] if not result.get("part")]
+    said = [Said.from_dict(result.get("said", {})) for result in firsts]
     view = View.parse(request.get("view", "evaluated"))  # which manifests did not say while there was no other
     run = _run(path, request["models"], said, spec, request["method"], request["settings"], view)
-    for model, before in zip(run.models, record["results"], strict=True):
+    for model, before in zip(run.models, firsts, strict=True):
         cli_again.check_weights(model, before["weights"])
     if options.output:
         maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])
@@ -300,9 +338,9 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _target_again(target: dict, options: argparse.Namespace):
     from lsd.reference import open_reference
-    from lsd.saliency.explain import SimilarTo, TargetSpec
+    from lsd.saliency.explain import SimilarTo, asked_again
 
     if target["kind"] != SimilarTo.kind:
-        return TargetSpec(**target)
+        return asked_again(target)
     reference = cli_again.find_file(target["reference"], options.like, options.manifest, "reference", "with --like")
-    return SimilarTo(open_reference(reference))
+    return SimilarTo(open_reference(reference), target.get("both", False))

@@ -103,8 +103,7 @@ class Saliency:
 
     def sheet(self) -> Image.Image:
         """The picture and the map on it side by side, with what the model says."""
-        shown = overlays(self.picture, [self.explanation], self._maps({}), Look())
-        return bundle.sheet(self.picture, [self.explanation], shown, self._maps({}))
+        return bundle.sheet(self.picture, [self.explanation], self._maps({}), Look())
 
     def show(self) -> None:
         """Show it: in the notebook's cell, else in the system's picture viewer."""

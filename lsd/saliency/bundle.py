@@ -17,12 +17,15 @@ from lsd.errors import LSDError
 from lsd.models import ImageModel
 from lsd.provenance import environment, png, slug
 from lsd.saliency.crosscheck import CrossCheck
-from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec
+from lsd.saliency.explain import Explanation, Spec, by_model
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
-from lsd.saliency.views import Look, overlays
+from lsd.saliency.several import in_colours
+from lsd.saliency.views import Look, overlays_on
 
 FORMAT = 1
+_CELL = 320  # pixels of a picture on a sheet
+_COLOURS = ("red", "blue", "yellow", "green", "pink")  # of `render.CATEGORIES`, for people
 
 
 def array_names(models: Sequence[str]) -> list[str]:
@@ -35,7 +38,7 @@ def manifest(
     image: dict,
     models: Sequence[ImageModel],
     explanations: Sequence[Explanation],
-    spec: TargetSpec | SimilarTo,
+    spec: Spec,
     settings: dict,
     maps: MapSettings,
     look: Look,
@@ -44,17 +47,20 @@ def manifest(
     """Everything that determines the values, and what came out, as plain JSON values.
 
     A result has "said" (`lsd.said.Said.to_dict`) where a person said something of its network, and "names_assumed" where
-    nothing but their number says that its class names are its own.
+    nothing but their number says that its class names are its own. Of several answers of one network each is a result, with its
+    "part" (`Explanation.part`) where that is not 0.
 
     Args:
+        explanations: of each model in order, one or several.
         image: "file" (its name), "path" (where it was, or None) and "sha256" of the picture's file.
         settings: of the method, as they were asked for; what each run made of them is among its results.
         checks: the cross-check of each explanation, if it was made.
     """
     method = explanations[0].attribution.method
     results = []
+    owners = [model for model, own in zip(models, by_model(explanations), strict=True) for _ in own]
     for i, (model, explanation, array) in enumerate(
-        zip(models, explanations, array_names([m.name for m in models]), strict=True)
+        zip(owners, explanations, array_names([m.name for m in owners]), strict=True)
     ):
         a = explanation.attribution
         check = checks[i] if i < len(checks) else None
@@ -76,6 +82,7 @@ def manifest(
                 "completeness_gap": None if a.completeness_gap is None else a.completeness_gap[0].item(),
                 "standard_error": _finite(None if a.standard_error is None else a.standard_error[0].item()),
                 "captum_difference": None if check is None else check.difference,
+                **({"part": explanation.part} if explanation.part else {}),
                 **({"said": model.said.to_dict()} if model.said else {}),
                 **({"names_assumed": True} if model.names_assumed else {}),
             }
@@ -107,18 +114,26 @@ def values_sha256(values: torch.Tensor) -> str:
     return hashlib.sha256(np.ascontiguousarray(values.cpu().numpy(), dtype="<f4").tobytes()).hexdigest()
 
 
-def files(picture: Image.Image, explanations: Sequence[Explanation], record: dict) -> dict[str, bytes]:
-    """File name → bytes of the whole bundle: an overlay for each model, a comparison sheet, the raw values, the manifest.
+def files(
+    picture: Image.Image, explanations: Sequence[Explanation], record: dict, reference: Image.Image | None = None
+) -> dict[str, bytes]:
+    """File name → bytes of the whole bundle: an overlay for each result, a comparison sheet, the raw values, the manifest; and
+    where a model has told of several classes, them in one figure, `NAME-classes.png`.
 
     Args:
         picture: upright RGB, as it was explained.
         record: from `manifest`.
+        reference: the other picture, of a similarity both ways.
     """
     maps, look = MapSettings.from_dict(record["map"]), Look(**record["look"])
-    shown = overlays(picture, explanations, maps, look)
+    shown = overlays_on(pictures_under(picture, explanations, reference), explanations, maps, look)
     names = [result["array"] for result in record["results"]]
     bundle = {f"{name}.png": png(image) for name, image in zip(names, shown, strict=True)}
-    bundle["comparison.png"] = png(sheet(picture, explanations, shown, maps))
+    firsts = [name for name, e in zip(names, explanations, strict=True) if e.part == 0]
+    for name, own in zip(firsts, by_model(explanations), strict=True):
+        if is_of_classes(own):
+            bundle[f"{name}-classes.png"] = png(in_colours(picture, own, maps, look)[0])
+    bundle["comparison.png"] = png(sheet(picture, explanations, maps, look, reference))
     arrays = io.BytesIO()
     np.savez_compressed(
         arrays,
@@ -129,21 +144,60 @@ def files(picture: Image.Image, explanations: Sequence[Explanation], record: dic
     return bundle
 
 
+def pictures_under(
+    picture: Image.Image, explanations: Sequence[Explanation], reference: Image.Image | None
+) -> list[Image.Image]:
+    """The picture that each explanation is of."""
+    return [reference if e.is_of_reference and reference else picture for e in explanations]
+
+
+def is_of_classes(answers: Sequence[Explanation]) -> bool:
+    """Whether one model's answers are of several classes, which one figure can show."""
+    return len(answers) > 1 and not answers[-1].is_of_reference
+
+
 def sheet(
-    picture: Image.Image, explanations: Sequence[Explanation], shown: Sequence[Image.Image], maps: MapSettings
+    picture: Image.Image,
+    explanations: Sequence[Explanation],
+    maps: MapSettings,
+    look: Look,
+    reference: Image.Image | None = None,
 ) -> Image.Image:
-    """The picture and its overlays side by side, each with the model's name and its first choice."""
-    labels = ["the picture", *(f"{e.model}: {in_words(e)}" for e in explanations)]
+    """The picture and its overlays side by side, each with the model's name and its first choice; of models with several answers a
+    row each, with the classes in one figure, or with the other picture."""
     method = find_method(explanations[0].attribution.method)
-    return render.contact_sheet([[picture, *shown]], [""], labels, title=f"{method.title}, {maps.sign}", cell=320)
+    title = f"{method.title}, {maps.sign}"
+    shown = overlays_on(pictures_under(picture, explanations, reference), explanations, maps, look)
+    models = by_model(explanations)
+    if len(models) == len(explanations):
+        labels = ["the picture", *(f"{e.model}: {in_words(e)}" for e in explanations)]
+        return render.contact_sheet([[picture, *shown]], [""], labels, title=title, cell=_CELL)
+    rows = []
+    for own in models:
+        drawn, shown = shown[: len(own)], shown[len(own) :]
+        if is_of_classes(own):
+            key = ", ".join(f"{name}: {in_words(e)}" for name, e in zip(_COLOURS, own, strict=False))
+            cells = [picture, in_colours(picture, own, maps, look)[0], *drawn]
+            labels = ["the picture", f"{key}; white: all alike", *map(in_words, own)]
+        else:
+            cells = [picture, drawn[0], *([reference, drawn[1]] if len(own) > 1 else [])]
+            labels = ["the picture", in_words(own[0]), "the other picture", in_words(own[-1])][: len(cells)]
+        rows.append(render.contact_sheet([cells], [""], labels, title=f"{own[0].model}: {title}", cell=_CELL))
+    return render.stacked(rows)
 
 
 def in_words(explanation: Explanation) -> str:
-    """What the model says of the picture, in few words: its first choice, or how alike it and the reference are."""
-    if explanation.attribution.target.kind == "similarity":
-        return f"similarity {explanation.attribution.scores[0].item():.2f}"
-    _, name, p = explanation.top[0]
-    return f"{name} ({p:.0%})"
+    """What the model says of the picture, in few words: its first choice, or the one that is explained of several; of a group, too,
+    how probable it is; or how alike the picture and the reference are."""
+    attribution = explanation.attribution
+    if attribution.target.kind == "similarity":
+        where = ", over the other picture" if explanation.is_of_reference else ""
+        return f"similarity {attribution.scores[0].item():.2f}{where}"
+    _, name, p = explanation.top[explanation.part]
+    said = f"{name} ({p:.0%})"
+    if attribution.target.kind == "group":
+        return f"{said}, {attribution.target.group.name} ({attribution.scores[0].sigmoid().item():.0%})"
+    return said
 
 
 def read_manifest(data: bytes | str) -> dict:

@@ -5,3 +5,4 @@ Those of the drawing are `lsd.saliency.maps.MapSettings`', those of a method its
 
 METHOD = "depth_fusion"
 KIND = "log_odds"
+MOST_CLASSES = 5  # that are told apart by their colours

@@ -1,6 +1,7 @@
 """One picture, one model, one method: the whole way from a decoded picture to an attribution that says what it is."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -30,7 +31,6 @@ from lsd.saliency.targets import (
 )
 from lsd.view import EVALUATED, View
 
-MOST_CLASSES = 5  # that are told apart by their colours
 RANKS = {"top1": 0, "top2": 1}
 WHOLE_INPUT = View("squashed")  # of pictures that have the input's size already, which is then left as it is
 
@@ -127,7 +127,7 @@ class TopClasses:
     """Several targets before the model has spoken: its own first choices, each for itself.
 
     Attributes:
-        count: how many, 2 to `MOST_CLASSES`; of a model that has fewer classes, all of them.
+        count: how many, 2 to `defaults.MOST_CLASSES`; of a model that has fewer classes, all of them.
         kind: "log_odds", "logit" or "probability".
 
     Raises:
@@ -139,8 +139,8 @@ class TopClasses:
 
     def __post_init__(self):
         object.__setattr__(self, "count", as_index(self.count))
-        if not 2 <= self.count <= MOST_CLASSES:
-            raise UndefinedError(f"Two to {MOST_CLASSES} classes are shown together, not {self.count}.")
+        if not 2 <= self.count <= defaults.MOST_CLASSES:
+            raise UndefinedError(f"Two to {defaults.MOST_CLASSES} classes are shown together, not {self.count}.")
         if self.kind not in KINDS or self.kind == "contrast":
             raise UndefinedError(f"Several classes have log_odds, logit or probability, not “{self.kind}”.")
 
@@ -247,6 +247,16 @@ class Explanation:
     def is_of_reference(self) -> bool:
         """Whether it lies over the picture that the other one is held against."""
         return self.part > 0 and self.attribution.target.kind == SimilarTo.kind
+
+
+def by_model(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
+    """The explanations of several models, in order, apart: those that answer one question of one model together."""
+    apart: list[list[Explanation]] = []
+    for explanation in explanations:
+        if explanation.part == 0:
+            apart.append([])
+        apart[-1].append(explanation)
+    return apart
 
 
 def to_input(model: ImageModel, picture: Image.Image, view: View = EVALUATED) -> torch.Tensor:
