@@ -132,7 +132,7 @@ def files(
     firsts = [name for name, e in zip(names, explanations, strict=True) if e.part == 0]
     for name, own in zip(firsts, by_model(explanations), strict=True):
         if is_of_classes(own):
-            bundle[f"{name}-classes.png"] = png(in_colours(picture, own, maps, look)[0])
+            bundle[f"{name}-classes.png"] = png(in_colours(picture, own, maps, look))
     bundle["comparison.png"] = png(sheet(picture, explanations, maps, look, reference))
     arrays = io.BytesIO()
     np.savez_compressed(
@@ -177,7 +177,7 @@ def sheet(
         drawn, shown = shown[: len(own)], shown[len(own) :]
         if is_of_classes(own):
             key = ", ".join(f"{name}: {in_words(e)}" for name, e in zip(_COLOURS, own, strict=False))
-            cells = [picture, in_colours(picture, own, maps, look)[0], *drawn]
+            cells = [picture, in_colours(picture, own, maps, look), *drawn]
             labels = ["the picture", f"{key}; white: all alike", *map(in_words, own)]
         else:
             cells = [picture, drawn[0], *([reference, drawn[1]] if len(own) > 1 else [])]

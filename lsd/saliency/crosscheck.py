@@ -12,6 +12,7 @@ What "the same" takes:
   only: elsewhere there is nothing to compare.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +99,11 @@ def crosscheck(
     except UndefinedError as error:
         return CrossCheck(method, theirs.name, None, tolerance, str(error))
     return CrossCheck(method, theirs.name, relative_difference(mine.values.to(other.values), other.values), tolerance)
+
+
+def furthest(checks: Sequence[CrossCheck]) -> CrossCheck:
+    """Of the comparisons of one question's answers the one that differs most; where some have nothing to compare, such a one."""
+    return max(checks, key=lambda check: float("inf") if check.difference is None else check.difference)
 
 
 def crosscheck_explanation(

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lsd import render
 from lsd.saliency.explain import Explanation
-from lsd.saliency.maps import MapSettings
+from lsd.saliency.maps import MapSettings, to_maps
 from lsd.saliency.views import Look, laid_on
 
 
@@ -40,23 +40,24 @@ def unsigned(maps: MapSettings) -> MapSettings:
     return replace(maps, sign="positive") if maps.sign == "signed" else maps
 
 
-def in_colours(
-    picture: Image.Image, explanations: Sequence[Explanation], maps: MapSettings, look: Look
-) -> tuple[Image.Image, np.ndarray]:
-    """Each pixel in the colour of the class that has the largest share there, over the picture in grey.
+def in_colours(picture: Image.Image, explanations: Sequence[Explanation], maps: MapSettings, look: Look) -> Image.Image:
+    """Each pixel in the colour of the class that has the largest share there, over the picture in grey, RGB.
 
     Args:
         picture: upright RGB; it may be a smaller version of the one that was explained, with the same aspect.
         explanations: of one model and this picture, a class each, at most as many as `render.CATEGORIES`.
         maps: as each is drawn; signed ones as `unsigned`.
         look: its opacity and its frame count, and of its styles whether the map is shown alone.
-
-    Returns:
-        the figure, RGB, and the strength (H, W) in [0, 1] that it shows.
     """
     outlines, laid = laid_on([picture] * len(explanations), explanations, unsigned(maps), look)
-    winner, strength, lead = strongest(np.stack(laid))
+    alone = look.style == "map"
     shown = render.categories(
-        np.asarray(picture), winner, strength, lead, look.opacity, alone=look.style == "map", box=outlines[0]
+        np.asarray(picture), *strongest(np.stack(laid)), look.opacity, alone=alone, box=outlines[0]
     )
-    return Image.fromarray(shown), strength
+    return Image.fromarray(shown)
+
+
+def strengths(explanations: Sequence[Explanation], maps: MapSettings) -> np.ndarray:
+    """How strong the colours of `in_colours` are over what the model saw: (H, W) of its input, in [0, 1]."""
+    values, sizes = [e.attribution.values[0].numpy() for e in explanations], [e.input_size for e in explanations]
+    return strongest(np.stack(to_maps(values, unsigned(maps), sizes)))[1]

@@ -72,7 +72,7 @@ def given(tab, *, path=None, doubts=(), mine=None, session=None, **changes):
     """The values of the tab's inputs: a drawn picture and one demo model, where nothing else is said."""
     asked = {
         "picture": str(examples()[DRAWN]) if path is None else path, "models": ["demo:resnet"], "target": FIRST_CHOICE,
-        "of": None, "against": None, "like": None, "method": "gradient", "kind": "log_odds", "outputs": "", "layouts": "",
+        "of": None, "against": None, "group": None, "count": 3, "like": None, "both": False, "method": "gradient", "kind": "log_odds", "outputs": "", "layouts": "",
         "check": False, "view": "evaluated", "square": None,
     }  # fmt: skip
     settings = {name: setting.default for name, setting in SETTINGS.items()}
@@ -128,7 +128,7 @@ def test_the_badge_says_that_captum_agrees(tab, monkeypatch):
 
 
 def test_captum_is_asked_after_all_maps_and_after_another_visitors(tab, nothing_answered, monkeypatch):
-    order, maps, compare = [], answers.explain, answers.crosscheck_explanation
+    order, maps, compare = [], answers.explain_each, answers.crosscheck_explanation
 
     def explain_(model, *arguments, **settings):
         order.append(("map", model.name, arguments[2]))
@@ -142,7 +142,7 @@ def test_captum_is_asked_after_all_maps_and_after_another_visitors(tab, nothing_
                 other.join(0.01)
         return compare(model, *arguments)
 
-    monkeypatch.setattr(answers, "explain", explain_)
+    monkeypatch.setattr(answers, "explain_each", explain_)
     monkeypatch.setattr(answers, "crosscheck_explanation", compare_)
     other = threading.Thread(target=lambda: run(tab, method="gradient_x_input"))
     updates = run(tab, models=["demo:resnet", "demo:vit"], check=True)
@@ -238,12 +238,12 @@ def test_a_model_for_which_the_method_is_not_defined_leaves_the_others(tab):
 
 
 def test_a_defect_in_one_model_leaves_the_others(tab, nothing_answered, monkeypatch):
-    explain = answers.explain
+    explain = answers.explain_each
 
     def defect(model, *arguments, **settings):
         return 1 / 0 if model.name == "demo:resnet" else explain(model, *arguments, **settings)
 
-    monkeypatch.setattr(answers, "explain", defect)
+    monkeypatch.setattr(answers, "explain_each", defect)
     shown = page_after(run(tab, models=["demo:resnet", "demo:vit"]))
     assert shown[tab.session].models == ["demo:vit"] and "ZeroDivisionError" in shown[tab.results[0].text]
 
@@ -454,7 +454,7 @@ def opened(tab, query="tab=saliency", *, picture=None, mine=None, models=None):
 
 def test_it_opens_on_a_photo_that_three_networks_have_explained(tab, nothing_answered, monkeypatch):
     explain_first()
-    monkeypatch.setattr(answers, "explain", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(answers, "explain_each", lambda *_, **__: pytest.fail("computed again"))
     monkeypatch.setattr(answers, "crosscheck_explanation", lambda *_: pytest.fail("compared again"))
     _, values = opened(tab)
     shown = page_after(tab._explain(values))
@@ -477,8 +477,8 @@ def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):
         computed.append(arguments)
         return saliency_explain(*arguments, **settings)
 
-    saliency_explain = answers.explain
-    monkeypatch.setattr(answers, "explain", counted)
+    saliency_explain = answers.explain_each
+    monkeypatch.setattr(answers, "explain_each", counted)
     first, again = session_of(tab, run(tab)), session_of(tab, run(tab))
     assert len(computed) == 1 and first.explanations == again.explanations
     run(tab, method="gradient_x_input")
@@ -490,7 +490,7 @@ def test_the_same_question_is_answered_once(tab, nothing_answered, monkeypatch):
 
 def test_the_same_question_at_the_same_moment_is_answered_once_and_both_get_it(tab, nothing_answered, monkeypatch):
     """The second leaves the line as soon as the first has the answer, though somebody else is before him."""
-    computed, maps, second_waits = [], answers.explain, threading.Event()
+    computed, maps, second_waits = [], answers.explain_each, threading.Event()
 
     def explain_(*arguments, **settings):
         computed.append(arguments)
@@ -501,7 +501,7 @@ def test_the_same_question_at_the_same_moment_is_answered_once_and_both_get_it(t
         with jobs.turn():
             long.wait(30)
 
-    monkeypatch.setattr(answers, "explain", explain_)
+    monkeypatch.setattr(answers, "explain_each", explain_)
     found, long = {}, threading.Event()
     ask = {n: threading.Thread(target=lambda n=n: found.update({n: run(tab)})) for n in ("first", "second")}
     between = threading.Thread(target=long_work)
@@ -526,7 +526,7 @@ def test_what_is_said_of_a_network_is_part_of_the_question(tab, nothing_answered
 
 def test_answers_are_bounded_in_bytes(tab, nothing_answered, monkeypatch):
     """Nobody's question can fill the memory: the oldest answer goes."""
-    one = answers._size(session_of(tab, run(tab)).explanations[0])
+    one = answers._size(session_of(tab, run(tab)).answers[0].explanations)
     assert one > 3 * 96 * 96 * 4
     monkeypatch.setattr(answers, "_answers", Recent(2 * one, answers._size))
     for path in drawn_examples()[:3]:

@@ -35,15 +35,15 @@ from lsd.models import ImageModel, get_model
 from lsd.provenance import png
 from lsd.reference import Reference
 from lsd.said import Said
-from lsd.saliency import defaults
-from lsd.saliency.explain import SimilarTo, TargetSpec, to_input
+from lsd.saliency import bundle, defaults
+from lsd.saliency.explain import OfGroup, SimilarTo, Spec, TargetSpec, TopClasses, to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.views import Look, overlays
 from lsd.ui.api.mcp import mend
 from lsd.ui.api.reasons import sheet, told
 from lsd.ui.shared import gpu, unit_pictures, visitors
-from lsd.ui.shared.answers import cost, explained
+from lsd.ui.shared.answers import cost, explained, other_picture
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.job import Progress
@@ -101,6 +101,10 @@ def saliency(
     outputs: str = "",
     layouts: dict | None = None,
     view: str = "evaluated",
+    group: str = "",
+    within: str = "",
+    classes: int = 0,
+    both_ways: bool = False,
 ) -> tuple[dict, FileData, FileData]:
     """Which pixels moved the output.
 
@@ -119,39 +123,52 @@ def saliency(
         view: what of the picture the model is shown: "evaluated", resized and cropped as it is evaluated, "squashed", all
             of it, its aspect not kept, "padded", all of it, with the model's mean around it, or "LEFT,TOP,SIDE", a square of
             it in pixels.
+        group: why a dog (bird, vehicle, …) at all: the log-odds of that group of ImageNet's classes.
+        within: why `target` rather than the others of this group, such as "dog".
+        classes: 2 to 5 for the model's first choices, each with a map of its own; 0 for one target.
+        both_ways: of `like`, the other picture is explained too.
 
     Returns:
-        {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box"}, as for `predict`; the
-        picture with the map over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over what the model saw, which
-        `crop_box` tells in the picture's pixels.
+        {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box", "maps"}, as for `predict`;
+        the picture with the map over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over what the model saw,
+        which `crop_box` tells in the picture's pixels. Of several maps, all are in one picture and in one array (K, C, h, w),
+        and "maps" has the "target", "score", "view" and "crop_box" of each.
     """
     chosen, seen = find_method(method), View.parse(view)
     about(method=chosen.name)
-    spec = TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
-    if like:
-        other, digest = _picture(like)
-        spec = SimilarTo(Reference(digest, other, "reference"))
+    spec = _question(target, against, like, group, within, classes, both_ways)
     picture, sha256 = _picture(image)
     network = _network(model, outputs, layouts)
     settings = chosen.parse(settings or {})
     check_batch(settings)
-    with turn(cost(network.name, method, settings)):
-        explanation = explained(network, picture, sha256, spec, method, settings, seen)
-    a = explanation.attribution
-    (shown,) = overlays(picture, [explanation], MapSettings(sign=chosen.sign), Look())
+    with turn(cost(network.name, method, settings, spec)):
+        explanations = explained(network, picture, sha256, spec, method, settings, seen)
+    maps, look = MapSettings(sign=chosen.sign), Look()
+    if len(explanations) == 1:
+        (shown,) = overlays(picture, explanations, maps, look)
+    else:
+        shown = bundle.sheet(picture, explanations, maps, look, other_picture(spec))
+    a = explanations[0].attribution
+    each = [
+        {
+            "target": one.attribution.target.to_dict(),
+            "score": one.attribution.scores[0].item(),
+            "view": str(one.view),
+            "crop_box": list(one.box),
+        }
+        for one in explanations
+    ]
     answer = {
         "model": network.name,
         "names_assumed": network.names_assumed,
         "method": method,
         "settings": a.settings,
-        "target": a.target.to_dict(),
-        "score": a.scores[0].item(),
-        "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanation.top],
-        "view": str(explanation.view),
-        "crop_box": list(explanation.box),
+        "top": [{"index": i, "name": name, "probability": p} for i, name, p in explanations[0].top],
+        **each[0],
+        "maps": each,
     }
     values = io.BytesIO()
-    np.save(values, a.values.cpu().numpy())
+    np.save(values, torch.cat([one.attribution.values for one in explanations]).cpu().numpy())
     return answer, _File("overlay.png", png(shown)), _File("values.npy", values.getvalue())
 
 
@@ -338,6 +355,30 @@ def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel
     model = aside(get_model, name)
     about(model.name)
     return as_said(model, said)
+
+
+def _question(target: str, against: str, like: str, group: str, within: str, classes: int, both_ways: bool) -> Spec:
+    """What `saliency` is asked."""
+    named = {"against": against, "like": like, "group": group, "within": within, "classes": classes}
+    asked = [name for name, value in named.items() if value]
+    if len(asked) > 1:
+        raise LSDError(f"{asked[0]} and {asked[1]} are two questions; ask one after the other.")
+    if target != "top1" and (group or classes):
+        raise LSDError(f"{asked[0]} asks for no class; leave target away, or {asked[0]}.")
+    if both_ways and not like:
+        raise LSDError("both_ways is between two pictures; give the other one as like.")
+    if like:
+        other, digest = _picture(like)
+        return SimilarTo(Reference(digest, other, "reference"), both_ways)
+    if group:
+        return OfGroup(group)
+    if within:
+        return OfGroup(within, target)
+    return (
+        TopClasses(classes)
+        if classes
+        else TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
+    )
 
 
 def _probabilities(network: ImageModel, picture: Image.Image) -> torch.Tensor:

@@ -12,12 +12,13 @@ from urllib.parse import urlencode
 
 from lsd.errors import LSDError
 from lsd.saliency import defaults
+from lsd.saliency.explain import TopClasses
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS
 from lsd.saliency.views import Look
 from lsd.ui.saliency.request import Wish
 from lsd.ui.shared import controls
-from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
+from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, FIRST_CLASSES, GROUP, OWN_CLASS, SIMILAR, WITHIN
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.limits import MAX_MODELS
 from lsd.ui.shared.markup import OUTPUT_WORDS
@@ -55,8 +56,12 @@ def write(wish: Wish, maps: MapSettings, look: Look) -> str:
     pairs += [("set", f"{name}={_plain(value)}") for name, value in wish.settings.items()]
     if wish.target == SIMILAR:
         pairs.append(("like", wish.like))
+    if wish.target == FIRST_CLASSES:
+        pairs.append(("classes", wish.count))
+    if wish.group:
+        pairs.append(("group" if wish.target == GROUP else "within", wish.group))
     pairs += [(name, getattr(wish, name)) for name in ("of", "against") if getattr(wish, name)]
-    pairs += [(n, _plain(v)) for n in ("kind", "view", "check") if (v := getattr(wish, n)) != getattr(usual, n)]
+    pairs += [(n, _plain(v)) for n in ("both", "kind", "view", "check") if (v := getattr(wish, n)) != getattr(usual, n)]
     if wish.outputs:
         pairs.append(("outputs", wish.outputs))
     pairs += [("layout", layout) for layout in wish.layouts.split(", ") if layout]
@@ -123,10 +128,25 @@ def _target(query: Mapping, doubts: list[str]) -> dict:
     if "like" in query:
         known = query.get("like") in ("", *examples())
         like = _one_of(query.get("like"), examples(), "", "example", doubts)
-        return {"target": SIMILAR, "like": like} if known else {"target": FIRST_CHOICE}
+        both = _said(query, "both", True, doubts)
+        return {"target": SIMILAR, "like": like, "both": both} if known else {"target": FIRST_CHOICE}
+    if query.get("classes"):
+        count = _tried(lambda: TopClasses(_whole(query.get("classes"))).count, doubts)
+        return {"target": FIRST_CLASSES, "count": count} if count else {"target": FIRST_CHOICE}
+    if group := (query.get("group") or "").strip()[:_LENGTH]:
+        return {"target": GROUP, "group": group}
+    if group := (query.get("within") or "").strip()[:_LENGTH]:
+        return {"target": WITHIN, "group": group, "of": of}
     if not of:
         return {"target": FIRST_CHOICE}
     return {"target": CONTRAST, "of": of, "against": against} if against else {"target": OWN_CLASS, "of": of}
+
+
+def _whole(text: str) -> int:
+    """Raises LSDError for what is no whole number."""
+    if not text.isdecimal():
+        raise LSDError(f"classes is a whole number, not “{text[:_LENGTH]}”.")
+    return int(text[:_LENGTH])
 
 
 def _settings(query: Mapping, method: str, doubts: list[str]) -> dict:

@@ -13,14 +13,14 @@ from lsd.layers import as_said
 from lsd.models import loaded_model
 from lsd.reference import open_reference
 from lsd.saliency import defaults
-from lsd.saliency.explain import SimilarTo, TargetSpec
+from lsd.saliency.explain import OfGroup, SimilarTo, Spec, TargetSpec, TopClasses
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS, find_method
 from lsd.saliency.views import Look
 from lsd.sayings import Sayings
 from lsd.ui.shared import controls
 from lsd.ui.shared.answers import is_there
-from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
+from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, FIRST_CLASSES, GROUP, OWN_CLASS, SIMILAR, WITHIN
 from lsd.ui.shared.examples import example_of
 from lsd.ui.shared.limits import check_batch
 from lsd.view import EVALUATED, View
@@ -34,9 +34,12 @@ class Wish:
 
     Attributes:
         example: name of the picture; "" for one of the visitor's own.
-        target: `FIRST_CHOICE`, `OWN_CLASS`, `CONTRAST` or `SIMILAR`.
-        of, against: the classes, for those targets that have some.
+        target: one of `controls.TARGETS`.
+        of, against: the classes, for those targets that have some; of a class within its group "" is the group's first.
+        group: its name, for `GROUP` and `WITHIN`.
+        count: how many classes, for `FIRST_CLASSES`.
         like: name of the example that the picture is compared with; "" for a picture of the visitor's own.
+        both: whether that picture is explained too.
         settings: of the method, those that are not at their defaults.
         outputs, layouts: what is said of the models, as `controls.sayings` reads it.
     """
@@ -46,7 +49,10 @@ class Wish:
     target: str = FIRST_CHOICE
     of: str = ""
     against: str = ""
+    group: str = ""
+    count: int = 3
     like: str = ""
+    both: bool = True
     method: str = defaults.METHOD
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: str = defaults.KIND
@@ -70,7 +76,7 @@ class Request:
 
     path: Path
     models: tuple[str, ...]
-    spec: TargetSpec | SimilarTo
+    spec: Spec
     method: str
     settings: dict
     sayings: Sayings
@@ -102,7 +108,8 @@ def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:
     """What the controls say.
 
     Args:
-        values: picture, models, target, of, against, like, method, kind, outputs, layouts, check, view and square.
+        values: picture, models, target, of, against, group, count, like, both, method, kind, outputs, layouts, check,
+            view and square.
         settings: of all methods, by name.
 
     Raises:
@@ -115,8 +122,11 @@ def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:
         models=tuple(name.strip() for name in values["models"] or () if name.strip()),
         example=example_of(values["picture"]),
         target=target,
-        of=_text(values["of"]) if target in (OWN_CLASS, CONTRAST) else "",
+        of=_text(values["of"]) if target in (OWN_CLASS, CONTRAST, WITHIN) else "",
         against=_text(values["against"]) if target == CONTRAST else "",
+        group=_text(values["group"]) if target in (GROUP, WITHIN) else "",
+        count=int(values["count"]) if target == FIRST_CLASSES else Wish.count,
+        both=bool(values["both"]) if target == SIMILAR else Wish.both,
         like=example_of(values["like"]) if target == SIMILAR else "",
         method=method.name,
         settings={name: value for name, value in method.parse(own).items() if value != usual[name]},
@@ -166,14 +176,20 @@ def request_of(wish: Wish, picture: str | Path | None, like: str | Path | None) 
     )  # fmt: skip
 
 
-def _spec(wish: Wish, like: str | Path | None) -> TargetSpec | SimilarTo:
+def _spec(wish: Wish, like: str | Path | None) -> Spec:
     if wish.target == FIRST_CHOICE:
         return TargetSpec("top1", wish.kind)
+    if wish.target == FIRST_CLASSES:
+        return TopClasses(wish.count, wish.kind)
     if wish.target == SIMILAR:
         if not like:
             raise LSDError("There is no other picture yet: upload one, paste one, or choose an example.")
         # By the name that it has in the bundle; where it lies on the server is nobody's business.
-        return SimilarTo(replace(open_reference(like), file=f"reference{Path(like).suffix}", path=""))
+        return SimilarTo(replace(open_reference(like), file=f"reference{Path(like).suffix}", path=""), wish.both)
+    if wish.target in (GROUP, WITHIN):
+        if not wish.group:
+            raise LSDError("No group is chosen: type its name under “Group”, such as dog, bird or vehicle.")
+        return OfGroup(wish.group, None if wish.target == GROUP else wish.of or "top1")
     if not wish.of:
         raise LSDError("No class is chosen: type its name or its index under “This class”.")
     if wish.target == OWN_CLASS:

@@ -11,7 +11,7 @@ from lsd import render
 from lsd.catalogue import common_name
 from lsd.labels import short
 from lsd.provenance import png, slug
-from lsd.saliency.bundle import in_words
+from lsd.saliency.bundle import in_words, is_of_classes
 from lsd.saliency.maps import MapSettings
 from lsd.ui.saliency.session import Answer, Drawn, Session
 from lsd.ui.shared import markup
@@ -20,6 +20,11 @@ from lsd.ui.shared.markup import data_url, escape
 Serve = Callable[[str, bytes], str]  # file name, content → the address that the page gets it from
 
 _RAMP = 128  # colours of the bar
+_KEY = (
+    "The colour says which class has the largest part of its map here, its strength how much; the paler, the less the classes "
+    "differ, and white is where they are alike."
+)
+_TURNED = "The other picture: what in it makes it like this one"
 _UNITS = {"image": "strongest", "shared": "strongest of all models", "rank": "highest rank"}
 _SIGNS = {"abs": "either way", "positive": "for", "negative": "against"}
 
@@ -62,13 +67,35 @@ def stage(session: Session, drawn: Drawn, plain: str, maps: MapSettings, serve: 
     )
     attributes = (
         f' tabindex="0" role="group" aria-label="Map of {name}: arrow keys move a mark on all maps" '
-        f'data-values="{escape(values)}" data-signed="{int(maps.sign == "signed")}"'
+        f'data-values="{escape(values)}" data-signed="{int(maps.sign == "signed" and not is_of_classes(answer.explanations))}"'
     )
     wipe = (
         '<label class="lsd-wipe"><span>Map</span><input type="range" min="0" max="100" value="0" '
         f'aria-label="Uncover the picture under the map of {name}"><span>Picture</span></label>'
     )
-    return _stage(session.shown.size, inside, "", attributes) + wipe + markup.empty_map(answer.explanation, maps)
+    return (
+        _stage(session.shown.size, inside, "", attributes) + wipe + markup.empty_map(answer.explanation, maps)
+        + _others(drawn, serve)
+    )  # fmt: skip
+
+
+def _others(drawn: Drawn, serve: Serve) -> str:
+    """Further maps of the answer below the first, each with what it is of: the classes of the figure, or the other picture."""
+    if not drawn.others:
+        return ""
+    answer, figures = drawn.answer, []
+    of_classes = is_of_classes(answer.explanations)
+    told = answer.explanations if of_classes else answer.explanations[1:]
+    for colour, explanation, image in zip(render.CATEGORIES, told, drawn.others, strict=False):
+        words = in_words(explanation)
+        caption = f"<i style='background:{colour}'></i> {escape(words)}" if of_classes else _TURNED
+        address = serve(f"{slug(answer.model)}-{explanation.part}.jpg", light(image))
+        alt = f"Saliency map of {answer.model}: {words}"
+        figures.append(
+            f'<figure><img src="{escape(address)}" alt="{escape(alt)}"><figcaption>{caption}</figcaption></figure>'
+        )
+    key = f'<div class="lsd-note">{_KEY}</div>' if of_classes else ""
+    return f'{key}<div class="lsd-others{"" if of_classes else " lsd-turned"}">{"".join(figures)}</div>'
 
 
 def _stage(size: tuple[int, int], inside: str, extra: str, attributes: str = "") -> str:
@@ -85,8 +112,9 @@ def text(answer: Answer, example: str) -> str:
     """What was asked, what it cost, what the model says, whether Captum agrees, and where to go on."""
     target = answer.explanation.attribution.target.index
     table = markup.top_table(answer.explanation.top, target) if answer.explanation.top else ""
+    facts = "".join(markup.facts(explanation, answer.class_names) for explanation in answer.explanations)
     return (
-        markup.facts(answer.explanation, answer.class_names) + table + markup.names_note(answer.note)
+        facts + table + markup.names_note(answer.note)
         + markup.badge(answer.check) + _links(answer, example)
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from lsd.process import is_gpu_lent
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.ui.saliency.request import Request, Wish, request_of
 from lsd.ui.saliency.session import Answer, Session
-from lsd.ui.shared.answers import checked, cost, explained, is_there
+from lsd.ui.shared.answers import checked, cost, explained, is_there, other_picture
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
@@ -41,13 +41,14 @@ def explain_all(request: Request, *, unasked: str = "") -> Iterator[Session]:
     """
     about(method=request.method)
     picture = open_image(request.path)
-    session = Session(request, fit_within(picture, DISPLAY_SIDE))
+    other = other_picture(request.spec)
+    session = Session(request, fit_within(picture, DISPLAY_SIDE), other and fit_within(other, DISPLAY_SIDE))
     if request.is_answered:
         *_, session = _explained(session, picture)
         yield session
     else:
         yield session
-        costs = [cost(name, request.method, request.settings) for name in request.models]
+        costs = [cost(name, request.method, request.settings, request.spec) for name in request.models]
         with turn(*costs, addition=unasked, needless=lambda: request.is_answered):
             for further in _explained(session, picture):
                 yield further
@@ -65,10 +66,10 @@ def _explained(session: Session, picture: Image.Image) -> Iterator[Session]:
             model = _model(request, name)
             about(model.name)
             doing(common_name(name))
-            explanation = explained(model, picture, *request.question)
-            answer = Answer(place, model.name, model.class_names, model.names_note, explanation)
+            found = explained(model, picture, *request.question)
+            answer = Answer(place, model.name, model.class_names, model.names_note, found)
             if request.check and is_there("check", model, *request.question):
-                answer = replace(answer, check=_check(answer, model, picture, request))
+                answer = replace(answer, checks=_checks(answer, model, picture, request))
             session = session.answered(answer)
         except Exception as error:
             session = session.troubled(place, sentence(error))
@@ -80,13 +81,13 @@ def _compared(session: Session, picture: Image.Image) -> Iterator[Session]:
     request = session.request
     for answer in session.answers:
         name = request.models[answer.place]
-        if answer.check or request.method.startswith("captum:"):
+        if answer.checks or request.method.startswith("captum:"):
             continue
         try:
             with turn(addition="Captum is asked too"):
                 doing(f"{common_name(name)}: Captum")
-                check = _check(answer, _model(request, name), picture, request)
-            session = session.answered(replace(answer, check=check))
+                checks = _checks(answer, _model(request, name), picture, request)
+            session = session.answered(replace(answer, checks=checks))
         except BusyError:
             session = session.troubled(answer.place, "Captum was not asked: too many are waiting here at the moment.")
         except Exception as error:
@@ -98,8 +99,8 @@ def _model(request: Request, name: str) -> ImageModel:
     return as_said(aside(get_model, name), request.sayings.of(name))
 
 
-def _check(answer: Answer, model: ImageModel, picture: Image.Image, request: Request) -> CrossCheck | None:
-    return checked(model, picture, request.sha256, request.spec, answer.explanation, request.settings)
+def _checks(answer: Answer, model: ImageModel, picture: Image.Image, request: Request) -> tuple[CrossCheck, ...]:
+    return checked(model, picture, request.sha256, request.spec, answer.explanations, request.settings)
 
 
 def explain_first() -> None:

@@ -12,12 +12,14 @@ from lsd.layers import as_said
 from lsd.models import get_model
 from lsd.provenance import free_name
 from lsd.saliency import bundle
-from lsd.saliency.bundle import in_words
-from lsd.saliency.crosscheck import CrossCheck
+from lsd.saliency.bundle import in_words, is_of_classes, pictures_under
+from lsd.saliency.crosscheck import CrossCheck, furthest
 from lsd.saliency.explain import Explanation, SimilarTo
 from lsd.saliency.maps import MapSettings, to_maps
-from lsd.saliency.views import Look, overlays
+from lsd.saliency.several import in_colours, strengths
+from lsd.saliency.views import Look, overlays_on
 from lsd.ui.saliency.request import Request
+from lsd.ui.shared.answers import other_picture
 
 READ_SIDE = 160  # pixels of the longer edge; maps are read under the pointer at this size
 
@@ -29,21 +31,32 @@ class Answer:
     Attributes:
         place: among the request's models.
         class_names: of the model, and `note`, why they are to be doubted; "" where they are not.
-        check: None where there is none, or none yet.
+        explanations: one, or several of one question.
+        checks: one for each of them; () where there is none, or none yet.
     """
 
     place: int
     model: str
     class_names: tuple[str, ...]
     note: str
-    explanation: Explanation
-    check: CrossCheck | None = None
+    explanations: tuple[Explanation, ...]
+    checks: tuple[CrossCheck, ...] = ()
+
+    @property
+    def explanation(self) -> Explanation:
+        """The first, or only one."""
+        return self.explanations[0]
+
+    @property
+    def check(self) -> CrossCheck | None:
+        """The comparison of the explanation that differs most from Captum's."""
+        return furthest(self.checks) if self.checks else None
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The class that is explained, and the one that it is held against; none where a similarity is."""
+        """The class that is explained first, and the one that it is held against; none where a similarity or a group is."""
         target = self.explanation.attribution.target
-        if target.kind == "similarity":
+        if target.index is None:
             return ()
         return (target.index, target.against) if target.kind == "contrast" else (target.index,)
 
@@ -54,11 +67,13 @@ class Session:
 
     Attributes:
         shown: the picture at the size of the page.
+        other: the one that it is compared with, likewise, where that is explained too.
         troubles: place → why there is no map, or no comparison, in one sentence.
     """
 
     request: Request
     shown: Image.Image
+    other: Image.Image | None = None
     answers: tuple[Answer, ...] = ()
     troubles: dict[int, str] = field(default_factory=dict)
 
@@ -69,13 +84,13 @@ class Session:
 
     @property
     def explanations(self) -> list[Explanation]:
-        """One for each of `models`."""
-        return [answer.explanation for answer in self.answers]
+        """One or several for each of `models`."""
+        return [explanation for answer in self.answers for explanation in answer.explanations]
 
     @property
     def checks(self) -> list[CrossCheck | None]:
-        """One for each of `models`."""
-        return [answer.check for answer in self.answers]
+        """One for each of `explanations`."""
+        return [check for a in self.answers for check in (a.checks or [None] * len(a.explanations))]
 
     @property
     def tried(self) -> int:
@@ -94,9 +109,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A map on the picture.
+    """A map on the picture, or the maps of several classes in one figure.
 
     Attributes:
+        others: further maps of the answer: of several classes each by itself, or that over the other picture.
         values: the map alone over the whole picture, as grey with an alpha: 0 to 255 for 0 to 1, or, of a signed one, for -1
             to 1; transparent where the model saw nothing.
     """
@@ -104,20 +120,30 @@ class Drawn:
     answer: Answer
     image: Image.Image
     values: Image.Image
+    others: tuple[Image.Image, ...] = ()
 
 
 def draw(session: Session, maps: MapSettings, look: Look) -> Iterator[Drawn]:
     """Every answer's map. No model runs."""
-    images = overlays(session.shown, session.explanations, maps, look)
+    explanations = session.explanations
+    under = pictures_under(session.shown, explanations, session.other)
+    images = overlays_on(under, explanations, maps, look)
     finished = to_maps(
-        [e.attribution.values[0].numpy() for e in session.explanations],
-        maps,
-        [e.input_size for e in session.explanations],
+        [e.attribution.values[0].numpy() for e in explanations], maps, [e.input_size for e in explanations]
     )
-    for answer, image, finished_map in zip(session.answers, images, finished, strict=True):
-        yield Drawn(
-            answer, image, _readable(session.shown.size, answer.explanation, finished_map, maps.sign == "signed")
-        )
+    for answer in session.answers:
+        count = len(answer.explanations)
+        own, images = images[:count], images[count:]
+        first, finished = finished[0], finished[count:]
+        if is_of_classes(answer.explanations):
+            figure = in_colours(session.shown, answer.explanations, maps, look)
+            values = _readable(
+                session.shown.size, answer.explanation, strengths(answer.explanations, maps), signed=False
+            )
+            yield Drawn(answer, figure, values, tuple(own))
+        else:
+            values = _readable(session.shown.size, answer.explanation, first, maps.sign == "signed")
+            yield Drawn(answer, own[0], values, tuple(own[1:]))
 
 
 def _readable(size: tuple[int, int], explanation: Explanation, finished: np.ndarray, signed: bool) -> Image.Image:
@@ -143,7 +169,7 @@ def summary(session: Session) -> str:
 def _agreement(session: Session) -> str:
     done = f"Done in {sum(e.seconds for e in session.explanations):.2f} s."
     if isinstance(session.request.spec, SimilarTo):
-        return f"{done} " + "; ".join(f"{common_name(e.model)}: {in_words(e)}" for e in session.explanations)
+        return f"{done} " + "; ".join(f"{common_name(a.model)}: {in_words(a.explanation)}" for a in session.answers)
     firsts = list(dict.fromkeys(e.top[0][1] for e in session.explanations if e.top))
     if len(session.answers) == 1 or not firsts:
         return done
@@ -158,7 +184,8 @@ def files(session: Session, maps: MapSettings, look: Look) -> dict[str, bytes]:
     """
     request = session.request
     own = {"comparison.png", "attributions.npz", "manifest.json"}
-    own |= {f"{name}.png" for name in bundle.array_names(session.models)}
+    names = bundle.array_names([explanation.model for explanation in session.explanations])
+    own |= {f"{name}{end}.png" for name in names for end in ("", "-classes")}
     if request.reference:
         own.add(request.spec.reference.file)
     name = free_name(request.path.name, own)
@@ -167,7 +194,7 @@ def files(session: Session, maps: MapSettings, look: Look) -> dict[str, bytes]:
         [as_said(get_model(model), request.sayings.of(model)) for model in session.models],
         session.explanations, request.spec, request.settings, maps, look, session.checks,
     )  # fmt: skip
-    found = bundle.files(open_image(request.path), session.explanations, record)
+    found = bundle.files(open_image(request.path), session.explanations, record, other_picture(request.spec))
     found[name] = request.path.read_bytes()
     if request.reference:
         found[request.spec.reference.file] = request.reference.read_bytes()

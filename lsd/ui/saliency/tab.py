@@ -22,7 +22,7 @@ from lsd.ui.saliency.session import Session, draw, files, summary
 from lsd.ui.saliency.square import square_on, square_picker, within
 from lsd.ui.shared import controls, markup
 from lsd.ui.shared.address import QUICK, query_of
-from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SIMILAR
+from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, FIRST_CLASSES, GROUP, OWN_CLASS, SIMILAR, TARGETS, WITHIN
 from lsd.ui.shared.download import downloads, packed
 from lsd.ui.shared.examples import example_of, examples
 from lsd.ui.shared.files import script
@@ -95,11 +95,20 @@ class SaliencyTab:
             "picture": self.picture,
             "models": controls.model_picker(models),
             "target": gr.Dropdown(
-                [FIRST_CHOICE, OWN_CLASS, CONTRAST, SIMILAR], value=FIRST_CHOICE, label="Class", filterable=False,
+                list(TARGETS), value=FIRST_CHOICE, label="Class", filterable=False,
                 info="Models may choose differently: then each map explains another class. Choose one class to compare.",
             ),
             "of": controls.class_picker("This class", "Type any of its names, or its index.", models, visible=False),
             "against": controls.class_picker("Rather than", "The class it is held against.", models, visible=False),
+            "group": gr.Dropdown(
+                [], value=None, label="Group", allow_custom_value=True, filterable=True, visible=False,
+                info="Classes that are kinds of one thing, by WordNet: dog, bird, vehicle. Only ImageNet's classes have groups. "
+                "For a class within its group, no class means the group's first.",
+            ),
+            "count": gr.Slider(
+                2, defaults.MOST_CLASSES, Wish.count, step=1, label="How many classes", visible=False,
+                info="Each has a map of its own, and all share one figure.",
+            ),
         }  # fmt: skip
         with gr.Group(visible=False) as self.like_group:
             self.like = PictureInput(
@@ -108,6 +117,9 @@ class SaliencyTab:
             self.like_example = example_picker(
                 self.like,
                 info="Alike where the model's embeddings of the two point the same way; no classes are needed for it.",
+            )
+            self.asking["both"] = gr.Checkbox(
+                Wish.both, label="Explain the other picture, too", info="What in it makes it like this one."
             )
         self.asking |= {"like": self.like, "method": controls.method_picker()}
         self.about = gr.Markdown(controls.describe_method(METHODS[defaults.METHOD]), elem_classes="lsd-about")
@@ -206,11 +218,13 @@ class SaliencyTab:
     def _wire_controls(self) -> None:
         """What controls do to each other, when the visitor changes them."""
         asking = self.asking
-        targets = {"target": asking["target"], "of": asking["of"], "against": asking["against"]}
         asking["target"].input(
-            _show_targets, targets["target"], [targets["of"], targets["against"], self.like_group], **QUICK
-        )
-        asking["models"].input(_update_classes, asking["models"], [targets["of"], targets["against"]], **QUICK)
+            _show_targets, [asking["target"], asking["models"]],
+            [*(asking[name] for name in ("of", "against", "group", "count")), self.like_group], **QUICK,
+        )  # fmt: skip
+        asking["models"].input(
+            _update_classes, [asking["models"], asking["target"]], [asking[name] for name in ("of", "against", "group")], **QUICK
+        )  # fmt: skip
         asking["method"].input(
             self._show_method, asking["method"],
             [self.about, self.own_settings, self.drawing["sign"], self.drawing["channels"], *self.settings.values()], **QUICK,
@@ -404,8 +418,11 @@ def _values(wish: Wish) -> dict[str, Any]:
         "models": list(wish.models), "target": wish.target, "method": wish.method, "kind": wish.kind,
         "outputs": wish.outputs, "layouts": wish.layouts, "check": wish.check,
         "view": SQUARE if is_square else wish.view.what,
-        "of": gr.update(value=wish.of or None, visible=wish.target in (OWN_CLASS, CONTRAST)),
+        "both": wish.both,
+        "of": gr.update(value=wish.of or None, visible=wish.target in (OWN_CLASS, CONTRAST, WITHIN)),
         "against": gr.update(value=wish.against or None, visible=wish.target == CONTRAST),
+        "group": _group_picker(wish.target, wish.models) | {"value": wish.group or None},
+        "count": gr.update(value=wish.count, visible=wish.target == FIRST_CLASSES),
     }  # fmt: skip
 
 
@@ -413,11 +430,19 @@ def _pick_example(event: gr.EventData) -> list:
     return [picked(event) or gr.skip(), ()]
 
 
-def _show_targets(target: str) -> list:
-    """Updates of the class pickers and of the other picture."""
-    shown = (target in (OWN_CLASS, CONTRAST), target == CONTRAST, target == SIMILAR)
-    return [gr.update(visible=visible) for visible in shown]
+def _show_targets(target: str, models: list[str]) -> list:
+    """Updates of the pickers of classes and group, of their number, and of the other picture."""
+    classes = [gr.update(visible=target in (OWN_CLASS, CONTRAST, WITHIN)), gr.update(visible=target == CONTRAST)]
+    more = [gr.update(visible=target == FIRST_CLASSES), gr.update(visible=target == SIMILAR)]
+    return [*classes, _group_picker(target, models), *more]
 
 
-def _update_classes(models: list[str]) -> list:
-    return [gr.update(choices=controls.class_choices(models or []))] * 2
+def _group_picker(target: str, models: Sequence[str] | None) -> dict:
+    """The update of it; its choices are found only where it is shown, as the tree of words takes a moment to read."""
+    if target not in (GROUP, WITHIN):
+        return gr.update(visible=False)
+    return gr.update(visible=True, choices=controls.group_choices(models or []))
+
+
+def _update_classes(models: list[str], target: str) -> list:
+    return [*[gr.update(choices=controls.class_choices(models or []))] * 2, _group_picker(target, models)]

@@ -1,13 +1,14 @@
 """Explanations kept by content: the same question is answered once, for all visitors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
 from lsd.models import ImageModel
 from lsd.recent import Recent
+from lsd.saliency.bundle import pictures_under
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
-from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec, explain
+from lsd.saliency.explain import Explanation, SimilarTo, Spec, answers_to, explain_each
 from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.room import room_for_method
@@ -17,48 +18,51 @@ MAX_BYTES = 256 * 2**20  # some four hundred maps of 224 × 224 pixels
 _OVERHEAD = 4096  # bytes of an answer besides its map
 
 
-def _size(answer: Explanation | CrossCheck | None) -> int:
-    values = answer.attribution.values if isinstance(answer, Explanation) else None
-    return _OVERHEAD + (0 if values is None else values.numel() * values.element_size())
+def _size(answer: tuple[Explanation, ...] | tuple[CrossCheck, ...]) -> int:
+    values = [one.attribution.values for one in answer if isinstance(one, Explanation)]
+    return _OVERHEAD + sum(one.numel() * one.element_size() for one in values)
 
 
-_answers: Recent[Explanation | CrossCheck | None] = Recent(MAX_BYTES, _size)
+_answers: Recent[tuple[Explanation, ...] | tuple[CrossCheck, ...]] = Recent(MAX_BYTES, _size)
 
 
-def _key(
-    what: str, model: ImageModel, sha256: str, spec: TargetSpec | SimilarTo, method: str, settings: Mapping, view: View
-) -> tuple:
+def _key(what: str, model: ImageModel, sha256: str, spec: Spec, method: str, settings: Mapping, view: View) -> tuple:
     return what, model.name, model.identity, model.said, sha256, spec, method, tuple(sorted(settings.items())), view
 
 
-def cost(model: str, method: str, settings: Mapping) -> Cost:
-    """Of an explanation that is not there yet, without its comparison."""
-    passes = settings.get("samples", settings.get("steps", 1))
+def cost(model: str, method: str, settings: Mapping, spec: Spec) -> Cost:
+    """Of an answer that is not there yet, without its comparison."""
+    passes = settings.get("samples", settings.get("steps", 1)) * answers_to(spec)
     return Cost(("saliency", model, method, settings.get("window"), settings.get("stride")), passes)
+
+
+def other_picture(spec: Spec) -> Image.Image | None:
+    """The one that is explained too, where a likeness is asked for both ways."""
+    return spec.reference.content if isinstance(spec, SimilarTo) and spec.both else None
 
 
 def explained(
     model: ImageModel,
     picture: Image.Image,
     sha256: str,
-    spec: TargetSpec | SimilarTo,
+    spec: Spec,
     method: str,
     settings: Mapping,
     view: View = EVALUATED,
-) -> Explanation:
-    """`explain`, unless it was answered before. What it returns is shared: it must not be changed.
+) -> tuple[Explanation, ...]:
+    """`explain_each`, unless it was answered before. What it returns is shared: it must not be changed.
 
     Args:
         sha256: of the picture's file, which stands for the picture.
 
     Raises:
-        LSDError: what `explain` raises.
+        LSDError: what `explain_each` raises.
     """
     key = _key("explain", model, sha256, spec, method, settings, view)
 
-    def compute() -> Explanation:
-        with room_for_method(model, method, settings), measured(cost(model.name, method, settings)):
-            return gpu.call(explain, model, picture, spec, method, view=view, **settings)
+    def compute() -> tuple[Explanation, ...]:
+        with room_for_method(model, method, settings), measured(cost(model.name, method, settings, spec)):
+            return tuple(gpu.call(explain_each, model, picture, spec, method, view=view, **settings))
 
     return _answers.get(key, compute)
 
@@ -67,19 +71,24 @@ def checked(
     model: ImageModel,
     picture: Image.Image,
     sha256: str,
-    spec: TargetSpec | SimilarTo,
-    explanation: Explanation,
+    spec: Spec,
+    explanations: Sequence[Explanation],
     settings: Mapping,
-) -> CrossCheck | None:
-    """The comparison of an explanation with Captum, unless it was made before; None for Captum's own methods."""
-    method = explanation.attribution.method
+) -> tuple[CrossCheck, ...]:
+    """The comparison with Captum of each explanation of an answer, unless it was made before; () for Captum's own methods."""
+    first = explanations[0]
+    method = first.attribution.method
     if method.startswith("captum:"):
-        return None
-    key = _key("check", model, sha256, spec, method, settings, explanation.view)
+        return ()
+    key = _key("check", model, sha256, spec, method, settings, first.view)
 
-    def compute() -> CrossCheck:
+    def compute() -> tuple[CrossCheck, ...]:
+        under = pictures_under(picture, explanations, other_picture(spec))
         with room_for_method(model, method, settings, check=True):
-            return gpu.call(crosscheck_explanation, model, picture, explanation, dict(settings))
+            return tuple(
+                gpu.call(crosscheck_explanation, model, shown, explanation, dict(settings))
+                for shown, explanation in zip(under, explanations, strict=True)
+            )
 
     return _answers.get(key, compute)
 
@@ -88,7 +97,7 @@ def is_there(
     what: str,
     model: ImageModel,
     sha256: str,
-    spec: TargetSpec | SimilarTo,
+    spec: Spec,
     method: str,
     settings: Mapping,
     view: View = EVALUATED,

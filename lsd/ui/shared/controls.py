@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import gradio as gr
 from starlette.datastructures import QueryParams
 
-from lsd import catalogue, heads, labels
+from lsd import catalogue, groups, heads, labels
 from lsd.errors import LSDError
 from lsd.packages import PACKAGES
 from lsd.saliency import defaults
@@ -20,10 +20,13 @@ from lsd.weights import HERE, locate, read_config, ready_models
 
 AS_THE_NETWORK_SAYS = ""
 
-FIRST_CHOICE, OWN_CLASS, CONTRAST, SIMILAR = (
+FIRST_CHOICE, FIRST_CLASSES, OWN_CLASS, CONTRAST, GROUP, WITHIN, SIMILAR = TARGETS = (
     "Each model's first choice",
+    "Its first choices, each in its own colour",
     "A class I choose",
     "Why this class rather than that one",
+    "A group of classes: why a dog at all?",
+    "A class within its group: why this dog?",
     "What makes it like another picture",
 )
 
@@ -94,6 +97,24 @@ def class_choices(models: Sequence[str]) -> list[tuple[str, str]]:
         for index, (name, alone) in enumerate(zip(names, labels.telling(names), strict=True)):
             value = name if alone else str(index)
             choices.setdefault(value, (f"{name}  ·  {index}", value))
+    return list(choices.values())
+
+
+@functools.lru_cache(maxsize=16)
+def _groups_of(model: str) -> tuple[tuple[str, str], ...]:
+    synsets = groups.imagenets(_names_of(model))
+    return tuple(
+        (f"{group.name}  ·  {len(group.members)} classes", groups.telling(group, synsets))
+        for group in groups.groups(synsets)
+    )
+
+
+def group_choices(models: Sequence[str]) -> list[tuple[str, str]]:
+    """(text, value) of every group of the models' classes; none where they are not ImageNet's."""
+    choices: dict[str, tuple[str, str]] = {}
+    for model in models:
+        for text, value in _groups_of(model):
+            choices.setdefault(value, (text, value))
     return list(choices.values())
 
 

@@ -104,11 +104,15 @@ def _passes(count: int) -> str:
 
 
 def describe_target(explanation: Explanation, class_names: tuple[str, ...]) -> str:
-    """ "log-odds of tabby", "logit of tabby − logit of lynx", "similarity to cup.png"."""
+    """ "log-odds of tabby", "logit of tabby − logit of lynx", "log-odds of dog (118 classes)", "similarity to cup.png"."""
     target = explanation.attribution.target
     if target.kind == "similarity":
         return f"similarity to {target.source['file']}"
+    if target.kind == "group":
+        return f"log-odds of {target.group.name} ({len(target.group.members)} classes)"
     name = short(class_names[target.index])
+    if target.kind == "within":
+        return f"log-odds of {name} among the {len(target.group.members)} classes of {target.group.name}"
     if target.kind == "contrast":
         return f"logit of {name} − logit of {short(class_names[target.against])}"
     return f"{target.kind.replace('_', '-')} of {name}"

@@ -13,7 +13,7 @@ from lsd.render import CATEGORIES, categories
 from lsd.said import Said
 from lsd.saliency.explain import SimilarTo, TargetSpec, TopClasses, answers_to, explain, explain_each, to_input
 from lsd.saliency.maps import MapSettings
-from lsd.saliency.several import in_colours, strongest, unsigned
+from lsd.saliency.several import in_colours, strengths, strongest, unsigned
 from lsd.saliency.views import Look
 from lsd.view import View
 
@@ -103,12 +103,12 @@ def test_the_colour_says_which_and_its_opacity_how_much():
 
 def test_the_figure_is_the_maps_of_all(image_model, photo):
     found = explain_each(image_model("test_resnet", 32), photo, TopClasses(3), "gradient")
-    figure, strength = in_colours(photo, found, MapSettings(), Look())
-    assert figure.size == photo.size and strength.shape == (40, 60) and 0 <= strength.min() < strength.max() <= 1
+    figure, strength = in_colours(photo, found, MapSettings(), Look()), strengths(found, MapSettings())
+    assert figure.size == photo.size and strength.shape == (32, 32) and 0 <= strength.min() < strength.max() <= 1
     assert len({tuple(pixel) for pixel in np.asarray(figure).reshape(-1, 3).tolist()}) > 100
     assert unsigned(MapSettings(sign="signed")).sign == "positive" and unsigned(MapSettings()) == MapSettings()
-    signed, _ = in_colours(photo, found, MapSettings(sign="signed"), Look())
-    positive, _ = in_colours(photo, found, MapSettings(sign="positive"), Look())
+    signed = in_colours(photo, found, MapSettings(sign="signed"), Look())
+    positive = in_colours(photo, found, MapSettings(sign="positive"), Look())
     assert signed.tobytes() == positive.tobytes() != figure.tobytes()
 
 
