@@ -123,6 +123,12 @@ def test_a_model_can_be_shown_other_than_the_evaluations_crop(client, picture):
         ({"layouts": {"layer1": "rows"}}, "no layout"),
         ({"layouts": {"layer1": 3}}, "a text for each layer"),
         ({"view": "whole"}, "is no view"),
+        ({"group": "dog"}, "are not ImageNet's"),
+        ({"group": "cat", "model": "tf_efficientnet_lite0.in1k"}, "means several groups of classes"),
+        ({"group": "dog", "target": "3"}, "group asks for no class"),
+        ({"within": "dog", "against": "3"}, "against and within are two questions"),
+        ({"classes": 6}, "Two to 5 classes"),
+        ({"both_ways": True}, "between two pictures"),
         ({"view": "0,0,9999"}, "reaches beyond the picture"),
     ],
 )
@@ -231,6 +237,40 @@ def test_likeness_to_another_picture(client):
         client, image="example:Coffee cup", model="demo:vit", method="gradient", like="example:Coffee cup"
     )
     assert answer["target"]["kind"] == "similarity" and answer["score"] == pytest.approx(1, abs=1e-5)  # itself
+
+
+def test_likeness_both_ways(client):
+    both, values, _ = saliency(
+        client,
+        image="example:Coffee cup",
+        model="demo:vit",
+        method="gradient",
+        like="example:Chelsea the cat",
+        both_ways=True,
+    )
+    turned, back, _ = saliency(
+        client, image="example:Chelsea the cat", model="demo:vit", method="gradient", like="example:Coffee cup"
+    )
+    assert values.shape[0] == len(both["maps"]) == 2 and np.array_equal(values[1:], back)
+    assert both["maps"][1]["crop_box"] == turned["crop_box"] and both["maps"][0]["score"] == both["score"]
+
+
+def test_the_first_classes_in_one_call(client, picture):
+    request = {"image": in_base64(picture), "model": "demo:resnet", "method": "gradient"}
+    answer, values, size = saliency(client, **request, classes=3)
+    assert [one["target"]["index"] for one in answer["maps"]] == [one["index"] for one in answer["top"][:3]]
+    for one, own in zip(answer["maps"], values, strict=True):
+        alone, expected, _ = saliency(client, **request, target=str(one["target"]["index"]))
+        assert np.array_equal(own[None], expected) and one["score"] == alone["score"] and len(alone["maps"]) == 1
+    assert size > picture.size  # the sheet of all of them
+
+
+def test_a_group_and_a_class_within_it(client):
+    request = {"image": "example:Chelsea the cat", "method": "gradient"}
+    group, *_ = saliency(client, **request, group="true cat")
+    within, *_ = saliency(client, **request, within="true cat", target="tabby")
+    assert group["target"]["kind"] == "group" and len(group["target"]["members"]) == 7 and group["score"] > 2
+    assert within["target"]["kind"] == "within" and within["target"]["index"] == 281
 
 
 def test_hostile_calls_of_tools_over_mcp_are_answered_and_the_next_honest_one_works(page_url, tmp_path, caplog):

@@ -26,8 +26,9 @@ from lsd.models import get_model
 from lsd.packages import PACKAGES
 from lsd.provenance import write_files
 from lsd.recent import Recent
+from lsd.reference import open_reference
 from lsd.saliency import defaults
-from lsd.saliency.explain import TargetSpec, explain
+from lsd.saliency.explain import SimilarTo, TargetSpec, explain
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS
 from lsd.saliency.views import Look
@@ -39,15 +40,16 @@ from lsd.ui.saliency.request import Request, Wish
 from lsd.ui.saliency.run import explain_first
 from lsd.ui.saliency.session import draw, files
 from lsd.ui.saliency.square import square_on, within
-from lsd.ui.saliency.tab import SaliencyTab
+from lsd.ui.saliency.tab import SaliencyTab, _show_targets
 from lsd.ui.shared import answers, controls, jobs, markup
-from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, OWN_CLASS, SETTINGS, SIMILAR
+from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, FIRST_CLASSES, GROUP, OWN_CLASS, SETTINGS, SIMILAR, WITHIN
 from lsd.ui.shared.examples import drawn as drawn_examples
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.long_event import long_event
 from lsd.view import EVALUATED, View
 
 DRAWN = drawn_examples()[0]
+LITE = "tf_efficientnet_lite0.in1k"
 
 
 MAPS, LOOK = MapSettings(), Look()
@@ -72,7 +74,8 @@ def given(tab, *, path=None, doubts=(), mine=None, session=None, **changes):
     """The values of the tab's inputs: a drawn picture and one demo model, where nothing else is said."""
     asked = {
         "picture": str(examples()[DRAWN]) if path is None else path, "models": ["demo:resnet"], "target": FIRST_CHOICE,
-        "of": None, "against": None, "group": None, "count": 3, "like": None, "both": False, "method": "gradient", "kind": "log_odds", "outputs": "", "layouts": "",
+        "of": None, "against": None, "group": None, "count": 3, "like": None, "both": False, "method": "gradient",
+        "kind": "log_odds", "outputs": "", "layouts": "",
         "check": False, "view": "evaluated", "square": None,
     }  # fmt: skip
     settings = {name: setting.default for name, setting in SETTINGS.items()}
@@ -392,6 +395,77 @@ def test_likeness_to_another_picture_needs_no_class_and_goes_into_the_bundle(tab
     assert capsys.readouterr().out.count("identical, bit for bit") == 2
 
 
+def test_likeness_is_explained_over_both_pictures(tab, tmp_path, capsys):
+    other = examples()[drawn_examples()[1]]
+    asked = {"target": SIMILAR, "like": str(other), "both": True, "models": ["demo:resnet", "demo:vit"], "check": True}
+    session = session_of(tab, updates := run(tab, **asked))
+    shown = page_after(updates)
+    for place in (0, 1):
+        assert stage(tab, shown, place).count("<img") == 3 and "what in it makes it like this one" in stage(
+            tab, shown, place
+        )
+        assert (
+            "similarity to the picture = " in shown[tab.results[place].text]
+            and "Captum agrees" in shown[tab.results[place].text]
+        )
+    there, back = session.answers[0].explanations
+    alone = explain(
+        get_model("demo:resnet"), open_image(other), SimilarTo(open_reference(examples()[DRAWN])), "gradient"
+    )
+    assert torch.equal(back.attribution.values, alone.attribution.values) and there.part < back.part
+    with packed(tab, session) as archive:
+        archive.extractall(tmp_path)
+    assert main(["saliency", "--from", str(tmp_path / "manifest.json")]) == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 4
+
+
+def test_first_choices_are_one_figure_and_a_map_each(tab, tmp_path, capsys):
+    models = ["demo:resnet", "demo:vit"]
+    session = session_of(tab, updates := run(tab, target=FIRST_CLASSES, count=3, models=models, check=True))
+    shown = page_after(updates)
+    assert [len(answer.explanations) for answer in session.answers] == [3, 3] and session.models == models
+    assert stage(tab, shown).count("<figure>") == 3 and "The colour says which class" in stage(tab, shown)
+    text = shown[tab.results[0].text]
+    assert text.count("log-odds of") == 3 and "1 pass each in" in text and "Captum agrees" in text
+    first, second, _ = session.answers[0].explanations
+    assert [e.attribution.target.index for e in (first, second)] == [c for c, *_ in first.top[:2]]
+    figure, *_ = draw(session, MAPS, LOOK)
+    assert len(figure.others) == 3 and figure.image.tobytes() != figure.others[0].tobytes()
+    signed = drawn(tab, session, sign="signed", channels="sum")
+    assert 'data-signed="0"' in stage(tab, signed)  # colours say which class, and not for or against
+    with packed(tab, session) as archive:
+        archive.extractall(tmp_path)
+    assert len(list(tmp_path.glob("*-classes.png"))) == 2
+    assert main(["saliency", "--from", str(tmp_path / "manifest.json")]) == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 6
+
+
+def test_a_group_and_a_class_within_it(tab):
+    asked = {"models": [LITE, "demo:resnet"], "path": str(examples()["Chelsea the cat"]), "group": "true cat"}
+    shown = page_after(run(tab, target=GROUP, **asked))
+    assert "log-odds of cat (7 classes) = 2.65" in shown[tab.results[0].text]
+    assert "lsd-next" not in shown[tab.results[0].text]  # no one class to go on with
+    assert "The classes of demo:resnet are not ImageNet" in shown[tab.results[1].text]
+    shown = page_after(run(tab, target=WITHIN, of="tabby", **asked))
+    assert "log-odds of tabby among the 7 classes of cat = " in shown[tab.results[0].text]
+    first = page_after(run(tab, target=WITHIN, **asked))[tab.results[0].text]
+    assert "log-odds of tiger cat among the 7 classes of cat = " in first and "See tiger cat in the gallery" in first
+
+
+def test_what_is_no_one_group_says_what_to_say_instead(tab):
+    assert "say “true cat” (7 classes" in last_status(tab, run(tab, target=GROUP, group="cat", models=[LITE]))
+    assert "No group is chosen" in last_status(tab, run(tab, target=GROUP))
+    assert "How many classes is a whole number" in last_status(tab, run(tab, target=FIRST_CLASSES, count=None))
+
+
+def test_the_controls_of_a_question_are_shown_with_it():
+    of, against, group, count, like = _show_targets(WITHIN, [LITE])
+    assert of["visible"] and not against["visible"] and not count["visible"] and not like["visible"]
+    assert group["visible"] and ("dog  ·  118 classes", "dog") in group["choices"] and len(group["choices"]) == 471
+    assert _show_targets(GROUP, ["demo:vit"])[2]["choices"] == []  # whose classes are not ImageNet's
+    assert "choices" not in _show_targets(FIRST_CHOICE, [LITE])[2] and _show_targets(FIRST_CLASSES, [])[3]["visible"]
+
+
 def test_without_the_other_picture_likeness_is_a_sentence(tab):
     assert "There is no other picture yet" in last_status(tab, run(tab, target=SIMILAR))
 
@@ -606,7 +680,12 @@ TARGETS = st.one_of(
     st.just({}),
     st.builds(lambda of: {"target": OWN_CLASS, "of": of}, st.sampled_from(["tabby", "a & b = c?", "207"])),
     st.builds(lambda of: {"target": CONTRAST, "of": of, "against": "lynx"}, st.sampled_from(["tabby", "3"])),
-    st.builds(lambda like: {"target": SIMILAR, "like": like}, st.sampled_from(["", DRAWN])),
+    st.builds(
+        lambda like, both: {"target": SIMILAR, "like": like, "both": both}, st.sampled_from(["", DRAWN]), st.booleans()
+    ),
+    st.builds(lambda count: {"target": FIRST_CLASSES, "count": count}, st.integers(2, 5)),
+    st.builds(lambda group: {"target": GROUP, "group": group}, st.sampled_from(["dog", "n02084071", "a & b"])),
+    st.builds(lambda of: {"target": WITHIN, "group": "true cat", "of": of}, st.sampled_from(["", "tabby", "281"])),
 )
 METHOD_SETTINGS = st.sampled_from([
     {}, {"method": "gradient"}, {"method": "smoothgrad", "settings": {"samples": 8, "antithetic": False, "sigma": 0.2}},
@@ -648,6 +727,8 @@ def test_what_is_at_its_default_is_not_in_the_address():
     ("set=samples=4", "no setting “samples”"), ("view=5,5", "“5,5” is no view"), ("check=maybe", "check is on or off"),
     ("sign=both", "sign 'both' is unknown"), ("channels=l2&sign=signed", "leaves no sign to show"), ("style=x", "no overlay “x”"),
     ("opacity=2", "opacity lies between 0 and 1"), ("blur=nan", "blur lies between"), ("clip=x", "clip lies between"),
+    ("classes=9", "Two to 5 classes are shown together, not 9"), ("classes=many", "classes is a whole number, not “many”"),
+    ("classes=²", "classes is a whole number"),
     ("like=/etc/passwd", "no example “/etc/passwd”"), ("model=a&model=b&model=c&model=d&model=e", "5 models are named"),
 ])  # fmt: skip
 def test_what_is_named_wrongly_leaves_the_default(query, doubt):

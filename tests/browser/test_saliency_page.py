@@ -16,6 +16,7 @@ from lsd.ui.shared.examples import drawn, photos
 pytestmark = pytest.mark.browser
 
 DRAWN = drawn()[0]
+LITE = "tf_efficientnet_lite0.in1k"
 MAPS = "img[alt^='Saliency map of']"
 
 
@@ -129,6 +130,59 @@ def test_what_makes_it_like_another_picture(server, tab):
     tab.wait_for_url(f"**like={DRAWN.replace(' ', '+')}*", wait_until="commit")
     tab.goto(tab.url, wait_until="domcontentloaded")
     wait_for_status(tab, "similarity 1.00")
+
+
+def choose_question(tab, name):
+    tab.get_by_role("combobox", name="Class", exact=True).click()
+    tab.get_by_role("option", name=name).click()
+
+
+def test_what_two_pictures_have_in_common_is_shown_on_both(server, tab):
+    tab.goto(
+        f"{server}?model=demo:vit&method=gradient&example={DRAWN}&like={drawn()[1]}", wait_until="domcontentloaded"
+    )
+    wait_for_status(tab, "similarity -0.")
+    wait_for_maps(tab, 2)
+    expect(tab.locator(".lsd-turned figcaption")).to_contain_text("what in it makes it like this one")
+    tab.get_by_label("Explain the other picture, too").uncheck()
+    tab.locator("#explain").click()
+    wait_for_maps(tab, 1)
+    tab.wait_for_url("**both=off*", wait_until="commit")
+
+
+def test_groups_and_several_classes_are_asked_for_and_sent_to_somebody(server, tab):
+    """A visitor asks why a dog at all, is told what a cat may mean, and looks at the first three classes together."""
+    tab.goto(f"{server}?model={LITE}&method=gradient&example=Chelsea the cat", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    choose_question(tab, "A group of classes: why a dog at all?")
+    group = tab.get_by_role("combobox", name="Group", exact=True)
+    group.fill("cat")
+    group.press("Enter")
+    tab.locator("#explain").click()
+    wait_for_status(tab, "say “true cat” (7 classes, such as tabby) or “big cat”")
+    group.fill("true c")
+    tab.get_by_role("option", name="cat · 7 classes").click()
+    tab.locator("#explain").click()
+    wait_for_status(tab, "Done in")
+    expect(tab.get_by_text("log-odds of cat (7 classes)")).to_be_visible()
+    tab.wait_for_url("**group=true+cat*", wait_until="commit")
+
+    choose_question(tab, "Its first choices, each in its own colour")
+    tab.locator("#explain").click()
+    wait_for_maps(tab, 4)  # the figure, and a map each
+    captions = tab.locator(".lsd-others figcaption")
+    assert [text.split(" (")[0].strip() for text in captions.all_inner_texts()] == [
+        "tiger cat",
+        "Egyptian cat",
+        "tabby",
+    ]
+    tab.wait_for_url("**classes=3*", wait_until="commit")
+    tab.goto(tab.url, wait_until="domcontentloaded")
+    wait_for_maps(tab, 4)
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download pictures").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert [name for name in archive.namelist() if name.endswith("-classes.png")]
 
 
 def test_the_overlay_changes_without_another_run(server, tab):

@@ -125,7 +125,7 @@ def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:
         of=_text(values["of"]) if target in (OWN_CLASS, CONTRAST, WITHIN) else "",
         against=_text(values["against"]) if target == CONTRAST else "",
         group=_text(values["group"]) if target in (GROUP, WITHIN) else "",
-        count=int(values["count"]) if target == FIRST_CLASSES else Wish.count,
+        count=_count(values["count"]) if target == FIRST_CLASSES else Wish.count,
         both=bool(values["both"]) if target == SIMILAR else Wish.both,
         like=example_of(values["like"]) if target == SIMILAR else "",
         method=method.name,
@@ -140,6 +140,13 @@ def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:
 
 def _text(value: object) -> str:
     return str(value or "").strip()
+
+
+def _count(value: object) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise LSDError("How many classes is a whole number.") from None
 
 
 def _view(view: str, square: Mapping | None) -> View:

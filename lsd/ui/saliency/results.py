@@ -112,9 +112,8 @@ def text(answer: Answer, example: str) -> str:
     """What was asked, what it cost, what the model says, whether Captum agrees, and where to go on."""
     target = answer.explanation.attribution.target.index
     table = markup.top_table(answer.explanation.top, target) if answer.explanation.top else ""
-    facts = "".join(markup.facts(explanation, answer.class_names) for explanation in answer.explanations)
     return (
-        facts + table + markup.names_note(answer.note)
+        markup.facts(answer.explanations, answer.class_names) + table + markup.names_note(answer.note)
         + markup.badge(answer.check) + _links(answer, example)
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lsd.catalogue import common_name
 from lsd.features.judge import Verdict
@@ -71,19 +71,24 @@ def names_note(note: str) -> str:
     return f'<div class="lsd-note">{escape(note)}</div>' if note else ""
 
 
-def facts(explanation: Explanation, class_names: tuple[str, ...]) -> str:
-    """What was differentiated, what it cost, and the numbers to judge the map by."""
-    a = explanation.attribution
-    target = escape(describe_target(explanation, class_names))
-    lines = [f"{target} = {a.scores[0].item():.3g}", f"{_passes(a.passes)} in {explanation.seconds:.2f} s"]
-    if a.standard_error is not None:
-        lines.append(f"standard error of the map: {a.standard_error[0].item():.0%}")
-    if a.completeness_gap is not None:
-        lines.append(f"completeness gap: {a.completeness_gap[0].item():.2g}")
-    if a.settings.get("layer"):
-        lines.append(f"layer: {escape(a.settings['layer'])}")
-    if not a.values.any():
-        lines.append("<b>the map is zero everywhere</b>: the target does not react to any pixel")
+def facts(explanations: Sequence[Explanation], class_names: tuple[str, ...]) -> str:
+    """What was differentiated, what it cost, and the numbers to judge the maps of an answer by."""
+    found = [explanation.attribution for explanation in explanations]
+    first, each = found[0], " each" if len(found) > 1 else ""
+    lines = [
+        f"{escape(describe_target(explanation, class_names))} = {explanation.attribution.scores[0].item():.3g}"
+        for explanation in explanations
+    ]
+    lines.append(f"{_passes(first.passes)}{each} in {sum(e.seconds for e in explanations):.2f} s")
+    if first.standard_error is not None:
+        lines.append(f"standard error of the map: {', '.join(f'{a.standard_error[0].item():.0%}' for a in found)}")
+    if first.completeness_gap is not None:
+        lines.append(f"completeness gap: {', '.join(f'{a.completeness_gap[0].item():.2g}' for a in found)}")
+    if first.settings.get("layer"):
+        lines.append(f"layer: {escape(first.settings['layer'])}")
+    if not all(a.values.any() for a in found):
+        what = "a map" if each else "the map"
+        lines.append(f"<b>{what} is zero everywhere</b>: the target does not react to any pixel")
     return f'<div class="lsd-facts">{"<br>".join(lines)}</div>'
 
 
