@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "crosscheck": "lsd.library",
     "explain": "lsd.library",
+    "explain_classes": "lsd.library",
     "find_reasons": "lsd.library",
     "load_model": "lsd.models",
     "open_image": "lsd.library",

@@ -182,28 +182,14 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _target(options: argparse.Namespace):
     from lsd.reference import open_reference
-    from lsd.saliency.explain import OfGroup, SimilarTo, TargetSpec, TopClasses
+    from lsd.saliency.question import question
 
-    questions = [
-        name for name in ("like", "group", "within", "classes", "against") if getattr(options, name) is not None
-    ]
-    if len(questions) > 1:
-        raise LSDError(f"--{questions[0]} and --{questions[1]} are two questions: ask one after the other.")
-    if options.target != "top1" and {*questions} & {"like", "group", "classes"}:
-        raise LSDError(f"--{questions[0]} asks for no class: leave --target away, or --{questions[0]}.")
-    if options.kind != defaults.KIND and {*questions} & {"like", "group", "within"}:
-        raise LSDError(f"--{questions[0]} has one output: leave --output-of away.")
-    if options.both_ways and options.like is None:
-        raise LSDError("--both-ways is between two pictures: give the other one with --like.")
-    if options.like is not None:
-        return SimilarTo(open_reference(options.like), options.both_ways)
-    if options.group is not None:
-        return OfGroup(options.group)
-    if options.within is not None:
-        return OfGroup(options.within, options.target)
-    if options.classes is not None:
-        return TopClasses(options.classes, options.kind)
-    return TargetSpec(options.target, "contrast" if options.against else options.kind, options.against)
+    return question(
+        target=options.target, against=options.against, kind=options.kind, group=options.group, within=options.within,
+        classes=options.classes, like=None if options.like is None else open_reference(options.like),
+        both_ways=options.both_ways,
+        called=lambda name: "--output-of" if name == "kind" else f"--{name.replace('_', '-')}",
+    )  # fmt: skip
 
 
 def _pair(text: str) -> tuple[str, str]:

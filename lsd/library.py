@@ -30,15 +30,24 @@ from lsd.reasons import report as reason_report
 from lsd.reasons.answer import COUNT, Answer, answer, with_missing, with_patches, with_pictures
 from lsd.reasons.defaults import METHOD
 from lsd.reasons.explain import Reason, Tried
-from lsd.reference import open_reference, reference_of
+from lsd.reference import Reference, open_reference, reference_of
 from lsd.saliency import bundle, defaults
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.crosscheck import crosscheck as crosscheck_inputs
-from lsd.saliency.explain import Explanation, SimilarTo, TargetSpec, explain_inputs
+from lsd.saliency.explain import (
+    Explanation,
+    Spec,
+    TargetSpec,
+    TopClasses,
+    explain_each,
+    explain_inputs,
+)
 from lsd.saliency.explain import explain as explain_picture
 from lsd.saliency.maps import MapSettings, to_maps
 from lsd.saliency.methods import find_method
+from lsd.saliency.question import question
+from lsd.saliency.several import in_colours
 from lsd.saliency.views import Look, overlays
 from lsd.view import EVALUATED, View
 
@@ -60,7 +69,7 @@ class Saliency:
     model: ImageModel
     picture: Image.Image = field(repr=False)
     explanation: Explanation = field(repr=False)
-    asked: tuple[TargetSpec | SimilarTo, dict] = field(repr=False)
+    asked: tuple[Spec, dict] = field(repr=False)
     file: Path | None = None
 
     @property
@@ -119,15 +128,7 @@ class Saliency:
         Raises:
             LSDError: it cannot be written to.
         """
-        folder, (spec, settings) = Path(folder), self.asked
-        files = {} if self.file else {"picture.png": png(self.picture)}
-        if files:
-            write_files(folder, files)
-        path = self.file or folder / "picture.png"
-        image = {"file": path.name, "path": str(path), "sha256": images.file_sha256(path)}
-        record = bundle.manifest(image, [self.model], [self.explanation], spec, settings, self._maps({}), Look())
-        write_files(folder, bundle.files(self.picture, [self.explanation], record))
-        return folder
+        return _save([self], folder)
 
     def _maps(self, settings: dict) -> MapSettings:
         return replace(MapSettings(sign=find_method(self.attribution.method).sign), **settings)
@@ -137,6 +138,58 @@ class Saliency:
 
     def __str__(self) -> str:
         return f"{find_method(self.attribution.method).title}, {self.model.name}: {bundle.in_words(self.explanation)}"
+
+
+@dataclass(frozen=True)
+class ClassMaps(Sequence):
+    """Where in one picture the first choices of one model come from; a sequence of `Saliency`, most probable first. A notebook
+    shows them side by side, and in one figure.
+
+    Attributes:
+        maps: one a class.
+    """
+
+    maps: tuple[Saliency, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, i):
+        return self.maps[i]
+
+    def figure(self, style: str = "heatmap", opacity: float = 0.7, **settings) -> Image.Image:
+        """All classes in one, at the picture's size: the colour says which class has the largest share at a place, its strength how
+        much, and it is the paler the less they differ (`lsd.saliency.several.strongest`).
+
+        Args:
+            style: "map" shows it alone, any other over the picture in grey.
+            opacity, settings: as in `Saliency.overlay`.
+        """
+        first = self.maps[0]
+        return in_colours(first.picture, self._explanations(), first._maps(settings), Look(style, opacity))
+
+    def sheet(self) -> Image.Image:
+        """The picture, the figure, and the map of each class."""
+        first = self.maps[0]
+        return bundle.sheet(first.picture, self._explanations(), first._maps({}), Look())
+
+    def show(self) -> None:
+        """Show them: in the notebook's cell, else in the system's picture viewer."""
+        _show(self.sheet())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write what `python -m lsd saliency --classes` writes; as `Saliency.save`."""
+        return _save(self.maps, folder)
+
+    def _explanations(self) -> list[Explanation]:
+        return [one.explanation for one in self.maps]
+
+    def _repr_jpeg_(self) -> bytes:
+        return jpeg(self.sheet())
+
+    def __str__(self) -> str:
+        said = ", ".join(bundle.in_words(one.explanation) for one in self.maps)
+        return f"{find_method(self.maps[0].attribution.method).title}, {self.maps[0].model.name}: {said}"
 
 
 @dataclass(frozen=True)
@@ -310,6 +363,8 @@ def explain(
     target: str | int = "top1",
     against: str | int | None = None,
     kind: str = defaults.KIND,
+    group: str | None = None,
+    within: str | None = None,
     like: PictureLike | None = None,
     view: str | tuple[int, int, int] | View = EVALUATED,
     **settings,
@@ -326,6 +381,8 @@ def explain(
         target: "top1", "top2" (the model's own choices), a class's index or name.
         against: explain why the target rather than this class, as `target`.
         kind: "log_odds", "logit" or "probability": what of the target is differentiated.
+        group: explain why a dog (bird, vehicle, …) at all: the log-odds of this group of ImageNet's classes (`lsd.groups`).
+        within: explain why the target rather than the others of this group; "top1" and "top2" are then the group's own.
         like: a picture, or an .npy file with a vector: explain the cosine of the model's embeddings in place of a class.
         view: what of the picture the model is shown: "evaluated" (resized and cropped as the model wants), "squashed" (all of it,
             its aspect not kept), "padded" (all of it, with the model's mean around it), or a square of it: (left, top, side)
@@ -340,7 +397,8 @@ def explain(
 
     Source: the method's, told by `lsd.saliency.methods`.
     """
-    model, spec, view = _model(model), _spec(target, against, kind, like), View.parse(view)
+    spec = question(target=target, against=against, kind=kind, group=group, within=within, like=_reference(like))
+    model, view = _model(model), View.parse(view)
     settings = find_method(method).parse(settings)
     asked = (spec, settings)
     if isinstance(picture, Tensor):
@@ -353,11 +411,45 @@ def explain(
         return all_of_it if picture.ndim == 4 else all_of_it[0]
     if isinstance(picture, list | tuple):
         return [
-            explain(model, one, method, target=target, against=against, kind=kind, like=like, view=view, **settings)
+            explain(
+                model, one, method, target=target, against=against, kind=kind, group=group, within=within, like=like, view=view,
+                **settings,
+            )
             for one in picture
-        ]
+        ]  # fmt: skip
     opened, file = _picture(picture)
     return Saliency(model, opened, explain_picture(model, opened, spec, method, view=view, **settings), asked, file)
+
+
+def explain_classes(
+    model: ImageModel | str,
+    picture: PictureLike,
+    method: str = defaults.METHOD,
+    *,
+    count: int = 3,
+    kind: str = defaults.KIND,
+    view: str | tuple[int, int, int] | View = EVALUATED,
+    **settings,
+) -> ClassMaps:
+    """Which pixels moved each of the first choices of `model`? They share each forward pass.
+
+    Args:
+        model, picture, method, kind, view, settings: as in `explain`; one picture, and no tensor.
+        count: how many classes, 2 to 5.
+
+    Returns:
+        a `ClassMaps`.
+
+    Raises:
+        LSDError: as `explain`, or another number of classes.
+    """
+    if isinstance(picture, list | tuple | Tensor):
+        raise ImageError("Several classes are explained of one picture: give a path, a Pillow image or an array.")
+    model, spec, view = _model(model), TopClasses(count, kind), View.parse(view)
+    settings = find_method(method).parse(settings)
+    opened, file = _picture(picture)
+    found = explain_each(model, opened, spec, method, view=view, **settings)
+    return ClassMaps(tuple(Saliency(model, opened, one, (spec, settings), file) for one in found))
 
 
 def crosscheck(
@@ -557,14 +649,25 @@ def _model(model: object) -> ImageModel:
     raise ModelError(f"A model is a name, or what lsd.load_model or lsd.wrap gives, and no {type(model).__name__}.")
 
 
-def _spec(target, against, kind: str, like: PictureLike | None) -> TargetSpec | SimilarTo:
+def _save(found: Sequence[Saliency], folder: str | Path) -> Path:
+    """The bundle of one picture's explanations by one model."""
+    folder, first = Path(folder), found[0]
+    spec, settings = first.asked
+    files = {} if first.file else {"picture.png": png(first.picture)}
+    if files:
+        write_files(folder, files)
+    path = first.file or folder / "picture.png"
+    image = {"file": path.name, "path": str(path), "sha256": images.file_sha256(path)}
+    explanations = [one.explanation for one in found]
+    record = bundle.manifest(image, [first.model], explanations, spec, settings, first._maps({}), Look())
+    write_files(folder, bundle.files(first.picture, explanations, record))
+    return folder
+
+
+def _reference(like: PictureLike | None) -> Reference | None:
     if like is None:
-        return TargetSpec(target, "contrast" if against is not None else kind, against)
-    if against is not None or target != "top1":
-        raise LSDError("like asks for no class: leave target and against away, or like.")
-    if isinstance(like, str | Path):
-        return SimilarTo(open_reference(like))
-    return SimilarTo(reference_of(_picture(like)[0]))
+        return None
+    return open_reference(like) if isinstance(like, str | Path) else reference_of(_picture(like)[0])
 
 
 def _picture(source: PictureLike) -> tuple[Image.Image, Path | None]:

@@ -144,7 +144,7 @@ def test_what_two_pictures_have_in_common_is_shown_on_both(server, tab):
     wait_for_status(tab, "similarity -0.")
     wait_for_maps(tab, 2)
     expect(tab.locator(".lsd-turned figcaption")).to_contain_text("what in it makes it like this one")
-    tab.get_by_label("Explain the other picture, too").uncheck()
+    tab.get_by_role("checkbox", name="Explain the other picture, too").uncheck()
     tab.locator("#explain").click()
     wait_for_maps(tab, 1)
     tab.wait_for_url("**both=off*", wait_until="commit")

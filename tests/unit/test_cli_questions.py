@@ -106,7 +106,7 @@ def test_two_pictures_each_way(picture, other, tmp_path, capsys, model):
         (["--group", "dog", "--model", "demo:vit"], "The classes of demo:vit are not ImageNet's"),
         (["--group", "dog", "--target", "3"], "--group asks for no class: leave --target away"),
         (["--group", "dog", "--within", "dog"], "--group and --within are two questions: ask one after the other."),
-        (["--within", "dog", "--against", "cup"], "--within and --against are two questions"),
+        (["--within", "dog", "--against", "cup"], "--against and --within are two questions"),
         (["--classes", "3", "--target", "1"], "--classes asks for no class"),
         (["--classes", "6"], "Two to 5 classes are shown together, not 6."),
         (["--within", "dog", "--output-of", "logit"], "--within has one output: leave --output-of away."),

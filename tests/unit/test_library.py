@@ -19,7 +19,7 @@ from lsd.cli import main
 from lsd.errors import ImageError, LSDError, ModelError, UndefinedError
 from lsd.reasons.drawn import OF_UNITS
 from lsd.reasons.explain import find_reasons as room_behind
-from lsd.saliency.explain import TargetSpec, explain, to_input
+from lsd.saliency.explain import OfGroup, TargetSpec, explain, to_input
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
 from lsd.view import View
@@ -38,10 +38,11 @@ def batch(model):
     return torch.rand(3, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_door_has_seven_names_and_costs_nothing_to_pass():
+def test_the_door_has_eight_names_and_costs_nothing_to_pass():
     assert sorted(lsd.__all__) == [
         "crosscheck",
         "explain",
+        "explain_classes",
         "find_reasons",
         "load_model",
         "open_image",
@@ -90,6 +91,48 @@ def test_a_picture_is_taken_in_any_shape(model, as_given, tmp_path):
     picture.save(tmp_path / "cup.png")
     given = as_given(tmp_path / "cup.png") if as_given in (str, Path) else as_given(picture)
     assert np.array_equal(lsd.explain(model, given, "gradient").values, lsd.explain(model, picture, "gradient").values)
+
+
+def test_groups_are_those_of_the_room_behind():
+    model, cat = lsd.load_model("tf_efficientnet_lite0.in1k"), "example:Chelsea the cat"
+    picture = lsd.open_image(cat)
+    for asked, spec in [
+        ({"group": "true cat"}, OfGroup("true cat")),
+        ({"within": "true cat", "target": 281}, OfGroup("true cat", 281)),
+    ]:
+        found = lsd.explain(model, cat, "gradient", **asked)
+        assert np.array_equal(found.values, explain(model, picture, spec, "gradient").attribution.values[0].numpy())
+
+
+@pytest.mark.parametrize("asked, why", [
+    ({"group": "dog", "within": "dog"}, "group and within are two questions"),
+    ({"group": "dog", "target": 3}, "group asks for no class"),
+    ({"group": "dog", "kind": "logit"}, "has one output: leave kind away"),
+    ({"within": "dog", "against": 3}, "against and within are two questions"), ({"group": "dog"}, "not ImageNet's"),
+    ({"group": "dog", "like": "example:Coffee cup"}, "group and like are two questions"),
+])  # fmt: skip
+def test_what_makes_no_question_is_refused(model, asked, why):
+    with pytest.raises(LSDError, match=why):
+        lsd.explain(model, "example:Coffee cup", "gradient", **asked)
+
+
+def test_first_classes_are_a_map_each_and_one_figure(model, tmp_path, capsys):
+    found = lsd.explain_classes(model, "example:Coffee cup", "gradient", count=4, view="squashed")
+    assert len(found) == 4 and [one.attribution.target.index for one in found] == [c for c, *_ in found[0].top[:4]]
+    alone = lsd.explain(
+        model, "example:Coffee cup", "gradient", target=found[2].attribution.target.index, view="squashed"
+    )
+    assert np.array_equal(found[2].values, alone.values)
+    assert found.figure("map", sign="positive").size == found[0].picture.size and found._repr_jpeg_()[:2] == b"\xff\xd8"
+    assert str(found).startswith(f"Gradient, {MODEL}: ") and str(found).count("%") == 4
+    folder = found.save(tmp_path / "maps")
+    assert len(list(folder.glob("*-classes.png"))) == 1
+    assert main(["saliency", "--from", str(folder / "manifest.json")]) == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 4
+    with pytest.raises(LSDError, match="Two to 5 classes"):
+        lsd.explain_classes(model, "example:Coffee cup", count=1)
+    with pytest.raises(ImageError, match="of one picture"):
+        lsd.explain_classes(model, ["example:Coffee cup"])
 
 
 def _png(picture: Image.Image) -> bytes:

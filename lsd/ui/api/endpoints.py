@@ -36,9 +36,10 @@ from lsd.provenance import png
 from lsd.reference import Reference
 from lsd.said import Said
 from lsd.saliency import bundle, defaults
-from lsd.saliency.explain import OfGroup, SimilarTo, Spec, TargetSpec, TopClasses, to_input
+from lsd.saliency.explain import to_input
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
+from lsd.saliency.question import question
 from lsd.saliency.views import Look, overlays
 from lsd.ui.api.mcp import mend
 from lsd.ui.api.reasons import sheet, told
@@ -136,7 +137,11 @@ def saliency(
     """
     chosen, seen = find_method(method), View.parse(view)
     about(method=chosen.name)
-    spec = _question(target, against, like, group, within, classes, both_ways)
+    other, digest = _picture(like) if like else (None, "")
+    spec = question(
+        target=target, against=against or None, group=group or None, within=within or None, classes=classes or None,
+        like=Reference(digest, other, "reference") if like else None, both_ways=both_ways,
+    )  # fmt: skip
     picture, sha256 = _picture(image)
     network = _network(model, outputs, layouts)
     settings = chosen.parse(settings or {})
@@ -355,30 +360,6 @@ def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel
     model = aside(get_model, name)
     about(model.name)
     return as_said(model, said)
-
-
-def _question(target: str, against: str, like: str, group: str, within: str, classes: int, both_ways: bool) -> Spec:
-    """What `saliency` is asked."""
-    named = {"against": against, "like": like, "group": group, "within": within, "classes": classes}
-    asked = [name for name, value in named.items() if value]
-    if len(asked) > 1:
-        raise LSDError(f"{asked[0]} and {asked[1]} are two questions; ask one after the other.")
-    if target != "top1" and (group or classes):
-        raise LSDError(f"{asked[0]} asks for no class; leave target away, or {asked[0]}.")
-    if both_ways and not like:
-        raise LSDError("both_ways is between two pictures; give the other one as like.")
-    if like:
-        other, digest = _picture(like)
-        return SimilarTo(Reference(digest, other, "reference"), both_ways)
-    if group:
-        return OfGroup(group)
-    if within:
-        return OfGroup(within, target)
-    return (
-        TopClasses(classes)
-        if classes
-        else TargetSpec(target, "contrast" if against else defaults.KIND, against or None)
-    )
 
 
 def _probabilities(network: ImageModel, picture: Image.Image) -> torch.Tensor:
