@@ -64,6 +64,11 @@ COMPARISONS: dict[str, tuple[Side, Side, float]] = {
         1.0,
     ),
     "8 targets / Captum loop": (lambda m, x: attribute("gradient", m, x, TARGETS), _captum_loop, 0.5),
+    "depth fusion, 3 targets / one after the other": (
+        lambda m, x: attribute("depth_fusion", m, x, TARGETS[:3]),
+        lambda m, x: [attribute("depth_fusion", m, x, target) for target in TARGETS[:3]],
+        1.0,
+    ),
     f"SmoothGrad, {PASSES} / Captum": (
         lambda m, x: attribute("smoothgrad", m, x, LOGIT, samples=PASSES),
         _captum_smoothgrad,
