@@ -77,7 +77,9 @@ class _Attempt:
         self._accepted: dict[str, Layer] = {}
         self._refused: dict[str, str] = {}
         self._lost: set[tuple] = set()  # grids on which the last layer that told was laid out otherwise
-        self._starts: dict[int, int] = {}  # number of tokens → where the grid's begin, if not after all others
+        self._starts: dict[
+            tuple[int, int], int
+        ] = {}  # numbers of tokens and places → where the grid's begin, if not after all others
         noise = torch.rand(1, 3, *self._picture, generator=torch.Generator().manual_seed(0))
         self.pictures = noise.to(model.mean).repeat(5, 1, 1, 1)
         _exchange_halves(self.pictures)
@@ -150,7 +152,7 @@ class _Attempt:
             return layer
         starts = [
             replace(layer, prefix=start, order=() if start == layer.prefix else tuple(range(count)))
-            for start in dict.fromkeys((self._starts.get(tokens, layer.prefix), *range(layer.prefix, -1, -1)))
+            for start in dict.fromkeys((self._starts.get((tokens, count), layer.prefix), *range(layer.prefix, -1, -1)))
         ]
         usual = _answers(to_grid(starts[0], output))
         if usual is not None and _agreement(usual)[0] + CLEARLY >= 1:
@@ -159,7 +161,7 @@ class _Attempt:
         right = [-1.0 if answers is None else _agreement(answers)[0] for answers in found]
         best = max(range(len(starts)), key=lambda i: right[i])
         if best and right[best] >= RIGHT and right[best] > right[0] + CLEARLY and _is_local(found[best]):
-            self._starts[tokens] = starts[best].prefix
+            self._starts[tokens, count] = starts[best].prefix
             return starts[best]
         return starts[0]
 

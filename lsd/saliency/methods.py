@@ -11,9 +11,11 @@ from torch import Tensor
 from lsd.embedding import embedder
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
+from lsd.saliency import attention_methods as attention
 from lsd.saliency import captum_methods as captum
 from lsd.saliency import gradients as own
 from lsd.saliency.attribution import Attribution
+from lsd.saliency.libra import libragrad
 from lsd.saliency.targets import AnyTarget, Similarity
 
 
@@ -188,6 +190,33 @@ _ALL = (
         "Gradient × activation at several depths, added up, and kept to where the deepest layer sees the class: as fine "
         "as a gradient, and about the class. One pass.",
         "LSD, docs/choices.md", (), "captum:depth_fusion", "positive", values="for",
+    ),
+    Method(
+        "libragrad", "LibraGrad × input", libragrad,
+        "Gradient × input, behind a backward pass in which attention weights, gates and deviations are constants: with the shares "
+        "of the biases it adds up to the output. For transformers, and others that normalise or gate.",
+        "Mehri et al. 2025",
+    ),
+    Method(
+        "attention_rollout", "Attention rollout", attention.attention_rollout,
+        "Where the answer's token has looked, through all layers of a transformer. Unsigned, and the same for every class.",
+        "Abnar & Zuidema 2020", sign="positive", layer=True, values="magnitude",
+    ),
+    Method(
+        "gradient_rollout", "Gradient-weighted rollout", attention.gradient_rollout,
+        "Rollout through the attention that speaks for the class: each head's weights times their slope, where that is positive.",
+        "Chefer, Gur & Wolf 2021", sign="positive", layer=True, values="for",
+    ),
+    Method(
+        "legrad", "LeGrad", attention.legrad,
+        "Which attention would strengthen the class that each of the last blocks would name: the positive slopes of its weights.",
+        "Bousselham et al. 2024",
+        (
+            Setting(
+                "layers", attention.LEGRAD_LAYERS, "How many of the last blocks; 0 for all. Docs/attention.md has both.", 0, 256, 1
+            ),
+        ),
+        sign="positive", layer=True, values="for",
     ),
     Method("captum:saliency", "Captum Saliency", captum.saliency, "The gradient, by Captum.", "captum.attr.Saliency"),
     Method(

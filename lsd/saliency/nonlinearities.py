@@ -51,21 +51,21 @@ def others(outputs: Tensor, rectifier: type[torch.autograd.Function]) -> Iterato
             continue
         seen.add(node)
         followed = _inputs(node)
-        if _name(node) in _PRODUCTS and len(_factors(node)) == 2:
+        if name_of(node) in _PRODUCTS and len(_factors(node)) == 2:
             if _is_pointwise(node) and _share_a_source(*_factors(node), _size(output)):
                 yield PRODUCT
             followed = [*_inputs(node)[:-2], *_values(node)]
         elif not _is_rectifier(node, rectifier) and _bends(node):
-            yield _name(node)
+            yield name_of(node)
         stack += followed
 
 
-def _name(node: Node) -> str:
+def name_of(node: Node) -> str:
     """ "HardswishBackward0" → "hardswish"; the class's own name for a `torch.autograd.Function`."""
     if isinstance(node, BackwardCFunction):
         return type(node).__name__.removesuffix("Backward")
     words = re.sub(r"Backward\d*$", "", node.name())
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", words).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", words).lower()
 
 
 def _inputs(node: Node) -> list[_Output]:
@@ -88,7 +88,7 @@ def _is_rectifier(node: Node, rectifier: type[torch.autograd.Function]) -> bool:
 
 
 def _is_pointwise(node: Node) -> bool:
-    name = _name(node)
+    name = name_of(node)
     if isinstance(node, BackwardCFunction) or name in _UNTAGGED:
         return True
     packet = getattr(torch.ops.aten, name, None) or getattr(torch.ops.aten, f"_{name}", None)
@@ -98,17 +98,17 @@ def _is_pointwise(node: Node) -> bool:
 
 
 def _bends(node: Node) -> bool:
-    return _is_pointwise(node) and _name(node) not in _LINEAR
+    return _is_pointwise(node) and name_of(node) not in _LINEAR
 
 
 def _values(node: Node) -> list[_Output]:
     """What is followed of a product's two factors: those that are scaled, and what a gate is computed from."""
     factors = _factors(node)
-    gates = [factor for factor in factors if _name(_tip(factor)[0]) in _GATES]
+    gates = [factor for factor in factors if name_of(_tip(factor)[0]) in _GATES]
     sizes = [_size(_tip(factor)) for factor in factors]
     if len(gates) == 1:
         scale = gates[0]
-    elif _name(node) == "div":
+    elif name_of(node) == "div":
         scale = factors[1]
     elif _is_pointwise(node) and sizes[0] != sizes[1]:
         scale = factors[sizes.index(min(sizes))]
@@ -120,7 +120,7 @@ def _values(node: Node) -> list[_Output]:
 
 def _tip(output: _Output) -> _Output:
     """The operation behind those that only lay its numbers out anew or repeat them, or add or multiply constants."""
-    while _name(output[0]) in _SAME_NUMBERS | _LINEAR and len(_inputs(output[0])) == 1:
+    while name_of(output[0]) in _SAME_NUMBERS | _LINEAR and len(_inputs(output[0])) == 1:
         (output,) = _inputs(output[0])
     return output
 
@@ -138,6 +138,6 @@ def _sources(output: _Output, size: int) -> set[_Output]:
         if output in found or _size(output) != size:
             continue
         found.add(output)
-        if _is_pointwise(output[0]) or _name(output[0]) in _SAME_NUMBERS:
+        if _is_pointwise(output[0]) or name_of(output[0]) in _SAME_NUMBERS:
             stack += _inputs(output[0])
     return found

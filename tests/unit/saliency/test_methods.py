@@ -8,7 +8,8 @@ from lsd.errors import UndefinedError
 from lsd.saliency.methods import METHODS, Setting, attribute, find_method
 from lsd.saliency.targets import Target
 
-UNSIGNED = ("depth_fusion", "smoothgrad_squared", "vargrad")
+FOR_TRANSFORMERS = ("libragrad", "attention_rollout", "gradient_rollout", "legrad")
+UNSIGNED = ("depth_fusion", "smoothgrad_squared", "vargrad", "attention_rollout", "gradient_rollout", "legrad")
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
@@ -43,12 +44,14 @@ def test_a_counterpart_is_captums_and_has_the_same_kind_of_values(method):
 def test_every_method_runs_by_its_name(image_model, pictures, method):
     small = {"samples": 2, "steps": 2, "window": 16, "stride": 16}
     settings = {name: value for name, value in small.items() if name in {s.name for s in method.settings}}
-    model = image_model("resnet18", layers=(1, 1, 1, 1))
-    result = attribute(method.name, model, pictures(), Target(3, "logit"), **settings)
+    gated = method.name in FOR_TRANSFORMERS
+    model = image_model("test_vit", 64, img_size=64) if gated else image_model("resnet18", layers=(1, 1, 1, 1))
+    size = model.spec.height
+    result = attribute(method.name, model, pictures(1, size), Target(3, "logit"), **settings)
     assert result.method == method.name and settings.items() <= result.settings.items()
     _, channels, height, _ = result.values.shape
     assert channels == (1 if method.layer or method.name.endswith("depth_fusion") else 3)
-    assert (height < 32) == method.layer
+    assert (height < size) == method.layer
     assert method.values == "signed" or (result.values.min() >= 0 and method.name.removeprefix("captum:") in UNSIGNED)
     assert method.values != "signed" or method.name.removeprefix("captum:") not in UNSIGNED
 
