@@ -28,6 +28,7 @@ from lsd.process import numpy_seed, quiet
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
 from lsd.saliency.gradients import DEPTH_FLOOR, baseline
+from lsd.saliency.libra_rules import LibraRule, balances
 from lsd.saliency.relu_rules import rectified_logits
 from lsd.saliency.targets import Target
 from lsd.tracing import split_run
@@ -265,12 +266,15 @@ def depth_fusion(scalar: _Scalar, image: Tensor) -> Tensor:
     """`gradients.depth_fusion` put together from Captum's `Saliency` and `LayerGradientXActivation`, a layer a pass."""
     from captum.attr import LayerAttribution, LayerGradientXActivation, Saliency
 
-    maps = [Saliency(scalar).attribute(image).amax(1, keepdim=True)]
-    for layer in depth_layers(scalar.model):
-        module = scalar.model.net.get_submodule(layer.name)
-        product = to_grid(layer, LayerGradientXActivation(scalar, module).attribute(image))
-        positive = product.sum(1, keepdim=True).clamp(min=0)
-        maps.append(LayerAttribution.interpolate(positive, tuple(image.shape[-2:]), "bilinear"))
+    together, products = balances(scalar.model), []
+    with LibraRule() if together else contextlib.nullcontext():
+        maps = [Saliency(scalar).attribute(image).amax(1, keepdim=True)]
+        for layer in depth_layers(scalar.model):
+            module = scalar.model.net.get_submodule(layer.name)
+            product = to_grid(layer, LayerGradientXActivation(scalar, module).attribute(image))
+            products.append(product.sum(1, keepdim=True))
+    for product in [*products, sum(products)] if together else products:
+        maps.append(LayerAttribution.interpolate(product.clamp(min=0), tuple(image.shape[-2:]), "bilinear"))
     relative = [one / one.mean() if one.any() else one for one in maps]
     return sum(relative) * (relative[-1] + DEPTH_FLOOR)
 

@@ -7,6 +7,7 @@ respect to these pixels, so noise levels and baselines are in fractions of the f
 Each picture's result depends on that picture and the settings alone, not on what else is in the batch.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from lsd.models import ImageModel
 from lsd.precision import at_least_fp32, undisturbed
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution, finite
+from lsd.saliency.libra_rules import LibraRule, balances
 from lsd.saliency.relu_rules import rectified_logits
 from lsd.saliency.targets import Target
 from lsd.tracing import capture
@@ -414,6 +416,10 @@ def depth_fusion(model: ImageModel, images: Tensor, targets: Sequence[Target]) -
     sum keeps what any of them points at; the product with the deepest keeps it to the class, and the floor keeps the
     order of what the deepest does not see at all. benchmarks/depth_fusion.py holds it against its neighbours.
 
+    In transformers (`libra_rules.balances`) the slopes are those of LibraGrad's backward pass, in which gradient × activation of
+    any layer adds up to the output but for biases. So one map more joins the sum and takes the deepest's place in the product:
+    max(Σ_l Σ_c A_c · ∂f/∂A_c, 0), of all layers l together. Still one pass; docs/depth_fusion.md has what that brings.
+
     Raises:
         UndefinedError: the network has no layer whose places reach the output.
     """
@@ -432,23 +438,28 @@ def fuse(parts: Sequence[Tensor]) -> Tensor:
 def depth_parts(
     model: ImageModel, images: Tensor, targets: Sequence[Target]
 ) -> tuple[list[str], list[list[Tensor]], list[Tensor]]:
-    """What `depth_fusion` fuses: the layers' names; for each target a_0 … a_L, each (N, 1, H, W); and its scores (N,).
+    """What `depth_fusion` fuses: the layers' names; for each target a_0 … a_L, and in transformers that of all layers together,
+    each (N, 1, H, W); and its scores (N,).
 
     The caller holds the model's lock, and gradients are on.
     """
-    layers = depth_layers(model)
-    with capture(model, [layer.name for layer in layers]) as captured:
+    layers, together = depth_layers(model), balances(model)
+    names = [layer.name for layer in layers]
+    with capture(model, names) as captured, LibraRule() if together else contextlib.nullcontext():
         logits = model(images.requires_grad_(True))
     layers = [layer for layer in layers if captured[layer.name].requires_grad]
     names = [layer.name for layer in layers]
     grids = [to_grid(layer, at_least_fp32(captured[layer.name].detach())) for layer in layers]
     parts, told = [], []
     for scores, slopes in slopes_at([images, *(captured[name] for name in names)], logits, targets):
-        maps = [slopes[0].abs().amax(1, keepdim=True)]
-        for layer, grid, slope in zip(layers, grids, slopes[1:], strict=True):
-            product = (grid * to_grid(layer, at_least_fp32(slope))).sum(1, keepdim=True).clamp(min=0)
-            maps.append(F.interpolate(product, size=images.shape[-2:], mode="bilinear", align_corners=False))
-        parts.append([_over_mean(one) for one in maps])
+        products = [
+            (grid * to_grid(layer, at_least_fp32(slope))).sum(1, keepdim=True)
+            for layer, grid, slope in zip(layers, grids, slopes[1:], strict=True)
+        ]
+        if together:
+            products.append(sum(products))  # transformers keep their grid
+        enlarged = (F.interpolate(p.clamp(min=0), size=images.shape[-2:], mode="bilinear") for p in products)
+        parts.append([_over_mean(one) for one in (slopes[0].abs().amax(1, keepdim=True), *enlarged)])
         told.append(scores)
     return names, parts, told
 

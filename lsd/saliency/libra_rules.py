@@ -15,6 +15,7 @@ That nothing else bends the output is read off autograd's graph afterwards; a ne
 """
 
 import math
+import weakref
 from collections.abc import Callable
 
 import torch
@@ -23,8 +24,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lsd.errors import UndefinedError
+from lsd.layers import depth_layers
 from lsd.models import ImageModel
+from lsd.precision import undisturbed
 from lsd.saliency.affine import bends
+from lsd.tracing import blank
 
 
 def libra_logits(model: ImageModel, images: Tensor) -> Tensor:
@@ -50,6 +54,29 @@ def libra_logits(model: ImageModel, images: Tensor) -> Tensor:
             "integrated gradients."
         )
     return logits
+
+
+_balanced: "weakref.WeakKeyDictionary[ImageModel, bool]" = weakref.WeakKeyDictionary()
+
+
+def balances(model: ImageModel) -> bool:
+    """Whether it is a transformer that the rules make affine: tokens on one grid, attention, and no operation without a rule; found
+    once a model, by trying.
+
+    Raises:
+        UndefinedError: the network has no layer whose places reach the output.
+    """
+    if model not in _balanced:
+        layouts = [(layer.layout, layer.height, layer.width) for layer in depth_layers(model)]
+        on_one_grid = len(layouts) > 1 and len(set(layouts)) == 1 and layouts[0][0] == "tokens"
+        _balanced[model] = on_one_grid and _is_affine_behind_the_rules(model)
+    return _balanced[model]
+
+
+def _is_affine_behind_the_rules(model: ImageModel) -> bool:
+    with model.lock, undisturbed(model.device), torch.enable_grad(), LibraRule() as mode:
+        logits = model(blank(model).to(model.dtype).requires_grad_(True))
+    return mode.attended and not any(bends(logits))
 
 
 def _attention(func, query, key, value, attn_mask=None, *args, **kwargs) -> Tensor:
@@ -137,15 +164,19 @@ _RULES = _ALWAYS | _OF_TWO
 
 
 class LibraRule(TorchFunctionMode):
-    """Within this context, backward passes follow LibraGrad's rules. `found` counts what they changed."""
+    """Within this context, backward passes follow LibraGrad's rules.
+
+    `found` counts what they changed; `attended` is whether that was attention, among others.
+    """
 
     def __init__(self):
         super().__init__()
-        self.found = 0
+        self.found, self.attended = 0, False
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         rule = _RULES.get(func)
         if rule is None or not any(map(_moves, args)):
             return func(*args, **(kwargs or {}))
         self.found += func in _ALWAYS or sum(map(_moves, args)) > 1
+        self.attended |= rule is _attention or func in _SOFTMAX
         return rule(func, *args, **(kwargs or {}))

@@ -1,5 +1,6 @@
 """Depth fusion against the formula in plain loops, with finite differences on a network whose layers are spelled out."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -11,9 +12,13 @@ from benchmarks.families import CASES
 from lsd.errors import UndefinedError
 from lsd.layers import depth_layers
 from lsd.saliency import gradients as own
+from lsd.saliency.libra_rules import LibraRule
 from lsd.saliency.targets import Target
 
 BY_NAME = {case.name: case for case in CASES}
+TRANSFORMERS = (
+    "test_vit", "vit_base_patch16_reg4_gap_256", "vit_base_patch16_siglip_224", "deit_tiny_distilled_patch16_224", "cait_xxs24_224",
+)  # fmt: skip
 TINY = {"depth": 2, "embed_dim": 48, "num_heads": 3}
 
 
@@ -74,21 +79,26 @@ def over_mean(values):
     return values / values.mean() if values.any() else values
 
 
-def fused(slope, layers, floor=0.1):
-    """The formula: `slope` (3, H, W) of the pixels; of each layer the activation and its slope, both (C, h, w)."""
+def fused(slope, layers, floor=0.1, together=False):
+    """The formula: `slope` (3, H, W) of the pixels; of each layer the activation and its slope, both (C, h, w).
+
+    With `together`, as in transformers, the sum over the layers joins them.
+    """
     size = slope.shape[1]
     total = np.zeros((size, size))
     for i in range(size):
         for j in range(size):
             total[i, j] = max(abs(slope[c, i, j]) for c in range(3))
-    total, deepest = over_mean(total), None
+    total, grids = over_mean(total), []
     for activation, gradient in layers:
         channels, height, width = activation.shape
         grid = np.zeros((height, width))
         for i in range(height):
             for j in range(width):
-                grid[i, j] = max(0, sum(activation[c, i, j] * gradient[c, i, j] for c in range(channels)))
-        deepest = over_mean(enlarged(grid, size))
+                grid[i, j] = sum(activation[c, i, j] * gradient[c, i, j] for c in range(channels))
+        grids.append(grid)
+    for grid in [*grids, sum(grids)] if together else grids:
+        deepest = over_mean(enlarged(np.maximum(grid, 0), size))
         total = total + deepest
     return total * (deepest + floor)
 
@@ -107,7 +117,7 @@ def by_differences(net, x, target):
     return fused(slope[0].numpy(), layers), layers
 
 
-def by_taps(model, x, target, taps):
+def by_taps(model, x, target, taps, together):
     """The map (H, W) of one picture, from what hooks catch of the layers `taps`: (name, layout, prefix, side)."""
     caught, handles = {}, []
     for name, *_ in taps:
@@ -118,7 +128,8 @@ def by_taps(model, x, target, taps):
 
         handles.append(model.net.get_submodule(name).register_forward_hook(tap))
     x = x.clone().requires_grad_(True)
-    score = target(model(x))
+    with LibraRule() if together else contextlib.nullcontext():  # test_libra.py vouches for it
+        score = target(model(x))
     for handle in handles:
         handle.remove()
     slope, *gradients = torch.autograd.grad(score.sum(), [x, *caught.values()])
@@ -139,7 +150,7 @@ def by_taps(model, x, target, taps):
         return grid
 
     layers = [(lay_out(caught[name], *how), lay_out(gradients[name], *how)) for name, *how in taps]
-    return fused(slope[0].numpy(), layers)
+    return fused(slope[0].numpy(), layers, together=together)
 
 
 def close(found, expected, rtol=1e-9):
@@ -195,7 +206,7 @@ def test_it_is_the_formula_in_every_layout(image_model, pictures, name, settings
     for index in (3, 5):
         result = own.depth_fusion(model, x, Target(index))
         assert result.settings == {"layers": [name for name, *_ in taps]}
-        close(result.values[0, 0], by_taps(model, x, Target(index), taps))
+        close(result.values[0, 0], by_taps(model, x, Target(index), taps, together=name in TRANSFORMERS))
 
 
 def test_channels_last_and_channels_first_are_one(wrap, pictures):
