@@ -3,7 +3,8 @@
     python -m benchmarks.depth_fusion --images DIR [--models A B] [--photos 40]
 
 Photos whose class is a multiple of five, of which the models are all sure. Printed for each model: the grid pointing game on
-2 × 2 grids, and μ-fidelity, deletion and insertion on the photos, by the protocol of the study.
+2 × 2 grids, and μ-fidelity, deletion and insertion on the photos, by the protocol of the study. Of transformers also what
+LibraGrad's backward pass brings, and LeGrad beside it.
 """
 
 import argparse
@@ -22,7 +23,9 @@ from lsd.evaluation.saliency_scores import REGION_GRID, REGION_SHARE, mosaic, re
 from lsd.features.prepare import prepare as twin_of
 from lsd.images import prepare
 from lsd.models import ImageModel, get_model
+from lsd.saliency.attribution import Attribution
 from lsd.saliency.gradients import DEPTH_FLOOR, depth_parts, fuse
+from lsd.saliency.libra_rules import balances
 from lsd.saliency.methods import attribute
 from lsd.saliency.targets import Target
 
@@ -51,20 +54,42 @@ def neighbours(parts: Sequence[Tensor], grad_cam: Tensor) -> dict[str, Tensor]:
     }
 
 
+def balanced_neighbours(parts: Sequence[Tensor], legrad: Tensor) -> dict[str, Tensor]:
+    """Name → map, of the parts behind LibraGrad's rules, the last being that of all layers together (a_Σ), and of LeGrad's map."""
+    *single, together = parts
+    product = _over_mean(together * legrad)
+    return {
+        "LeGrad": legrad,
+        "LibraGrad: a_Σ": together,
+        "LibraGrad: sum · (a_L + .1)": fuse(single),
+        "LibraGrad: sum · (a_Σ + .1), shipped for transformers": fuse(parts),
+        "LibraGrad: sum · (a_Σ · LeGrad + .1), two passes": sum(parts) * (product + DEPTH_FLOOR),
+    }
+
+
+def _enlarged(attribution: Attribution, image: np.ndarray) -> Tensor:
+    """The positive part of a layer's map over the picture (3, H, W), over its mean."""
+    values = attribution.values.clamp(min=0)
+    return _over_mean(torch.nn.functional.interpolate(values, size=tuple(image.shape[1:]), mode="bilinear"))
+
+
+def _over_mean(values: Tensor) -> Tensor:
+    return values / values.mean().clamp(min=1e-30)
+
+
 def maps(model: ImageModel, image: np.ndarray, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
     """For each class, name → map (H, W) of a picture (3, H, W)."""
     batch = torch.from_numpy(image)[None]
     targets = [Target(index) for index in indices]
     with model.lock, torch.enable_grad():
-        _, parts, _ = depth_parts(model, batch.clone(), targets)
+        _, parts, _ = depth_parts(model, batch.clone(), targets, balanced=False)
+        balanced = depth_parts(model, batch.clone(), targets, balanced=True)[1] if balances(model) else []
     cams = attribute("grad_cam", model, batch, targets)
-    found = []
-    for own, cam in zip(parts, cams, strict=True):
-        size = tuple(image.shape[1:])
-        cam = torch.nn.functional.interpolate(cam.values.clamp(min=0), size=size, mode="bilinear", align_corners=False)
-        cam = cam / cam.mean().clamp(min=1e-30)
-        found.append({name: one[0, 0].double().numpy() for name, one in neighbours(own, cam).items()})
-    return found
+    found = [neighbours(own, _enlarged(cam, image)) for own, cam in zip(parts, cams, strict=True)]
+    if balanced:
+        for maps_of_one, own, legrad in zip(found, balanced, attribute("legrad", model, batch, targets), strict=True):
+            maps_of_one |= balanced_neighbours(own, _enlarged(legrad, image))
+    return [{name: one[0, 0].double().numpy() for name, one in own.items()} for own in found]
 
 
 def figures(model: ImageModel, photos: LabelledSet) -> dict[str, dict[str, float]]:

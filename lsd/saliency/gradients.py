@@ -423,7 +423,7 @@ def depth_fusion(model: ImageModel, images: Tensor, targets: Sequence[Target]) -
     Raises:
         UndefinedError: the network has no layer whose places reach the output.
     """
-    names, parts, scores = depth_parts(model, images, targets)
+    names, parts, scores = depth_parts(model, images, targets, balanced=balances(model))
     return [
         Attribution(fuse(own), "depth_fusion", {"layers": names}, target, score, passes=1)
         for own, target, score in zip(parts, targets, scores, strict=True)
@@ -436,16 +436,16 @@ def fuse(parts: Sequence[Tensor]) -> Tensor:
 
 
 def depth_parts(
-    model: ImageModel, images: Tensor, targets: Sequence[Target]
+    model: ImageModel, images: Tensor, targets: Sequence[Target], *, balanced: bool
 ) -> tuple[list[str], list[list[Tensor]], list[Tensor]]:
-    """What `depth_fusion` fuses: the layers' names; for each target a_0 … a_L, and in transformers that of all layers together,
-    each (N, 1, H, W); and its scores (N,).
+    """What `depth_fusion` fuses: the layers' names; for each target its maps, each (N, 1, H, W); and its scores (N,).
 
-    The caller holds the model's lock, and gradients are on.
+    The maps are a_0 … a_L, and with `balanced`, as in transformers, that of all layers together, all behind LibraGrad's rules. The
+    caller holds the model's lock, and gradients are on.
     """
-    layers, together = depth_layers(model), balances(model)
+    layers = depth_layers(model)
     names = [layer.name for layer in layers]
-    with capture(model, names) as captured, LibraRule() if together else contextlib.nullcontext():
+    with capture(model, names) as captured, LibraRule() if balanced else contextlib.nullcontext():
         logits = model(images.requires_grad_(True))
     layers = [layer for layer in layers if captured[layer.name].requires_grad]
     names = [layer.name for layer in layers]
@@ -456,7 +456,7 @@ def depth_parts(
             (grid * to_grid(layer, at_least_fp32(slope))).sum(1, keepdim=True)
             for layer, grid, slope in zip(layers, grids, slopes[1:], strict=True)
         ]
-        if together:
+        if balanced:
             products.append(sum(products))  # transformers keep their grid
         enlarged = (F.interpolate(p.clamp(min=0), size=images.shape[-2:], mode="bilinear") for p in products)
         parts.append([_over_mean(one) for one in (slopes[0].abs().amax(1, keepdim=True), *enlarged)])

@@ -187,8 +187,8 @@ _ALL = (
     ),
     Method(
         "depth_fusion", "Depth fusion", own.depth_fusion,
-        "Gradient × activation at several depths, added up, and kept to where the deepest layer sees the class: as fine "
-        "as a gradient, and about the class. One pass.",
+        "Gradient × activation at several depths, added up, and kept to where the deepest layer sees the class (in transformers, "
+        "where all of them do): as fine as a gradient, and about the class. One pass.",
         "LSD, docs/choices.md", (), "captum:depth_fusion", "positive", values="for",
     ),
     Method(
@@ -213,7 +213,8 @@ _ALL = (
         "Bousselham et al. 2024",
         (
             Setting(
-                "layers", attention.LEGRAD_LAYERS, "How many of the last blocks; 0 for all. Docs/attention.md has both.", 0, 256, 1
+                "layers", attention.LEGRAD_LAYERS,
+                "How many of the last blocks; 0 for all, which finds the class less often (docs/attention.md).", 0, 256, 1,
             ),
         ),
         sign="positive", layer=True, values="for",
