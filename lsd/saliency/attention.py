@@ -62,11 +62,13 @@ class AttentionReader(TorchFunctionMode):
     """Within this context, the attention weights of this thread's passes are kept.
 
     `found` has the weights and the module that was running, `lost` the modules whose softmax was not multiplied with values as
-    it came out. Call `enter` and `leave` as modules begin and end.
+    it came out, and `hidden` is whether torch's own `nn.MultiheadAttention` ran, inside of which nothing is seen. Call `enter` and
+    `leave` as modules begin and end.
     """
 
     def __init__(self):
         super().__init__()
+        self.hidden = False
         self.found: list[Attention] = []
         self._pending: dict[int, Attention] = {}
         self._running: list[str] = []
@@ -85,6 +87,7 @@ class AttentionReader(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._in_steps(*args, **kwargs)
+        self.hidden |= func is F.multi_head_attention_forward
         if func in _PRODUCTS and isinstance(args[0], Tensor):
             kept = self._pending.pop(args[0].data_ptr(), None)
             if kept is not None:
@@ -155,6 +158,8 @@ def _places(model: ImageModel, reader: AttentionReader, pictures: int) -> Layer:
 
 def _why_not(reader: AttentionReader, pictures: int) -> str:
     """What keeps the attention of a pass from being one row of matrices over the same tokens; "" if nothing does."""
+    if reader.hidden:
+        return "torch's nn.MultiheadAttention does not show its weights"
     if reader.lost:
         return f"{reader.lost[0]} does more with its softmax than to multiply values with it"
     if not reader.found:

@@ -154,6 +154,17 @@ def test_what_cannot_be_read_is_refused(name):
         legrad(model, image, Target(1))
 
 
+def test_torchs_own_module_is_refused_and_not_said_to_be_none(wrap, pictures):
+    class Hidden(Transformer):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.Sequential(torch.nn.TransformerEncoderLayer(6, 2, 12, batch_first=True))
+            self.blocks[0].held = None
+
+    with pytest.raises(UndefinedError, match="does not show its weights"):
+        attention_rollout(wrap(Hidden(), 12), pictures(1, 12), Target(1))
+
+
 def test_legrad_needs_a_head_that_fits_behind_each_block(image_model, pictures):
     model = BY_NAME["vit_base_patch16_siglip_224"].build(torch.float64)
     with pytest.raises(UndefinedError, match="not built so"):
