@@ -1,10 +1,10 @@
 """How `depth_fusion` came about: its neighbours, on photos that the study's tables are not made of.
 
-    python -m benchmarks.depth_fusion --images DIR [--models A B] [--photos 40]
+    python -m benchmarks.depth_fusion --images DIR [--models A B] [--photos 40] [--judging]
 
-Photos whose class is a multiple of five, of which the models are all sure. Printed for each model: the grid pointing game on
-2 × 2 grids, and μ-fidelity, deletion and insertion on the photos, by the protocol of the study. Of transformers also what
-LibraGrad's backward pass brings, and LeGrad beside it.
+Photos whose class is a multiple of five (with --judging, all others), of which the models are all sure. Printed for each
+model: the grid pointing game on 2 × 2 grids, and μ-fidelity, deletion and insertion on the photos, by the protocol of the
+study. Of transformers also what LibraGrad's backward pass brings, and LeGrad beside it.
 """
 
 import argparse
@@ -128,11 +128,16 @@ def main() -> None:
         default=["mobilenetv2_100.tflite_qat_in1k", "vit_tiny_patch16_224.augreg_in1k", "resnet50.tf_uint8_in1k"],
     )  # fmt: skip
     parser.add_argument("--photos", type=int, default=40)
+    parser.add_argument(
+        "--judging", action="store_true", help="take the photos that the study judges by, not those to choose by"
+    )
     options = parser.parse_args()
     whole = open_set(options.images)
     *_, last = scan(options.models, whole)
     found = last.result
-    sure = ((found.true_probability >= SURE) & ~found.wrong).all(0) & (found.true[0] % CHOSEN_ON == 0)
+    sure = ((found.true_probability >= SURE) & ~found.wrong).all(0) & (
+        (found.true[0] % CHOSEN_ON == 0) != options.judging
+    )
     items = [item for item, chosen in zip(found.items, sure, strict=True) if chosen][: options.photos]
     photos = LabelledSet(whole.name, tuple(items))
     for name in options.models:
