@@ -10,7 +10,8 @@ Each picture's result depends on that picture and the settings alone, not on wha
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.layers import deepest_grid, depth_layers, find_layer
-from lsd.layout import to_grid
+from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
 from lsd.precision import at_least_fp32, undisturbed
 from lsd.progress import report
@@ -93,7 +94,7 @@ def slopes_at(
 
 
 @torch.no_grad()
-def _logits(model: ImageModel, images: Tensor) -> Tensor:
+def logits_of(model: ImageModel, images: Tensor) -> Tensor:
     """Picture by picture, so that the memory stays within `batch_size` however many pictures there are."""
     return torch.cat([model(image[None]) for image in images])
 
@@ -132,7 +133,7 @@ def _rectified(model: ImageModel, images: Tensor, targets: Sequence[Target], rul
     return [Attribution(g, name, {}, t, s, passes=1) for g, t, s in zip(gradients, targets, scores, strict=True)]
 
 
-class _Moments:
+class Moments:
     """Running sum, and sum of squares, of independent samples of one shape."""
 
     def __init__(self):
@@ -208,7 +209,7 @@ def _sampled(
         values, errors, passes = [], [], [0] * len(targets)
         for i, image in enumerate(images):
             own = [target.of(i) for target in targets]
-            moments, first = [_Moments() for _ in own], [_Moments() for _ in own]
+            moments, first = [Moments() for _ in own], [Moments() for _ in own]
             active = list(range(len(own)))  # the targets that still want samples
             for noise in _noise(image.shape, sigma, samples, seed, antithetic, batch_size):
                 noisy = image + noise.to(image)
@@ -228,7 +229,7 @@ def _sampled(
             values.append(torch.stack([finish(m.mean, f.mean) for m, f in zip(moments, first, strict=True)]))
             errors.append(torch.stack([m.relative_error for m in moments]))
             passes = [max(before, f.count) for before, f in zip(passes, first, strict=True)]
-        logits = _logits(model, images)
+        logits = logits_of(model, images)
         return [
             Attribution(v, name, settings, t, t(logits), passes=p, standard_error=e)
             for v, t, p, e in zip(torch.stack(values, 1), targets, passes, torch.stack(errors, 1), strict=True)
@@ -363,7 +364,7 @@ def integrated_gradients(
             report(done, len(images) * steps)
         per_image.append(total * (image - start))
     values = torch.stack(per_image, 1)
-    at_image, at_base = _logits(model, images), _logits(model, base)
+    at_image, at_base = logits_of(model, images), logits_of(model, base)
     return [
         Attribution(
             v, "integrated_gradients", settings, t, t(at_image), passes=steps,
@@ -385,22 +386,67 @@ def grad_cam(model: ImageModel, images: Tensor, targets: Sequence[Target], *, la
     Raises:
         UndefinedError: no such layer, no places in it, or places that do not reach the output.
     """
+    return at_one_layer(model, images, targets, layer, "grad_cam", grad_cam_map)
+
+
+def grad_cam_map(grid: Tensor, slope: Tensor) -> Tensor:
+    """Σ_c ā_c A_c of activations and slopes (N, C, h, w): (N, 1, h, w)."""
+    return (slope.mean((2, 3), keepdim=True) * grid).sum(1, keepdim=True)
+
+
+def at_one_layer(
+    model: ImageModel,
+    images: Tensor,
+    targets: Sequence[Target],
+    layer: str,
+    name: str,
+    combine: Callable[[Tensor, Tensor], Tensor],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    objectives: Sequence[Callable[[Tensor], Tensor]] | None = None,
+) -> list[Attribution]:
+    """A class activation map of one layer, `combine(activations, slopes)` of (N, C, h, w) each, signed, for each target.
+
+    The caller holds the model's lock, and gradients are on.
+
+    Args:
+        layer: whose activations; empty for the deepest one that still has places (`lsd.layers.deepest_grid`).
+        name, settings: of the method, beside `layer`.
+        objectives: functions of the logits that are differentiated instead of the targets themselves.
+
+    Raises:
+        UndefinedError: no such layer, no places in it, or places that do not reach the output.
+    """
     chosen = find_layer(model, layer) if layer else deepest_grid(model)
-    attributions = []
-    with capture(model, [chosen.name]) as captured:
-        logits = model(images.requires_grad_(True))
-    activation = captured[chosen.name]
-    grid = to_grid(chosen, at_least_fp32(activation.detach()))
-    for target, (scores, (slope,)) in zip(targets, slopes_at([activation], logits, targets), strict=True):
-        slope = to_grid(chosen, at_least_fp32(slope))
+    attributions, told = [], {"layer": chosen.name, **(settings or {})}
+    logits, (grid,), slopes = on_grids(model, images, [chosen], objectives or targets)
+    for target, (slope,) in zip(targets, slopes, strict=True):
         if not slope.any():
             raise UndefinedError(
                 f"The places of {chosen.name} do not reach the output of {model.name}, so its map would be empty; "
                 "choose an earlier layer, or none to have it chosen."
             )
-        values = (slope.mean((2, 3), keepdim=True) * grid).sum(1, keepdim=True)
-        attributions.append(Attribution(values, "grad_cam", {"layer": chosen.name}, target, scores, passes=1))
+        attributions.append(Attribution(combine(grid, slope), name, told, target, target(logits), passes=1))
     return attributions
+
+
+def on_grids(
+    model: ImageModel, images: Tensor, layers: Sequence[Layer], objectives: Sequence[Callable[[Tensor], Tensor]]
+) -> tuple[Tensor, list[Tensor], Iterator[list[Tensor]]]:
+    """One forward pass, and a backward pass for each objective, seen on the grids of some layers.
+
+    Returns:
+        the logits (N, C); each layer's activations (N, c, h, w); and for each objective its slopes at the layers, shaped alike.
+    """
+    with capture(model, [layer.name for layer in layers]) as captured:
+        logits = model(images.requires_grad_(True))
+    tensors = [captured[layer.name] for layer in layers]
+
+    def laid_out(values: Sequence[Tensor]) -> list[Tensor]:
+        return [to_grid(layer, at_least_fp32(one)) for layer, one in zip(layers, values, strict=True)]
+
+    slopes = (laid_out(own) for _, own in slopes_at(tensors, logits, objectives))
+    return logits.detach(), laid_out([tensor.detach() for tensor in tensors]), slopes
 
 
 @method

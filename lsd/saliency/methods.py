@@ -3,8 +3,9 @@
 The command line and the page are built from this list, so neither knows a method that the other does not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -12,9 +13,11 @@ from lsd.embedding import embedder
 from lsd.errors import UndefinedError
 from lsd.models import ImageModel
 from lsd.saliency import attention_methods as attention
+from lsd.saliency import cams
 from lsd.saliency import captum_methods as captum
 from lsd.saliency import gradients as own
 from lsd.saliency.attribution import Attribution
+from lsd.saliency.expected import expected_gradients
 from lsd.saliency.libra import libragrad
 from lsd.saliency.targets import AnyTarget, Similarity
 
@@ -104,6 +107,15 @@ class Method:
         return {name: s.parse(values[name]) if name in values else s.default for name, s in known.items()}
 
 
+COUNTS = ("samples", "steps", "masks")
+"""The settings that say how many passes a map takes; a method without any of them takes one."""
+
+
+def passes(settings: Mapping[str, Any]) -> int:
+    """How many passes of the network a map takes at the most, by its method's settings."""
+    return next((settings[name] for name in COUNTS if name in settings), 1)
+
+
 _BATCH = Setting("batch_size", 8, "Pictures in one pass: bounds the memory, changes nothing else.", 1, 256, 1)
 _SAMPLES = Setting(
     "samples", 32, "Noisy copies. The error falls as 1/√n; the standard error is shown beside the map.", 2, 512, 2
@@ -133,6 +145,23 @@ _QUADRATURE = Setting(
     "quadrature_kind", "gauss_legendre", "How the points are placed and weighted.", choices=own.QUADRATURES
 )
 _LAYER = Setting("layer", "", "Empty: the deepest layer that still has places and whose places reach the output.")
+
+_MASKS = Setting(
+    "masks", 64,
+    "Channels tried, a pass each: those that vary most over the picture. As many as the layer has are the paper's.", 1, 4096, 1,
+)  # fmt: skip
+_BASE = Setting(
+    "base", "layer_cam", "Whose maps are multiplied. Grad-CAM++, the paper's first, is not defined at every layer.",
+    choices=tuple(cams.MAPS),
+)  # fmt: skip
+_REFERENCES = Setting("references", 3, "Classes that it is held against: those with the nearest logits.", 1, 20, 1)
+_STRENGTH = Setting("strength", 0.6, "Of the comparison, as in the paper; 0 gives Grad-CAM.", 0.0, 2.0, 0.05)
+_PAIRS = Setting(
+    "samples", 32, "Pairs of a photo and a point on the way from it. The standard error is shown beside the map.", 2, 512, 1
+)  # fmt: skip
+_PHOTOS = Setting(
+    "photos", "", "A folder of photos to start from, for the command line and the library; empty: the example photos."
+)
 
 _SMOOTH = (_SAMPLES, _SIGMA, _SEED, _ANTITHETIC, _TOLERANCE, _BATCH)
 _CAPTUM_SMOOTH = (_SAMPLES, _SIGMA, _SEED, _BATCH)
@@ -184,6 +213,41 @@ _ALL = (
         "grad_cam", "Grad-CAM", own.grad_cam,
         "The activations of a deep layer, weighted by their mean slope: coarse, but it follows the class.",
         "Selvaraju et al. 2017", (_LAYER,), "captum:grad_cam", "positive", True,
+    ),
+    Method(
+        "hires_cam", "HiResCAM", cams.hires_cam,
+        "The slope times the activation at each place of a deep layer: what each place adds, without Grad-CAM's averaging.",
+        "Draelos & Carin 2020", (_LAYER,), "", "positive", True,
+    ),
+    Method(
+        "grad_cam_plus_plus", "Grad-CAM++", cams.grad_cam_plus_plus,
+        "Grad-CAM with weights from rising slopes alone, so that several objects of the class all count.",
+        "Chattopadhay et al. 2018", (_LAYER,), "", "positive", True,
+    ),
+    Method(
+        "finer_cam", "Finer-CAM", cams.finer_cam,
+        "Grad-CAM of the class less the classes most like it: what tells them apart.",
+        "Zhang et al. 2025", (_REFERENCES, _STRENGTH, _LAYER), "", "positive", True,
+    ),
+    Method(
+        "layer_cam", "LayerCAM", cams.layer_cam,
+        "Rising slope × activation at several depths, the strongest of them at each pixel.",
+        "Jiang et al. 2021", (), "", "positive", values="for",
+    ),
+    Method(
+        "refine_cam", "RefineCAM", cams.refine_cam,
+        "Class activation maps of several depths multiplied: only what every depth points at is left.",
+        "Domeniconi et al. 2026", (_BASE,), "", "positive", values="for",
+    ),
+    Method(
+        "score_cam", "Score-CAM", cams.score_cam,
+        "A deep layer's channels, weighted by what the network says of the picture behind each of them. No gradients: slow.",
+        "Wang et al. 2020", (_MASKS, _BASELINE, _LAYER, _BATCH), "", "positive", True,
+    ),
+    Method(
+        "expected_gradients", "Expected gradients", expected_gradients,
+        "Integrated gradients from many photos instead of one colour: shares of what sets this picture apart from them.",
+        "Erion et al. 2021", (_PAIRS, _PHOTOS, _SEED, _BATCH),
     ),
     Method(
         "depth_fusion", "Depth fusion", own.depth_fusion,

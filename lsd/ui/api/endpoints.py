@@ -49,7 +49,7 @@ from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.job import Progress
 from lsd.ui.shared.jobs import about, aside, follow, sentence, turn
-from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_batch, check_others
+from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_others, check_settings
 from lsd.ui.shared.line import Waiting
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.reasoned import FILLS, ZERO, Question, decision, reasoned
@@ -145,7 +145,7 @@ def saliency(
     picture, sha256 = _picture(image)
     network = _network(model, outputs, layouts)
     settings = chosen.parse(settings or {})
-    check_batch(settings)
+    check_settings(settings)
     with turn(cost(network.name, method, settings, spec)):
         explanations = explained(network, picture, sha256, spec, method, settings, seen)
     maps, look = MapSettings(sign=chosen.sign), Look()

@@ -22,7 +22,7 @@ from lsd.ui.shared import controls
 from lsd.ui.shared.answers import is_there
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, FIRST_CLASSES, GROUP, OWN_CLASS, SIMILAR, WITHIN
 from lsd.ui.shared.examples import example_of
-from lsd.ui.shared.limits import check_batch
+from lsd.ui.shared.limits import check_settings
 from lsd.view import EVALUATED, View
 
 SQUARE = "square"  # the view that is told by a square
@@ -176,7 +176,7 @@ def request_of(wish: Wish, picture: str | Path | None, like: str | Path | None) 
     sayings = controls.sayings(wish.outputs, wish.layouts)
     sayings.check(names)
     spec, settings = _spec(wish, like), METHODS[wish.method].parse(dict(wish.settings))
-    check_batch(settings)
+    check_settings(settings)
     return Request(
         Path(picture), tuple(names), spec, wish.method, settings, sayings, wish.check,
         Path(like) if isinstance(spec, SimilarTo) else None, wish.view,

@@ -9,6 +9,7 @@ from lsd.recent import Recent
 from lsd.saliency.bundle import pictures_under
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.explain import Explanation, SimilarTo, Spec, answers_to, explain_each
+from lsd.saliency.methods import passes
 from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.room import room_for_method
@@ -32,8 +33,8 @@ def _key(what: str, model: ImageModel, sha256: str, spec: Spec, method: str, set
 
 def cost(model: str, method: str, settings: Mapping, spec: Spec) -> Cost:
     """Of an answer that is not there yet, without its comparison."""
-    passes = settings.get("samples", settings.get("steps", 1)) * answers_to(spec)
-    return Cost(("saliency", model, method, settings.get("window"), settings.get("stride")), passes)
+    kind = ("saliency", model, method, settings.get("window"), settings.get("stride"))
+    return Cost(kind, passes(settings) * answers_to(spec))
 
 
 def other_picture(spec: Spec) -> Image.Image | None:

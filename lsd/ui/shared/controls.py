@@ -187,7 +187,8 @@ def _all_settings() -> dict[str, Setting]:
     known: dict[str, Setting] = {}
     for method in METHODS.values():
         for setting in method.settings:
-            known.setdefault(setting.name, setting)
+            if setting.name != "photos":  # files of the machine that the page runs on are nobody's to name
+                known.setdefault(setting.name, setting)
     return known
 
 

@@ -22,10 +22,12 @@ _JOB_SECONDS = 120  # on a public page
 _REQUESTS_A_MINUTE = 60  # of the programs of one address, on a public page
 
 
-def check_batch(settings: Mapping[str, Any]) -> None:
-    """Raises LSDError where a method's settings ask for more pictures in one pass than there is memory for everybody."""
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raises LSDError where a method's settings ask for more than everybody may have: too many pictures in one pass, or files."""
     if settings.get("batch_size", 0) > MAX_BATCH:
         raise LSDError(f"batch_size is at most {MAX_BATCH} here: it bounds the memory, and changes nothing else.")
+    if settings.get("photos"):
+        raise LSDError("A folder of photos is for the command line and the library; here the example photos serve.")
 
 
 def check_others(models: Sequence[str]) -> None:

@@ -9,7 +9,10 @@ from lsd.saliency.methods import METHODS, Setting, attribute, find_method
 from lsd.saliency.targets import Target
 
 FOR_TRANSFORMERS = ("libragrad", "attention_rollout", "gradient_rollout", "legrad")
-UNSIGNED = ("depth_fusion", "smoothgrad_squared", "vargrad", "attention_rollout", "gradient_rollout", "legrad")
+UNSIGNED = (
+    "depth_fusion", "layer_cam", "refine_cam", "smoothgrad_squared", "vargrad", "attention_rollout", "gradient_rollout",
+    "legrad",
+)  # fmt: skip
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
@@ -42,7 +45,7 @@ def test_a_counterpart_is_captums_and_has_the_same_kind_of_values(method):
 
 @each_method
 def test_every_method_runs_by_its_name(image_model, pictures, method):
-    small = {"samples": 2, "steps": 2, "window": 16, "stride": 16}
+    small = {"samples": 2, "steps": 2, "masks": 2, "window": 16, "stride": 16}
     settings = {name: value for name, value in small.items() if name in {s.name for s in method.settings}}
     gated = method.name in FOR_TRANSFORMERS
     model = image_model("test_vit", 64, img_size=64) if gated else image_model("resnet18", layers=(1, 1, 1, 1))
@@ -50,7 +53,7 @@ def test_every_method_runs_by_its_name(image_model, pictures, method):
     result = attribute(method.name, model, pictures(1, size), Target(3, "logit"), **settings)
     assert result.method == method.name and settings.items() <= result.settings.items()
     _, channels, height, _ = result.values.shape
-    assert channels == (1 if method.layer or method.name.endswith("depth_fusion") else 3)
+    assert channels == (1 if method.layer or method.values == "for" else 3)
     assert (height < size) == method.layer
     assert method.values == "signed" or (result.values.min() >= 0 and method.name.removeprefix("captum:") in UNSIGNED)
     assert method.values != "signed" or method.name.removeprefix("captum:") not in UNSIGNED
