@@ -6,14 +6,20 @@ both made of what is here, so neither says what the other does not.
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsd.evaluation.variants import FACTORS
+from lsd.evaluation.variants import FACTORS, Variant
 
 SUMMARY = Path(__file__).parent / "choices.json"
 MOVED = {"clip": "99", "channels": "max", "upsampling": "bilinear"}
 """Choices whose defaults the shipped figures have moved → what they were while the figures were made."""
+
+
+def as_measured(variant: Variant) -> Variant:
+    """A variant drawn as the shipped figures were made: with the defaults that these have moved where they had been."""
+    moved = {name: type(getattr(variant.drawing, name))(level) for name, level in MOVED.items()}
+    return replace(variant, drawing=replace(variant.drawing, **moved))
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,10 @@ CHOICES: dict[str, Choice] = {
                 "gradient": "gradient", "gradient_x_input": "gradient × input", "guided_backprop": "guided backpropagation",
                 "deconvnet": "deconvnet", "grad_cam": "Grad-CAM", "depth_fusion": "depth fusion",
                 "smoothgrad": "SmoothGrad", "smoothgrad_squared": "SmoothGrad²", "vargrad": "VarGrad",
-                "integrated_gradients": "integrated gradients", "captum:guided_grad_cam": "guided Grad-CAM (Captum)",
+                "integrated_gradients": "integrated gradients", "hires_cam": "HiResCAM", "grad_cam_plus_plus": "Grad-CAM++",
+                "finer_cam": "Finer-CAM (of the logit)", "layer_cam": "LayerCAM, fused", "refine_cam": "RefineCAM (of LayerCAM)",
+                "refine_cam:grad_cam_plus_plus": "RefineCAM (of Grad-CAM++)", "score_cam": "Score-CAM (64 masks)",
+                "expected_gradients": "expected gradients", "captum:guided_grad_cam": "guided Grad-CAM (Captum)",
                 "captum:deep_lift": "DeepLift (Captum, of the logit)", "captum:gradient_shap": "GradientShap (Captum)",
                 "captum:occlusion": "occlusion (Captum)",
             },

@@ -10,7 +10,8 @@ Four parts, each a row of tasks that are run side by side, kept as one parquet f
 - demo: drawn pictures with exact masks, through the demo models: energy inside, pointing game, and the three of photos.
 - trust: parameter randomization, impossible attribution, sensitivity to noise, completeness, likeness to edges.
 
-`ranking` makes tables and verdicts of the rows; `--report` does only that.
+`ranking` makes tables and verdicts of the rows; `--report` does only that. Rows of a study that stands can be gone on from:
+`--beside FILE` reads them too, `--methods` scores only what is new, on the same pictures, and `--rows FILE` keeps all in one file.
 """
 
 import argparse
@@ -26,17 +27,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lsd.demo import CLASS_NAMES
 from lsd.errors import LSDError
+from lsd.evaluation.choices import as_measured
 from lsd.evaluation.classes import Label
 from lsd.evaluation.labelled import LabelledSet, open_set, true_indices
 from lsd.evaluation.mistakes import scan
 from lsd.evaluation.ranking import report
-from lsd.evaluation.saliency_rows import cell_item, read_rows, rows_bytes
+from lsd.evaluation.saliency_rows import cell_item, read_rows, rows_bytes, table_bytes
 from lsd.evaluation.saliency_scores import DEMO_TIMES, FRACTIONS, SIZES, Size, score_grid, score_picture
 from lsd.evaluation.trust import trust_rows
-from lsd.evaluation.variants import grid, variants
+from lsd.evaluation.variants import FACTORS, Variant, grid, variants
 from lsd.images import prepare
 from lsd.models import ImageModel, get_model
 from lsd.provenance import environment, slug, write_files
@@ -68,6 +72,7 @@ class Study:
     size: Size
     chosen: tuple[int, ...]  # positions in the set, of pictures that every model gets right
     sure: tuple[int, ...]  # of these, with p ≥ SURE
+    only: tuple[Variant, ...] = ()  # what is scored, and nothing else; () for all that is compared
 
 
 def plan(study: Study, models: Sequence[str]) -> list[Task]:
@@ -102,13 +107,18 @@ def run_task(study: Study, task: Task) -> bytes:
         inputs = [_input(pictures, i, model) for i in members]
         if task.part.startswith("grid"):
             scored = score_grid(
-                model, np.stack([x for x, *_ in inputs]), [c for _, c, *_ in inputs], position, study.size
+                model,
+                np.stack([x for x, *_ in inputs]),
+                [c for _, c, *_ in inputs],
+                position,
+                study.size,
+                study.only,
             )
             for (_, _, item, _), own in zip(inputs, scored, strict=True):
                 rows += [(cell_item(position, item), *row) for row in own]
         else:
             ((x, index, item, mask),) = inputs
-            rows += [(item, *row) for row in score_picture(model, x, index, position, study.size, mask)]
+            rows += [(item, *row) for row in score_picture(model, x, index, position, study.size, mask, study.only)]
     rows.append(("", "", "seconds", time.perf_counter() - began))
     return rows_bytes(task.part, task.model, rows)
 
@@ -173,6 +183,25 @@ def select(
     return tuple(chosen), tuple(confident)
 
 
+def same_pictures(rows: Path, images: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """As `select`, of the pictures that a study's rows are about, in their order.
+
+    Raises:
+        LSDError: rows that cannot be read, or of pictures that are not in the set.
+    """
+    table = read_rows([rows])
+    known = {item.id: i for i, item in enumerate(open_set(images))}
+
+    def positions(part: str) -> tuple[int, ...]:
+        own = table.filter(pc.equal(table["part"].cast(pa.string()), part))
+        names = [item.rpartition("|")[2] for item in own["item"].unique().to_pylist() if item]
+        if missing := [name for name in names if name not in known]:
+            raise LSDError(f"{rows.name} is about other pictures than those of {images}, {missing[0]} among them.")
+        return tuple(known[name] for name in names)[:count]
+
+    return positions("photos"), positions("grid2")
+
+
 def _start_worker(threads: int) -> None:
     import torch
 
@@ -195,6 +224,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="(default: all)")
+    parser.add_argument(
+        "--methods", nargs="+", default=(), metavar="M", choices=[v.level for v in FACTORS["method"].levels],
+        help="score these methods alone, without the part trust, to be added to rows that stand (default: all that is compared)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--beside", type=Path, metavar="FILE", help="rows that stand, reported with those of this study"
+    )
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="also write all rows that are reported to this parquet file"
+    )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--report", action="store_true", help="make tables of what is there; run nothing")
     parser.add_argument("--summary", type=Path, help="also write the tables' figures to this JSON file")
@@ -209,12 +248,19 @@ def run(options: argparse.Namespace) -> None:
     if options.workers < 1:
         raise LSDError(f"--workers must be at least 1, and is {options.workers}.")
     size = Size(**{name: getattr(options, name) for name in asdict(Size())})
-    study = Study(options.images, size, *_selection(options, size))
-    files = {task: options.output / _file(study, task) for task in plan(study, options.models)}
+    levels = (FACTORS["method"].on("", level) for level in dict.fromkeys(options.methods))
+    only = tuple(as_measured(level) if options.beside else level for level in levels)
+    study = Study(options.images, size, *_selection(options, size), only)
+    tasks = [task for task in plan(study, options.models) if not (only and task.part == "trust")]
+    files = {task: options.output / _file(study, task) for task in tasks}
     if not options.report:
         _run(study, {task: file for task, file in files.items() if task.part in options.parts}, options)
-    text, summary = report(read_rows([file for file in files.values() if file.is_file()]))
+    standing = [options.beside] if options.beside else []
+    rows = read_rows([*standing, *(file for file in files.values() if file.is_file())])
+    text, summary = report(rows)
     write_files(options.output, {"tables.md": text.encode()})
+    if options.rows:
+        write_files(options.rows.parent, {options.rows.name: table_bytes(rows)})
     if options.summary:
         data = json.dumps(summary, indent=1, ensure_ascii=False).encode()
         write_files(options.summary.parent, {options.summary.name: data})
@@ -248,7 +294,9 @@ def _run(study: Study, files: dict[Task, Path], options: argparse.Namespace) -> 
 
 
 def _selection(options: argparse.Namespace, size: Size) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """As `select`, kept in the folder, since it takes a pass of every model over every picture."""
+    """As `select`, kept in the folder, since it takes a pass of every model over every picture; beside rows, those of the rows."""
+    if options.beside:
+        return same_pictures(options.beside, options.images, size.photos)
     key = {
         "models": options.models, "images": Path(options.images).name, "photos": size.photos, "modulo": CHOSEN_ON,
         "choosing": options.choosing,
@@ -282,11 +330,12 @@ def _file(study: Study, task: Task) -> str:
         pictures = [own[i] for members in task.items for i in members]
     weights = get_model(task.model).identity.sha256
     pictured = task.part == "trust" and size.trust
-    told = repr((size.regions, pictured, places, list(pictures), weights, _compared(), FRACTIONS, SURE, TRUST_SAMPLES))
+    compared = _compared(study.only)
+    told = repr((size.regions, pictured, places, list(pictures), weights, compared, FRACTIONS, SURE, TRUST_SAMPLES))
     return f"{task.part}-{slug(task.model)}-{task.start:04d}-{hashlib.sha256(told.encode()).hexdigest()[:10]}.parquet"
 
 
 @functools.cache
-def _compared() -> tuple[str, ...]:
+def _compared(only: tuple[Variant, ...]) -> tuple[str, ...]:
     """All that is compared, in words."""
-    return tuple(repr(variant) for variant in (*variants(), *grid()))
+    return tuple(repr(variant) for variant in only or (*variants(), *grid()))

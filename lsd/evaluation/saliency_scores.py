@@ -101,7 +101,13 @@ def removal(model: ImageModel, image: Tensor, index: int, maps: Maps) -> list[Ro
 
 
 def score_picture(
-    model: ImageModel, image: np.ndarray, index: int, position: int, size: Size, mask: np.ndarray | None = None
+    model: ImageModel,
+    image: np.ndarray,
+    index: int,
+    position: int,
+    size: Size,
+    mask: np.ndarray | None = None,
+    only: Sequence[Variant] = (),
 ) -> list[Row]:
     """One picture of the parts "photos" and "demo".
 
@@ -110,11 +116,13 @@ def score_picture(
         index: its class.
         position: in the list of pictures, which decides how much is done, and seeds what is drawn at random.
         mask: the object's pixels, where they are known.
+        only: score these and nothing else; all that is compared if empty.
     """
     batch = torch.from_numpy(image)[None].to(model.device)
     times = 1 if mask is None else DEMO_TIMES
-    everything = variants() if position < times * size.many else _cheap(variants())
-    combined = grid() if position < times * size.full else []
+    compared = only or variants()
+    everything = compared if position < times * size.many else _cheap(compared)
+    combined = grid() if position < times * size.full and not only else []
     pair = (index, runner_up(model, batch, index))
     (found,) = attributions(model, batch, _needed([*everything, *combined]), [pair], position)
     maps, more = _maps(found, everything, image), _maps(found, combined, image)
@@ -134,18 +142,25 @@ def score_picture(
 
 
 def score_grid(
-    model: ImageModel, cells: np.ndarray, indices: Sequence[int], position: int, size: Size
+    model: ImageModel,
+    cells: np.ndarray,
+    indices: Sequence[int],
+    position: int,
+    size: Size,
+    only: Sequence[Variant] = (),
 ) -> list[list[Row]]:
     """One grid picture: for each of its cells, the rows of the map of that cell's class.
 
     Args:
         cells: (n², 3, H, W), as the model sees each of them whole.
         indices: their classes.
+        only: score these and nothing else; all that is compared if empty.
     """
     n = math.isqrt(len(cells))
     image = mosaic(cells, n)
-    everything = variants() if (position + 1) * n * n <= size.many else _cheap(variants())
-    combined = grid() if n == 2 and (position + 1) * n * n <= size.full else []
+    compared = only or variants()
+    everything = compared if (position + 1) * n * n <= size.many else _cheap(compared)
+    combined = grid() if n == 2 and (position + 1) * n * n <= size.full and not only else []
     # The contrast is against the class of the next cell: something that is there, too.
     pairs = [(indices[k], indices[(k + 1) % len(indices)]) for k in range(len(indices))]
     found = attributions(model, torch.from_numpy(image)[None], _needed([*everything, *combined]), pairs, position)

@@ -16,7 +16,7 @@ from lsd.evaluation.controls import CONTROLS
 from lsd.images import ENLARGING, resample
 from lsd.saliency import defaults
 from lsd.saliency.maps import CHANNELS, MapSettings, to_map
-from lsd.saliency.methods import METHODS
+from lsd.saliency.methods import COUNTS, METHODS
 from lsd.saliency.targets import KINDS
 
 SMOOTH_SIGMA, SMOOTH_SAMPLES = 0.15, 32  # the defaults of `lsd.saliency.methods`
@@ -45,7 +45,7 @@ class Source:
     @property
     def dear(self) -> bool:
         """Whether it takes many passes, or Captum's one by one, and is therefore run on fewer pictures."""
-        return self.method.startswith("captum:") or any(name in ("samples", "steps") for name, _ in self.settings)
+        return self.method.startswith("captum:") or any(name in COUNTS for name, _ in self.settings)
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,14 @@ _METHODS = {
     "smoothgrad_squared": _of("smoothgrad_squared", **_SMOOTH),
     "vargrad": _of("vargrad", **_SMOOTH),
     "integrated_gradients": _of("integrated_gradients", steps=16),
+    "hires_cam": _of("hires_cam"),
+    "grad_cam_plus_plus": _of("grad_cam_plus_plus"),
+    "finer_cam": (Source("finer_cam", "logit"), _drawing("finer_cam")),
+    "layer_cam": _of("layer_cam"),
+    "refine_cam": _of("refine_cam"),
+    "refine_cam:grad_cam_plus_plus": _of("refine_cam", base="grad_cam_plus_plus"),
+    "score_cam": _of("score_cam", masks=64),
+    "expected_gradients": _of("expected_gradients", samples=16),
     "captum:guided_grad_cam": _of("captum:guided_grad_cam"),
     "captum:deep_lift": (Source("captum:deep_lift", "logit"), Drawing()),
     "captum:gradient_shap": _of("captum:gradient_shap", samples=16),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from lsd.evaluation.choices import CHOICES, MOVED
 from lsd.evaluation.variants import FACTORS, PIXEL
+from lsd.saliency.methods import passes as passes_of
 
 _NARROW = "\u00a0"  # between a number and its per cent
 
@@ -50,7 +51,7 @@ def passes(factor: str, level: str) -> int:
     settings = dict(variant.source.settings) if variant else {}
     if "window" in settings:
         return ((round(1 / PIXEL) - settings["window"]) // settings["stride"] + 1) ** 2
-    return settings.get("samples") or settings.get("steps") or 1
+    return passes_of(settings)
 
 
 def tried(factor: str) -> str:

@@ -1,14 +1,19 @@
 """The figures that ship: made of the rows that ship, in the pages that ship."""
 
+import io
 import json
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from docs import make_choices
-from lsd.evaluation.choices import CHOICES, summary
+from lsd.evaluation.choices import CHOICES, as_measured, summary
 from lsd.evaluation.ranking import summarise
+from lsd.evaluation.saliency import Study, Task, run_task
 from lsd.evaluation.saliency_rows import read_rows
+from lsd.evaluation.saliency_scores import Size
 from lsd.evaluation.variants import FACTORS
 
 ROWS = Path(__file__).parents[3] / "docs" / "saliency_study.parquet"
@@ -28,6 +33,24 @@ def test_the_figures_are_those_of_the_rows():
         for level, own in told["against"].items():
             assert own["pooled"] == pytest.approx(shipped["factors"][name]["against"][level]["pooled"], abs=1e-3)
     assert made["trust"] == shipped["trust"] and made["pictures"] == shipped["pictures"]
+
+
+@pytest.mark.parametrize("model", ["demo:resnet", "demo:vit", "demo:convnext"])
+@pytest.mark.parametrize("level", ["depth_fusion", "grad_cam", "layer_cam"])
+def test_what_is_added_to_the_rows_is_measured_as_they_were(model, level):
+    """A drawn picture scored again: another clip than theirs would show."""
+    size = Size(photos=1, many=0, removed=0, full=0)
+    study = Study("demo", size, (), (), (as_measured(FACTORS["method"].on("", level)),))
+    made = pq.read_table(io.BytesIO(run_task(study, Task("demo", model, 0, ((0,),))))).to_pylist()
+    rows = read_rows([ROWS])
+    ours = pc.and_(
+        pc.equal(rows["model"].cast("string"), model), pc.equal(rows["variant"].cast("string"), f"method/{level}")
+    )
+    known = {(row["item"], row["metric"]): row["value"] for row in rows.filter(ours).to_pylist()}
+    compared = [row for row in made if row["item"]]
+    assert {row["metric"] for row in compared} == {"mu_fidelity", "energy", "pointing"}
+    for row in compared:
+        assert row["value"] == pytest.approx(known[row["item"], row["metric"]], abs=2e-3)
 
 
 def test_the_page_is_made_of_the_figures():

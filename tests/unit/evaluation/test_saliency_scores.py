@@ -31,7 +31,8 @@ from lsd.saliency.targets import Target
 
 SIDE = 28
 NOTHING_DEAR = Size(many=0, removed=0, full=0)
-LAYERED = {"guided_backprop", "deconvnet", "grad_cam", "depth_fusion", "captum:guided_grad_cam", "captum:occlusion"}
+CAMS = {"grad_cam", "hires_cam", "grad_cam_plus_plus", "finer_cam", "layer_cam", "refine_cam", "score_cam"}
+LAYERED = {"guided_backprop", "deconvnet", "depth_fusion", "captum:guided_grad_cam", "captum:occlusion"} | CAMS
 """Not defined for a linear model: no layers, no ReLUs; and the squares of occlusion are larger than the picture."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,12 +18,13 @@ from lsd.demo import CLASS_NAMES
 from lsd.errors import LSDError
 from lsd.evaluation import labelled, ranking, saliency
 from lsd.evaluation.__main__ import main
+from lsd.evaluation.choices import as_measured
 from lsd.evaluation.classes import Label
 from lsd.evaluation.labelled import Item, LabelledSet
 from lsd.evaluation.saliency import CHOSEN_ON, DEMO_MODELS, Study, Task, plan, run_task, select
-from lsd.evaluation.saliency_rows import read_rows
+from lsd.evaluation.saliency_rows import read_rows, rows_bytes, table_bytes
 from lsd.evaluation.saliency_scores import DEMO_TIMES, Size
-from lsd.evaluation.variants import variants
+from lsd.evaluation.variants import FACTORS, variants
 
 MODELS = ("a", "b")
 SIZE = Size(photos=21, grids=20, many=16, removed=16, full=32, trust=5, regions=24)
@@ -216,7 +218,7 @@ def test_a_study_is_run_kept_gone_on_with_and_reported(tmp_path, monkeypatch, ca
     assert study("--parts", "grid2", "grid3") == 0 and files(output) == first
     scored = []
 
-    def scoring(model, x, index, position, size, mask):
+    def scoring(model, x, index, position, size, mask, only):
         scored.append((position, index, mask is not None, x.shape))
         return [("method/gradient", "mu_fidelity", 0.5), ("method/grad_cam", "mu_fidelity", 0.25 + position / 100)]
 
@@ -264,6 +266,59 @@ def test_a_study_is_run_kept_gone_on_with_and_reported(tmp_path, monkeypatch, ca
     scored.clear()
     assert study("--parts", "photos", photos=10) == 0 and [s[0] for s in scored] == [8, 9]
     assert files(output).keys() == more.keys()
+
+
+def standing_rows(path, names):
+    """Rows of an earlier study: photos in this order, the first four of them a grid, depth fusion at ½ everywhere."""
+    photos = rows_bytes("photos", "demo:resnet", [(name, "method/depth_fusion", "mu_fidelity", 0.5) for name in names])
+    cells = [(f"0|{name}", "method/depth_fusion", "grid2", 0.5) for name in names[:4]]
+    tables = [pq.read_table(io.BytesIO(data)) for data in (photos, rows_bytes("grid2", "demo:resnet", cells))]
+    path.write_bytes(table_bytes(pa.concat_tables(tables).unify_dictionaries()))
+    return path
+
+
+def test_new_methods_are_added_to_rows_that_stand(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(labelled, "DEMO_PER_CLASS", 2)
+    monkeypatch.setattr(ranking, "DRAWS", 50)
+    monkeypatch.setattr(saliency, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(saliency, "select", lambda *_, **__: pytest.fail("the pictures are known"))
+    monkeypatch.setattr(saliency, "trust_rows", lambda *_: pytest.fail("trust is no part of it"))
+    names = [item.id for item in reversed(labelled.open_set("demo"))][:6]
+    standing, whole = standing_rows(tmp_path / "standing.parquet", names), tmp_path / "all.parquet"
+    scored = []
+
+    def scoring(model, x, index, position, size, mask, only):
+        scored.append(tuple(v.level for v in only))
+        assert all(v == as_measured(FACTORS["method"].on("", v.level)) for v in only)
+        return [("method/hires_cam", "mu_fidelity", 0.9)]
+
+    def scoring_grid(model, cells, indices, position, size, only):
+        scored.append(tuple(v.level for v in only))
+        return [[("method/hires_cam", "grid2", 0.2)] for _ in cells]
+
+    monkeypatch.setattr(saliency, "score_picture", scoring)
+    monkeypatch.setattr(saliency, "score_grid", scoring_grid)
+
+    def study(beside):
+        return main([
+            "saliency", "--models", "demo:resnet", "--images", "demo", "--photos", "6", "--workers", "1",
+            "--parts", "photos", "grid2", "trust", "--methods", "hires_cam", "score_cam", "--beside", str(beside),
+            "--output", str(tmp_path / "study"),
+            "--rows", str(whole), "--summary", str(tmp_path / "summary.json"),
+        ])  # fmt: skip
+
+    assert study(standing) == 0 and scored == [("hires_cam", "score_cam")] * 7
+    rows = read_rows([whole]).to_pylist()
+    assert [r["item"] for r in rows if r["part"] == "photos" and r["variant"] == "method/hires_cam"] == names
+    cells = [f"0|{name}" for name in names[:4]]
+    assert [r["item"] for r in rows if r["part"] == "grid2" and r["variant"] == "method/hires_cam"] == cells
+    assert sum(r["variant"] == "method/depth_fusion" for r in rows) == 10
+    told = json.loads((tmp_path / "summary.json").read_text())["factors"]["method"]["against"]["hires_cam"]["metrics"]
+    assert told["photos/mu_fidelity"][0] == 1.0 and told["photos/mu_fidelity"][3] == 6  # better on all six pictures
+    capsys.readouterr()
+    assert study(standing_rows(tmp_path / "others.parquet", [*names[:5], "elsewhere.jpg"])) == 2
+    told = capsys.readouterr().err.strip()
+    assert told == "lsd: others.parquet is about other pictures than those of demo, elsewhere.jpg among them."
 
 
 @pytest.mark.parametrize("folder", [".", "nowhere"])
