@@ -36,7 +36,7 @@ WHY = {
     (
         "Finer-CAM, 3 references",
         "pytorch-grad-cam",
-    ): "it weights the references by their probabilities; the paper and torch-cam take their mean",
+    ): "it weights the references by their probabilities; torch-cam and we take their mean",
 }
 
 

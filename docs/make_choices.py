@@ -40,6 +40,7 @@ three demo networks. It can be interrupted and goes on where it was; more pictur
 (`--choosing`); everything below is measured on the others.
 
 [metrics.md](metrics.md) says how each score is computed, and where other libraries compute it differently;
+[rivals.md](rivals.md) what the rivals are that were added later (`--beside docs/saliency_study.parquet --methods …`);
 [believe.md](believe.md) what all this means for somebody who looks at a map.
 """
 
@@ -86,6 +87,25 @@ def _blurred(figures: Mapping) -> Iterator[str]:
         shown = "; ".join(failed) if len(failed) <= 4 else f"{len(failed)} pairs"
         rows.append([choices_texts.name("method", method), *counts, shown])
     yield from markdown.table(["", "wins", "undecided", "loses", "where it does not win"], rows)
+    yield ""
+
+
+def _by_metric(told: Mapping, metrics: Sequence[Mapping]) -> Iterator[str]:
+    """On which metrics each method beats the default, is not told apart from it, or loses, over all networks."""
+    yield "### Metric by metric\n"
+    yield "On how many metrics a method beats the default, with the whole interval, and on which.\n"
+    titles = {m["name"]: m["title"] for m in metrics}
+    rows = []
+    for level, own in told["against"].items():
+        if own["metrics"]:
+            sides = [choices_texts.side(figure) for figure in own["metrics"].values()]
+            won = [
+                f"{titles[m]} {choices_texts.share(f)}" for m, f in own["metrics"].items() if choices_texts.side(f) > 0
+            ]
+            rows.append(
+                [choices_texts.name("method", level), *(str(sides.count(one)) for one in (1, 0, -1)), "; ".join(won)]
+            )
+    yield from markdown.table(["", "wins", "undecided", "loses", "where it wins"], rows)
     yield ""
 
 
@@ -138,7 +158,7 @@ def page(figures: Mapping) -> str:
         if choice.aside:
             lines.append(f"{choice.aside}\n")
         if factor == "method":
-            lines += _blurred(figures)
+            lines += [*_by_metric(told, metrics), *_blurred(figures)]
     lines += [*_grid(figures, metrics), _seconds(figures)]
     return "\n".join(lines).replace("\u00a0", " ")
 

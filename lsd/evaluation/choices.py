@@ -62,7 +62,8 @@ CHOICES: dict[str, Choice] = {
                 "captum:deep_lift": "DeepLift (Captum, of the logit)", "captum:gradient_shap": "GradientShap (Captum)",
                 "captum:occlusion": "occlusion (Captum)",
             },
-            "Captum's versions of the handwritten methods give the same values and are not repeated here.",
+            "Captum's versions of the handwritten methods give the same values and are not repeated here. HiResCAM and all that "
+            "follows it up to expected gradients were added later, on the first pictures only.",
         ),
         Choice(
             "output", "Output", "What is differentiated?",

@@ -238,7 +238,7 @@ def score_cam(
     Args:
         masks: how many channels are tried, those that vary most over the places; as many as the layer has, and more, are all of
             them, as in the paper. Channels that are the same everywhere make no mask.
-        baseline_kind: b, see `baseline`; “mean” is the zero of the network's own input, as in the paper's code.
+        baseline_kind: b, see `baseline`; “mean” is the zero of the network's own input, as in other libraries.
         layer: as for `grad_cam`.
         batch_size: masked pictures in one pass; bounds the memory.
 

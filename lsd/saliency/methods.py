@@ -155,7 +155,7 @@ _BASE = Setting(
     choices=tuple(cams.MAPS),
 )  # fmt: skip
 _REFERENCES = Setting("references", 3, "Classes that it is held against: those with the nearest logits.", 1, 20, 1)
-_STRENGTH = Setting("strength", 0.6, "Of the comparison, as in the paper; 0 gives Grad-CAM.", 0.0, 2.0, 0.05)
+_STRENGTH = Setting("strength", 0.6, "Of the comparison; 0 gives Grad-CAM.", 0.0, 2.0, 0.05)
 _PAIRS = Setting(
     "samples", 32, "Pairs of a photo and a point on the way from it. The standard error is shown beside the map.", 2, 512, 1
 )  # fmt: skip

@@ -118,6 +118,7 @@ def test_a_model_can_be_shown_other_than_the_evaluations_crop(client, picture):
         ({"target": "99"}, "out of range"),
         ({"settings": {"samples": 3}}, "no setting"),
         ({"method": "smoothgrad", "settings": {"batch_size": 256}}, "batch_size is at most 32"),
+        ({"method": "expected_gradients", "settings": {"photos": "/"}}, "for the command line and the library"),
         ({"outputs": "tanh"}, "are classes, sigmoid or an embedding"),
         ({"layouts": {"layer9": "nchw"}}, "has no layer"),
         ({"layouts": {"layer1": "rows"}}, "no layout"),

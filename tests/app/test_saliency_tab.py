@@ -207,6 +207,17 @@ def test_a_file_that_is_no_picture_is_refused(tab, tmp_path):
     assert 'role="alert"' in last_status(tab, run(tab, path=str(path)))
 
 
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_choosing_a_method_shows_its_settings_and_no_files_of_the_machine(tab, method):
+    assert "photos" not in SETTINGS
+    updates = tab._show_method(method.name)
+    own = {setting.name: setting for setting in method.settings if setting.name in SETTINGS}
+    for name, control in tab.settings.items():
+        assert updates[control]["visible"] == (name in own)
+        if name in own:
+            assert updates[control]["value"] == own[name].default and updates[control]["info"].startswith(own[name].why)
+
+
 def test_progress_is_shown_and_leaving_stops_the_work(tab):
     request = given(tab, method="smoothgrad", samples=512, batch_size=2)
 

@@ -276,7 +276,8 @@ class SaliencyTab:
         method = METHODS[wish.method]
         updates = controls.show_settings(wish.method)
         for name, value in method.parse(dict(wish.settings)).items():
-            updates[name] = updates[name] | {"value": value}
+            if name in updates:
+                updates[name] = updates[name] | {"value": value}
         return {
             self.about: controls.describe_method(method), self.own_settings: gr.update(visible=bool(method.settings)),
             **{self.settings[name]: update for name, update in updates.items()},

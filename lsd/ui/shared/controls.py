@@ -203,8 +203,7 @@ def setting_controls(method: Method) -> dict[str, gr.components.Component]:
 
 
 def _control(setting: Setting, *, visible: bool) -> gr.components.Component:
-    info = f"{setting.why} {why(setting.name)}" if setting.name in _STUDIED else setting.why
-    shared = {"label": setting.name.replace("_", " "), "info": info, "visible": visible, "interactive": True}
+    shared = {"label": setting.name.replace("_", " "), "info": _info(setting), "visible": visible, "interactive": True}
     if setting.choices:
         return gr.Radio(list(setting.choices), value=setting.default, **shared)
     if isinstance(setting.default, bool):
@@ -217,6 +216,10 @@ def _control(setting: Setting, *, visible: bool) -> gr.components.Component:
     return gr.Slider(setting.minimum, most, setting.default, step=setting.step, **shared)
 
 
+def _info(setting: Setting) -> str:
+    return f"{setting.why} {why(setting.name)}" if setting.name in _STUDIED else setting.why
+
+
 def show_settings(name: str) -> dict[str, dict]:
     """Updates, by name, that show just the controls of the method called `name`, at its own ranges and defaults."""
     own = {s.name: s for s in METHODS[name].settings}
@@ -224,7 +227,9 @@ def show_settings(name: str) -> dict[str, dict]:
     for key, known in SETTINGS.items():
         setting = own.get(key, known)
         change = {"visible": key in own}
-        if key in own and setting != known:
-            change |= {"value": setting.default, "minimum": setting.minimum}
+        if key in own:
+            change["info"] = _info(setting)
+            if setting != known:
+                change |= {"value": setting.default, "minimum": setting.minimum}
         updates[key] = gr.update(**change)
     return updates

@@ -9,7 +9,6 @@ from torch import nn
 from lsd.errors import UndefinedError
 from lsd.images import example_images, open_image, prepare
 from lsd.saliency.expected import baseline_photos, expected_gradients
-from lsd.saliency.methods import METHODS
 from lsd.saliency.targets import Target
 
 
@@ -111,13 +110,3 @@ def test_what_cannot_be_is_refused(image_model, pictures, tmp_path):
             expected_gradients(model, x, Target(1), **wrong)
     with pytest.raises(UndefinedError, match=r"The pictures are 16 × 16 pixels, and .* takes 32 × 32"):
         expected_gradients(model, pictures(1, 16), Target(1), samples=2)
-
-
-def test_a_folder_is_not_the_pages_to_read(photos):
-    from lsd.errors import LSDError
-    from lsd.ui.shared.limits import check_settings
-
-    settings = METHODS["expected_gradients"].parse({"photos": str(photos)})
-    with pytest.raises(LSDError, match="for the command line and the library"):
-        check_settings(settings)
-    check_settings(METHODS["expected_gradients"].parse({}))
