@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from gallery.shards import ShardError
 from lsd.errors import LSDError
 
 NAME = "index.parquet"
+ROW_GROUP = 4096  # rows: a page of a search may have its rows in as many row groups
 SCRATCH = ".index-"  # how the folders begin in which an index is made
 LIGHT = tuple(name for name in SCHEMA.names if name not in HEAVY)
 # shard: its path below the gallery's folder; row_group: in the shard; row: in the row group.
@@ -117,28 +118,8 @@ def build(folder: str | Path) -> Built:
 
 
 def _build(folder: Path, scratch: Path) -> Built:
-    used, damaged, listed = 0, {}, shard_sizes(folder)
-    with duckdb.connect(str(scratch / "rows.duckdb")) as connection:
-        connection.execute("SET memory_limit = '1GB'")
-        connection.execute("SET preserve_insertion_order = false")
-        connection.register("source", INDEX_SCHEMA.empty_table())
-        connection.execute("CREATE TABLE rows AS SELECT * FROM source")
-        for name in listed:
-            try:
-                connection.register("source", _light_rows(folder / name, name))
-            except ShardError as error:
-                damaged[name] = str(error)
-                continue
-            connection.execute("INSERT INTO rows SELECT * FROM source")
-            used += 1
-        connection.unregister("source")
-        ((total, rows),) = connection.execute("SELECT count(*), count(DISTINCT unit_id) FROM rows").fetchall()
-        connection.execute(
-            f"COPY (SELECT * FROM rows QUALIFY row_number() OVER "
-            f"(PARTITION BY unit_id ORDER BY status = 'failed', created DESC NULLS LAST, shard DESC, row_group DESC, row DESC) = 1 "
-            f"ORDER BY {_ORDER}, unit_id) TO '{_quoted(scratch / NAME)}' (FORMAT parquet, COMPRESSION zstd, "
-            f"ROW_GROUP_SIZE 65536, KV_METADATA {{{KEY}: '{FORMAT}', {_COVERED}: '{_quoted(json.dumps(listed))}'}})"
-        )
+    damaged, listed = {}, shard_sizes(folder)
+    total, rows = write(_readable(folder, listed, damaged), scratch, listed)
     with open(scratch / NAME, "rb") as file:
         os.fsync(file.fileno())
     with _locked(folder):
@@ -147,7 +128,47 @@ def _build(folder: Path, scratch: Path) -> Built:
             os.replace(scratch / NAME, folder / NAME)
     if newer:
         rows = pq.read_metadata(folder / NAME).num_rows
-    return Built(folder / NAME, rows, used, max(0, total - rows), damaged)
+    return Built(folder / NAME, rows, len(listed) - len(damaged), max(0, total - rows), damaged)
+
+
+def write(tables: Iterable[pa.Table], folder: Path, listed: dict[str, int]) -> tuple[int, int]:
+    """Write the index of some rows into a folder, as `build` does; how many rows there were, and how many it has.
+
+    Args:
+        tables: of `INDEX_SCHEMA`, one after another.
+        listed: the shards that it is to say it covers, as `shard_sizes` has them.
+
+    Raises:
+        OSError, duckdb.Error: the folder cannot be written to.
+    """
+    with duckdb.connect(str(folder / "rows.duckdb")) as connection:
+        connection.execute("SET memory_limit = '1GB'")
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("BEGIN")  # or the disk is waited for after each of them
+        connection.register("source", INDEX_SCHEMA.empty_table())
+        connection.execute("CREATE TABLE rows AS SELECT * FROM source")
+        for table in tables:
+            connection.register("source", table)
+            connection.execute("INSERT INTO rows SELECT * FROM source")
+        connection.unregister("source")
+        connection.execute("COMMIT")
+        ((total, rows),) = connection.execute("SELECT count(*), count(DISTINCT unit_id) FROM rows").fetchall()
+        connection.execute(
+            f"COPY (SELECT * FROM rows QUALIFY row_number() OVER "
+            f"(PARTITION BY unit_id ORDER BY status = 'failed', created DESC NULLS LAST, shard DESC, row_group DESC, row DESC) = 1 "
+            f"ORDER BY {_ORDER}, unit_id) TO '{_quoted(folder / NAME)}' (FORMAT parquet, COMPRESSION zstd, "
+            f"ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{{KEY}: '{FORMAT}', {_COVERED}: '{_quoted(json.dumps(listed))}'}})"
+        )
+    return total, rows
+
+
+def _readable(folder: Path, listed: Iterable[str], damaged: dict[str, str]) -> Iterator[pa.Table]:
+    """The rows of each shard as the index has them; of those that cannot be read, `damaged` is told why."""
+    for name in listed:
+        try:
+            yield _light_rows(folder / name, name)
+        except ShardError as error:
+            damaged[name] = str(error)
 
 
 def _quoted(text: str | Path) -> str:

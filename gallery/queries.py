@@ -1,40 +1,30 @@
 """Questions to a gallery: what there is, what fits a filter, what belongs to a row, and its pictures.
 
-The index lies in memory, as `tables` lays it out: filters and facets are worked out on its cells, of which there are
-some thousands, so they cost the same for a hundred thousand rows as for a million.
+Of the index only some numbers a row lie in memory (`tables`). Filters and facets are worked out on its cells, of which there
+are some thousands; `find` says which rows are meant, and `rows` reads them.
 """
 
-import math
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import overload
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from gallery import index, tables
 from gallery.filters import FACETS, SORTS, Filters
+from gallery.find import Finder
 from gallery.reader import Reader
-from gallery.search import Meaning, Vocabulary, split
-from gallery.tables import CELL
+from gallery.rows import Rows
+from gallery.search import split
 from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT
 from lsd.recent import Recent
 
-_SORTS = {
-    "order": "n",
-    "own": "own_probability DESC NULLS LAST, n",
-    "agreement": "agreement DESC NULLS LAST, n",
-    "score": "score DESC NULLS LAST, n",
-    "fine": "fine_energy NULLS LAST, n",
-    "name": "name, n",
-}
-_SEARCHES = 256  # that are remembered
-_PICTURES = 100_000  # of classes that are remembered, by place, not by pixels
-_SPELLED_OUT = ("contrast", "expression")  # kinds whose units name several things
+_FACETS = 256  # questions whose facets are remembered
+_FOUND = 128 * 2**20  # bytes of numbers of found rows that are remembered
 
 
 @dataclass(frozen=True)
@@ -138,8 +128,9 @@ class Gallery:
         folder = Path(folder)
         self.origin = origin or f"The folder {folder}."
         self.is_local = locate is None
-        self._reader = Reader(locate or folder.joinpath)
-        self._load(tables.read(_find_index(folder)))
+        path = _find_index(folder)
+        again = f"make it again: python -m gallery index {folder}."
+        self._load(Rows(path, str(path), again), Reader(locate or folder.joinpath))
         if self.is_local and (shards := index.behind(folder)):
             many = f"{shards:,} of its files have" if shards > 1 else "One of its files has"
             self.origin += f" {many} changed since its index was made: python -m gallery index {folder} makes it again."
@@ -150,49 +141,31 @@ class Gallery:
         gallery = cls.__new__(cls)
         gallery.origin = origin
         gallery.is_local = True
-        gallery._reader = Reader(Path)
-        gallery._load(tables.empty())
+        nothing = io.BytesIO()
+        pq.write_table(index.INDEX_SCHEMA.empty_table(), nothing)
+        gallery._load(Rows(nothing.getvalue()), Reader(Path))
         return gallery
 
-    def _load(self, loaded: tables.Tables) -> None:
-        self._connection, self._table = loaded.connection, loaded.rows
-        self._lock = threading.Lock()
-        self._found: Recent[np.ndarray] = Recent(_SEARCHES)
-        self._conditions: Recent[tuple[str, list]] = Recent(_SEARCHES)
-        self._classes: Recent[list[_Picture]] = Recent(_PICTURES, lambda pictures: 1 + len(pictures))
-        cells = self._rows(f"SELECT {', '.join(CELL)}, rows FROM cells ORDER BY cell")
-        self._cells = {name: np.array([cell[i] for cell in cells], dtype=object) for i, name in enumerate(CELL)}
-        self._sizes = np.array([cell[-1] for cell in cells], dtype=np.int64)
-        self.rows = int(self._sizes.sum())
-        doubtful = loaded.rows.filter(pc.greater(pc.list_value_length(loaded.rows["names_assumed"]), 0))
-        pairs = zip(doubtful["model"].to_pylist(), doubtful["names_assumed"].to_pylist(), strict=True)
-        self.names_assumed = tuple(sorted({model for model, assumed in pairs if model in assumed}))
-        self._class_models = self._rows("SELECT class_name, synset, models FROM classes ORDER BY class")
-        self._vocabulary = Vocabulary(
-            [(name, synset) for name, synset, _ in self._class_models],
-            *(self._cells[name] for name in ("model", "layer", "kind", "recipe")),
-        )
-        self._spelled_out = np.flatnonzero([kind in _SPELLED_OUT for kind in self._cells["kind"]]).tolist()
-        # Values of each facet as numbers, so that counting is one pass over the cells.
-        self._values = {name: np.unique(self._cells[name].astype(str), return_inverse=True) for name in FACETS}
+    def _load(self, rows: Rows, reader: Reader) -> None:
+        self._rows, self._reader = rows, reader
+        self._tables = tables.read(rows)
+        self._finder = Finder(rows, self._tables)
+        self._facets: Recent[dict[str, list[tuple[str, int]]]] = Recent(_FACETS)
+        self._found: Recent[np.ndarray] = Recent(_FOUND, lambda numbers: 1000 + numbers.nbytes)
+        self._sizes: Recent[np.ndarray] = Recent(_FACETS)
+        self._class_hits = [
+            ClassHit(name, synset, self._models_among(self._tables.of_class(place)))
+            for place, (name, synset) in enumerate(self._tables.classes)
+        ]
+        self.rows, self.names_assumed = rows.count, self._tables.names_assumed
 
-    def _rows(self, sql: str, values: Sequence = ()) -> list[tuple]:
-        with self._lock:
-            cursor = self._connection.cursor()
-        with cursor:
-            return cursor.execute(sql, list(values)).fetchall()
-
-    def _entries(self, sql: str, values: Sequence = ()) -> list[Entry]:
-        """The rows whose numbers `sql` selects, in its order."""
-        return self._by_number([n for (n,) in self._rows(sql, values)])
-
-    def _by_number(self, numbers: list[int]) -> list[Entry]:
+    def _entries(self, numbers: Sequence[int]) -> list[Entry]:
         """The rows of these numbers, in this order."""
-        if not numbers:
-            return []
-        found = self._table.take(numbers)
-        columns = [_cleaned(field, found[field.name]) for field in index.INDEX_SCHEMA]
-        return [Entry(*values) for values in zip(*columns, strict=True)]
+        return [Entry(*values) for values in self._rows.at(numbers)]
+
+    def _models_among(self, numbers: np.ndarray) -> int:
+        """How many models have some of these rows."""
+        return len(np.unique(self._tables.codes["model"][self._tables.cell[numbers]]))
 
     # What there is
 
@@ -211,82 +184,68 @@ class Gallery:
         chosen. Models and families come by name, layers from the input to the output and "" (classes) last, the rest
         by number of rows.
         """
+        facets = self._facets.get(_key(filters), lambda: self._new_facets(filters))
+        return {name: list(found) for name, found in facets.items()}
+
+    def _new_facets(self, filters: Filters) -> dict[str, list[tuple[str, int]]]:
         sizes = self._matching(filters.search)
         fits = {name: self._fits(filters, name) for name in FACETS}
         facets = {}
         for name in FACETS:
             others = np.logical_and.reduce([fits[other] for other in FACETS if other != name])
-            values, places = self._values[name]
-            counts = np.bincount(places, weights=np.where(others, sizes, 0), minlength=len(values)).astype(int)
-            found = [(str(value), int(count)) for value, count in zip(values, counts, strict=True) if count]
+            values, codes = self._tables.values[name], self._tables.codes[name]
+            counts = np.bincount(codes[others], weights=sizes[others], minlength=len(values)).astype(int)
+            places = np.flatnonzero(counts).tolist()
             if name == "layer":
-                found.sort(key=self._layer_order(others))
+                places.sort(key=self._layer_order(others))
             elif name not in ("model", "family"):
-                found.sort(key=lambda pair: -pair[1])
-            facets[name] = found
+                places.sort(key=lambda place, counts=counts: -counts[place])
+            facets[name] = [(values[place], int(counts[place])) for place in places]
         return facets
 
-    def _layer_order(self, cells: np.ndarray) -> Callable[[tuple[str, int]], tuple]:
-        """A sorting key for (layer, count): classes last, then by depth in the first of these cells, then by name."""
-        depths: dict[str, int] = {}
-        for layer, depth in zip(self._cells["layer"][cells], self._cells["depth"][cells], strict=True):
-            depths.setdefault(layer, depth)
-        return lambda pair: (pair[0] == "", depths[pair[0]], pair[0])
+    def _layer_order(self, cells: np.ndarray) -> Callable[[int], tuple]:
+        """A sorting key for places of layers: classes last, then by depth in the first of these cells, then by name."""
+        layers, codes = self._tables.values["layer"], self._tables.codes["layer"][cells]
+        found, first = np.unique(codes, return_index=True)
+        depths = self._tables.codes["depth"][cells][first]  # as their values are sorted, so are these
+        depth = dict(zip(found.tolist(), depths.tolist(), strict=True))
+        return lambda place: (layers[place] == "", depth[place], layers[place])
 
     def _fits(self, filters: Filters, name: str) -> np.ndarray:
         """Which cells fit one filter."""
         wanted = getattr(filters, name)
         anything = None if name == "layer" else ""
-        return np.ones(len(self._sizes), bool) if wanted == anything else self._cells[name] == wanted
+        if wanted == anything:
+            return np.ones(len(self._tables.cells), bool)
+        return self._tables.having(name, (wanted,))
 
     def _matching(self, search: str) -> np.ndarray:
         """For each cell, the number of its rows that fit the search."""
         words = split(search)
         if not words:
-            return self._sizes
+            return self._tables.sizes
 
         def count() -> np.ndarray:
-            sizes = np.zeros(len(self._sizes), np.int64)
-            where, values = self._condition(search)
-            for cell, rows in self._rows(f"SELECT cell, count(*) FROM rows WHERE {where} GROUP BY cell", values):
-                sizes[cell] = rows
-            return sizes
+            cells = self._tables.cell[self._numbers(Filters(search))]
+            return np.bincount(cells, minlength=len(self._tables.cells))
 
-        return self._found.get(tuple(words), count)
+        return self._sizes.get(tuple(words), count)
 
-    def _condition(self, search: str) -> tuple[str, list]:
-        """SQL for the rows that fit a search, and its parameters. No part of the search is in the SQL."""
-        return self._conditions.get(tuple(split(search)), lambda: self._new_condition(search))
+    def _numbers(self, filters: Filters) -> np.ndarray:
+        """The numbers of the rows that fit, ascending."""
+        return self._found.get(_key(filters), lambda: self._find(filters))
 
-    def _new_condition(self, search: str) -> tuple[str, list]:
-        conditions, values = ["true"], []
-        for meaning in self._vocabulary.meanings(search):
-            alternatives = ["false"]
-            for column, meant in (("cell", self._meant_cells(meaning)), ("class", sorted(meaning.classes))):
-                if meant:
-                    alternatives.append(f"{column} IN (SELECT unnest(?::INTEGER[]))")
-                    values.append(meant)
-            if meaning.index is not None:
-                alternatives.append('"index" = ?')
-                values.append(meaning.index)
-            if meaning.path:
-                alternatives.append("contains(lower(unit_id) || '/', ?)")
-                # channel/12 is not channel/120
-                values.append(meaning.path + ("/" if meaning.path[-1].isdecimal() else ""))
-            if meaning.text and self._spelled_out:
-                alternatives.append(
-                    "(cell IN (SELECT unnest(?::INTEGER[])) AND contains(lower(unit) || ' ' || name, ?))"
-                )
-                values += [self._spelled_out, meaning.text]
-            conditions.append(f"({' OR '.join(alternatives[1:] or alternatives)})")
-        return " AND ".join(conditions), values
+    def _find(self, filters: Filters) -> np.ndarray:
+        cells = self._fitting_cells(filters)
+        if not split(filters.search):
+            return self._finder.of_cells(cells)
+        if filters == Filters(filters.search):
+            return self._finder.search(filters.search)
+        numbers = self._numbers(Filters(filters.search))
+        return numbers[cells[self._tables.cell[numbers]]]
 
-    def _meant_cells(self, meaning: Meaning) -> list[int]:
-        names = (("model", meaning.models), ("layer", meaning.layers), ("kind", meaning.kinds))
-        meant = np.zeros(len(self._sizes), bool)
-        for name, wanted in (*names, ("recipe", meaning.recipes)):
-            meant |= np.array([value in wanted for value in self._cells[name]], bool)
-        return np.flatnonzero(meant).tolist()
+    def _fitting_cells(self, filters: Filters) -> np.ndarray:
+        return np.logical_and.reduce([self._fits(filters, name) for name in FACETS])
 
     # What fits
 
@@ -303,32 +262,26 @@ class Gallery:
         """
         if sort not in SORTS:
             raise LSDError(f"The gallery cannot be sorted by “{sort[:60]}”; choose one of {', '.join(SORTS)}.")
-        fits = np.logical_and.reduce([self._fits(filters, name) for name in FACETS])
+        fits = self._fitting_cells(filters)
         total = int(self._matching(filters.search)[fits].sum())
         pages = max(1, -(-total // size))
         number = min(max(1, number), pages)
         if not total:
             return Page([], 0, number, pages)
-        where, values = self._condition(filters.search)
-        if not fits.all():
-            where += " AND cell IN (SELECT unnest(?::INTEGER[]))"
-            values = [*values, np.flatnonzero(fits).tolist()]
-        entries = self._entries(
-            f"SELECT n FROM rows WHERE {where} ORDER BY {_SORTS[sort]} LIMIT ? OFFSET ?",
-            [*values, size, (number - 1) * size],
-        )
+        numbers = None if total == self.rows else self._numbers(filters)
+        entries = self._entries(self._finder.page(sort, numbers, (number - 1) * size, size))
         return Page(entries, total, number, pages)
 
     def classes(self, search: str = "", limit: int = 200) -> list[ClassHit]:
         """The first `limit` classes that fit a search, by name; all of them for an empty one."""
-        return [ClassHit(*self._class_models[i]) for i in self._vocabulary.find_all_classes(search)[:limit]]
+        return [self._class_hits[place] for place in self._finder.vocabulary.find_all_classes(search)[:limit]]
 
     # One row and what belongs to it
 
     def entry(self, unit_id: str) -> Entry | None:
         """The row of that id, None if there is none."""
-        text = unit_id.encode(errors="ignore").decode()
-        return next(iter(self._entries("SELECT n FROM rows WHERE unit_id = ?", [text])), None)
+        number = self._rows.find(unit_id.encode(errors="ignore").decode())
+        return None if number is None else self._entries([number])[0]
 
     def details(self, entry: Entry) -> dict:
         """The whole row by the names of `schema.FEATURES`, without its pictures.
@@ -354,32 +307,26 @@ class Gallery:
         """
         return self._reader.thumbnails([(e.shard, e.row_group, e.unit_id) for e in entries])
 
-    def same_class(self, entry: Entry) -> list[Entry]:
+    def same_class(self, entry: Entry) -> "Entries":
         """The same class (by WordNet id, or by name where one has none) in the other models: one row each, by model.
 
         Of several the one of the same kind is taken, then of the same recipe, then of the lowest seed.
         """
-        pictures = self._of_class(entry.class_name, entry.synset)
-        pictures.sort(key=lambda one: (one.kind != entry.kind, one.recipe != entry.recipe, one.seed, one.n))
-        first: dict[str, int] = {}
-        for one in pictures:
-            first.setdefault(one.model, one.n)
-        return self._by_number([first[model] for model in sorted(first) if model != entry.model])
+        numbers, (kinds, recipes) = self._of_class(entry.class_name, entry.synset)
+        wanted = [self._code("kind", entry.kind), self._code("recipe", entry.recipe)]
+        first = self._first_of_models(numbers, [kinds != wanted[0], recipes != wanted[1]])
+        first.pop(entry.model, None)
+        return Entries(tuple(first), list(first.values()), self._entries)
 
     def variants(self, entry: Entry) -> list[Entry]:
         """The same unit of the same model with other recipes and seeds, by recipe and seed."""
-        cells = np.flatnonzero(self._cells["model"] == entry.model).tolist()
-        return self._entries(
-            "SELECT n FROM rows WHERE cell IN (SELECT unnest(?::INTEGER[])) AND unit = ? AND unit_id != ? ORDER BY n",
-            [cells, entry.unit, entry.unit_id],
-        )
+        return [other for other in self.of_units(entry.model, [entry.unit]) if other.unit_id != entry.unit_id]
 
     def of_units(self, model: str, units: Sequence[str]) -> list[Entry]:
         """All rows of a model's units, by recipe and seed: of one unit there may be several, or none."""
-        cells = np.flatnonzero(self._cells["model"] == model).tolist()
+        texts = [unit.encode(errors="ignore").decode() for unit in units]
         return self._entries(
-            "SELECT n FROM rows WHERE cell IN (SELECT unnest(?::INTEGER[])) AND unit IN (SELECT unnest(?::VARCHAR[])) ORDER BY n",
-            [cells, list(units)],
+            self._rows.having("unit", texts, self._tables.of_cells(self._tables.having("model", (model,))))
         )
 
     def neighbours(self, entry: Entry, count: int = 12) -> list[Entry]:
@@ -388,17 +335,16 @@ class Gallery:
         As many before it as after it, where there are so many.
         """
         like = {name: getattr(entry, name) for name in ("model", "layer", "kind", "recipe")}
-        cells = np.logical_and.reduce([self._cells[name] == value for name, value in like.items()])
-        # The index's order is by index and unit within a layer's kind.
-        around = self._rows(
-            "SELECT n, unit_id = ? FROM rows WHERE cell IN (SELECT unnest(?::INTEGER[])) AND seed = ? ORDER BY n",
-            [entry.unit_id, np.flatnonzero(cells).tolist(), entry.seed],
+        around = self._tables.of_cells(
+            np.logical_and.reduce([self._tables.having(name, (value,)) for name, value in like.items()])
         )
-        numbers = [n for n, _ in around]
-        place = next(place for place, (_, itself) in enumerate(around) if itself)
-        before, after = numbers[:place], numbers[place + 1 :]
+        # The index's order is by index and unit within a layer's kind.
+        around = around[self._tables.seed[around] == entry.seed]
+        (itself,) = self._rows.having("unit_id", [entry.unit_id], around)[:1]
+        place = int(np.searchsorted(around, itself))
+        before, after = around[:place], around[place + 1 :]
         first = min(len(before), max(count // 2, count - len(after)))
-        return self._by_number(before[len(before) - first :] + after[: count - first])
+        return self._entries([*before[len(before) - first :], *after[: count - first]])
 
     def compare(self, models: Sequence[str], class_names: Sequence[str], recipe: str = "") -> list[list[Entry | None]]:
         """Classes side by side: a row for each of `class_names`, in it a column for each of `models`.
@@ -410,40 +356,83 @@ class Gallery:
         Returns:
             In each cell the entry of the lowest seed, of a plain class unit if there is one; None where there is none.
         """
-        return [self._compared(models, name, recipe) for name in class_names]
+        rows = [self._compared(models, name, recipe) for name in class_names]
+        entries = iter(self._entries([number for row in rows for number in row if number is not None]))
+        return [[None if number is None else next(entries) for number in row] for row in rows]
 
-    def _compared(self, models: Sequence[str], class_name: str, recipe: str) -> list[Entry | None]:
-        named = (hit[:2] for hit in self._class_models if class_name and class_name in hit[:2] and hit[1])
-        pictures = [one for one in self._of_class(*next(named, (class_name, ""))) if recipe in ("", one.recipe)]
-        pictures.sort(key=lambda one: (one.kind != "class", one.recipe != DEFAULT, one.recipe, one.seed, one.n))
-        first: dict[str, int] = {}
-        for one in pictures:
-            first.setdefault(one.model, one.n)
-        found = {entry.model: entry for entry in self._by_number([first[m] for m in {*models} & first.keys()])}
-        return [found.get(model) for model in models]
+    def _compared(self, models: Sequence[str], class_name: str, recipe: str) -> list[int | None]:
+        named = (hit for hit in self._tables.classes if class_name and class_name in hit and hit[1])
+        numbers, (kinds, recipes) = self._of_class(*next(named, (class_name, "")))
+        wanted = self._tables.having("model", models)
+        if recipe:
+            wanted &= self._tables.having("recipe", (recipe,))
+        kept = wanted[self._tables.cell[numbers]]
+        numbers, kinds, recipes = numbers[kept], kinds[kept], recipes[kept]
+        first = self._first_of_models(
+            numbers, [kinds != self._code("kind", "class"), recipes != self._code("recipe", DEFAULT), recipes]
+        )
+        return [first.get(model) for model in models]
 
-    def _of_class(self, class_name: str, synset: str) -> list["_Picture"]:
-        """All pictures of the class of that name or WordNet id, in a list of their own."""
-        return list(self._classes.get((class_name, synset), lambda: self._read_class(class_name, synset)))
-
-    def _read_class(self, class_name: str, synset: str) -> list["_Picture"]:
+    def _of_class(self, class_name: str, synset: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """The rows of the class of that name or WordNet id, ascending, and the codes of their kinds and recipes."""
         classes = [
             number
-            for number, (name, other, _) in enumerate(self._class_models)
+            for number, (name, other) in enumerate(self._tables.classes)
             # Two ids are two classes, though both may be called crane.
             if (synset and other == synset) or (class_name and name == class_name and not (synset and other))
         ]
-        found = self._rows("SELECT n, seed, cell FROM rows WHERE class IN (SELECT unnest(?::INTEGER[]))", [classes])
-        of_cell = [self._cells[name] for name in ("model", "kind", "recipe")]
-        return [_Picture(n, seed, *(values[cell] for values in of_cell)) for n, seed, cell in found]
+        numbers = np.concatenate([np.empty(0, np.int32), *map(self._tables.of_class, classes)])
+        cells = self._tables.cell[numbers]
+        return numbers, (self._tables.codes["kind"][cells], self._tables.codes["recipe"][cells])
+
+    def _first_of_models(self, numbers: np.ndarray, keys: list[np.ndarray]) -> dict[str, int]:
+        """For each model, by name, the first of these rows by some keys, then by seed and number."""
+        keys = [*keys, self._tables.seed[numbers], numbers]
+        models = self._tables.codes["model"][self._tables.cell[numbers]]
+        order = np.lexsort([*keys[::-1], models])
+        found, first = np.unique(models[order], return_index=True)
+        names = self._tables.values["model"]
+        return {
+            names[code]: number for code, number in zip(found.tolist(), numbers[order][first].tolist(), strict=True)
+        }
+
+    def _code(self, name: str, value: str) -> int:
+        """The code of a value of `tables.CELL`, -1 if it does not occur."""
+        values = self._tables.values[name]
+        return values.index(value) if value in values else -1
 
 
-class _Picture(NamedTuple):
-    n: int
-    seed: int
-    model: str
-    kind: str
-    recipe: str
+class Entries(Sequence[Entry]):
+    """Rows that are read when they are looked at, and not all of them if not all are.
+
+    Attributes:
+        models: of each row its model, which costs nothing.
+    """
+
+    def __init__(self, models: tuple[str, ...], numbers: list[int], read: Callable[[Sequence[int]], list[Entry]]):
+        self.models, self._numbers, self._read = models, numbers, read
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Entry]: ...
+
+    def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
+        if isinstance(place, slice):
+            return self._read(self._numbers[place])
+        return self._read([self._numbers[place]])[0]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self[:])
+
+
+def _key(filters: Filters) -> tuple:
+    """The same for filters that mean the same."""
+    return tuple(split(filters.search)), replace(filters, search="")
 
 
 def _find_index(folder: Path) -> Path:
@@ -454,19 +443,3 @@ def _find_index(folder: Path) -> Path:
             raise LSDError(f"There is no gallery at {folder}: it has neither an index nor shards below data/.")
         index.build(folder)
     return path
-
-
-def _cleaned(field: pa.Field, column: pa.ChunkedArray) -> list:
-    """The values of a column as `Entry` promises them."""
-    if column.type != field.type:
-        column = column.cast(field.type)  # a dictionary, which is slow to read value by value
-    values = column.to_pylist()
-    if pa.types.is_string(field.type):
-        return [value or "" for value in values]
-    if pa.types.is_list(field.type):
-        return [tuple(value or ()) for value in values]
-    if pa.types.is_floating(field.type):
-        return [value if value is not None and math.isfinite(value) else None for value in values]
-    if field.name in ("depth", "index", "seed"):
-        return [-1 if value is None else value for value in values]
-    return values

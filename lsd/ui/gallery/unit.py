@@ -238,16 +238,16 @@ def _belongings(gallery: Gallery, entry: Entry, neighbours: Sequence[Entry]) -> 
         "The same unit of the same network: what the pictures share is the unit's, what differs is chance or recipe.",
     )  # fmt: skip
     if elsewhere:
-        names = [entry.model, *(e.model for e in elsewhere)][:MAX_MODELS]
+        names = (entry.model, *elsewhere.models)[:MAX_MODELS]
         key = classes_of(gallery).key(entry.class_name, entry.synset)
-        compare = View(COMPARE, models=tuple(names), classes=(key,))
+        compare = View(COMPARE, models=names, classes=(key,))
         more = (
             '<p class="lsd-g-more">'
             + link(View(CLASS, classes=(key,)), f"All {count(len(elsewhere) + 1, 'model')} with it")
             + link(compare, "Compare models, with more classes")
             + "</p>"
         )
-        shown = [entry, *elsewhere][:OTHERS]
+        shown = [entry, *elsewhere[: OTHERS - 1]]
         grid = cards(gallery, shown, lambda e: [common_name(e.model), made(e)], css=strip)
         parts += section(f"{entry.title} across models", grid + more)
     if neighbours:

@@ -72,8 +72,9 @@ def instead(gallery: Gallery, entry: Entry) -> tuple[str, View] | None:
         return order.get(name, len(order))
 
     if entry.class_name:
-        for other in sorted(gallery.same_class(entry), key=lambda e: first(e.model)):
-            if standing(other).can_run:
+        same = gallery.same_class(entry)
+        for place in sorted(range(len(same)), key=lambda place: first(same.models[place])):
+            if model_availability(same.models[place]).can_load and standing(other := same[place]).can_run:
                 return f"{entry.title} in {common_name(other.model)}", View(UNIT, unit_id=other.unit_id)
     models = sorted((name for name, _ in gallery.models()), key=first)
     for kind in (entry.kind, "") if not entry.class_name else ("",):

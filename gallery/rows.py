@@ -1,0 +1,188 @@
+"""The index's file: its rows by number, and single columns of it, read one row group at a time and kept for a while.
+
+A row's number is its place in the index's order.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gallery.formats import why_not
+from gallery.index import INDEX_REQUIRED, INDEX_SCHEMA
+from gallery.shards import REPEATING, with_nulls
+from lsd.errors import LSDError
+from lsd.recent import Recent
+
+BLOCK = 2**18  # rows that are read at a time where all of them are
+
+_KEPT = 128 * 2**20  # bytes of unpacked row groups kept
+_ANSWER = TypeVar("_ANSWER")
+
+
+class Rows:
+    """An index, open; many threads may read it at once.
+
+    The file stays open, so another one may be put in its place meanwhile.
+
+    Args:
+        source: its path, or its bytes.
+        name: what it is called in errors, and how it is made again.
+
+    Attributes:
+        count: how many rows.
+        columns: those of `INDEX_SCHEMA` that it has; the others read as null.
+
+    Raises:
+        LSDError: it cannot be read, or is of a format that this version does not know.
+    """
+
+    def __init__(self, source: Path | bytes, name: str = "The index", again: str = "make it again."):
+        self._name, self._again = name, again
+        try:
+            self._source = pa.OSFile(str(source)) if isinstance(source, Path) else pa.BufferReader(source)
+            self._footer = pq.read_metadata(self._source)
+            found = self._footer.schema.to_arrow_schema()
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable() from error
+        if reason := why_not(found, INDEX_SCHEMA, INDEX_REQUIRED):
+            raise LSDError(f"{name} is an index of another version: it {reason}, or {again}")
+        self.columns = tuple(column for column in INDEX_SCHEMA.names if column in found.names)
+        self._repeating = [column for column in (*REPEATING, "shard") if column in self.columns]
+        sizes = [self._footer.row_group(group).num_rows for group in range(self._footer.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+        self.count = int(self._starts[-1])
+        paths = [self._footer.schema.column(place).path for place in range(self._footer.num_columns)]
+        self._id_column = paths.index("unit_id")
+        self._bounds = [self._bound(group) for group in range(len(sizes))]
+        self._kept: Recent[pa.Table] = Recent(_KEPT, lambda table: 1000 + table.nbytes)
+
+    def at(self, numbers: Sequence[int]) -> list[tuple]:
+        """The rows of these numbers, in this order: values by `INDEX_SCHEMA`.
+
+        Numbers that were not measured are None, texts "", lists ().
+        """
+        wanted = np.asarray(numbers, dtype=np.int64)
+        rows: list[tuple] = [()] * len(wanted)
+        for group, places in self._by_group(wanted):
+            table = self._group(group, INDEX_SCHEMA.names).take(wanted[places] - self._starts[group])
+            columns = [_cleaned(field, table[field.name]) for field in INDEX_SCHEMA]
+            for place, row in zip(places.tolist(), zip(*columns, strict=True), strict=True):
+                rows[place] = row
+        return rows
+
+    def having(self, column: str, values: Sequence[str], numbers: np.ndarray) -> np.ndarray:
+        """Those of some numbers, ascending, whose rows have one of these values in a column of texts."""
+        wanted = pa.array(values, pa.string())
+        found = [numbers[:0]]
+        for group, places in self._by_group(numbers):
+            fits = np.asarray(pc.is_in(self._texts(group, column), value_set=wanted))
+            of_group = numbers[places]
+            found.append(of_group[fits[of_group - self._starts[group]]])
+        return np.concatenate(found)
+
+    def find(self, unit_id: str) -> int | None:
+        """The first row with that id, None without one.
+
+        Only row groups are looked into whose least and greatest id let it be there.
+        """
+        for group, (least, greatest) in enumerate(self._bounds):
+            if least is None or least <= unit_id <= greatest:
+                place = pc.index(self._texts(group, "unit_id"), unit_id).as_py()
+                if place >= 0:
+                    return int(self._starts[group]) + place
+        return None
+
+    def texts(self, column: str, numbers: np.ndarray) -> pa.ChunkedArray:
+        """The values in a column of texts of the rows of some numbers, ascending; "" for null."""
+        found = [
+            self._texts(group, column).take(pa.array(numbers[places] - self._starts[group]))
+            for group, places in self._by_group(numbers)
+        ]
+        return pa.chunked_array(found, pa.string())
+
+    def blocks(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """All rows, some `BLOCK` at a time, each with the number of its first row; texts that repeat as dictionaries."""
+        groups: list[int] = []
+        for group in range(len(self._starts) - 1):
+            groups.append(group)
+            after = int(self._starts[group + 1])
+            if after - self._starts[groups[0]] >= BLOCK or after == self.count:
+                yield int(self._starts[groups[0]]), self._read(groups, columns)
+                groups = []
+
+    def encoded(self, columns: Sequence[str], text: Callable[[pa.Table], pa.Array]) -> tuple[np.ndarray, pa.Array]:
+        """Numbers for texts that are worked out from all rows: (that of each row, the texts), in no order, each text once.
+
+        Args:
+            text: from a table of `columns`, as `blocks` gives it, the text of each row, none of them null.
+        """
+        parts = [text(table).dictionary_encode() for _, table in self.blocks(columns)]
+        if not parts:
+            return np.empty(0, np.uint8), pa.array([], pa.string())
+        whole = pa.chunked_array(parts).unify_dictionaries()
+        texts = whole.chunk(0).dictionary
+        return np.concatenate([compact(part.indices.to_numpy(), len(texts)) for part in whole.chunks]), texts
+
+    def _by_group(self, numbers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """The row groups that numbers lie in, each with the places of its own among them."""
+        if not len(numbers):
+            return
+        groups = np.searchsorted(self._starts, numbers, side="right") - 1
+        order = np.argsort(groups, kind="stable")
+        found, begins = np.unique(groups[order], return_index=True)
+        yield from zip(found.tolist(), np.split(order, begins[1:]), strict=True)
+
+    def _bound(self, group: int) -> tuple[str | None, str | None]:
+        """The least and the greatest id in a row group; None for both where the file does not say, or some are null."""
+        stated = self._footer.row_group(group).column(self._id_column).statistics
+        sure = stated is not None and stated.has_min_max and stated.null_count == 0
+        return (stated.min, stated.max) if sure else (None, None)
+
+    def _texts(self, group: int, column: str) -> pa.Array:
+        values = self._group(group, [column])[column]
+        return pc.fill_null(values.cast(pa.string()), "").combine_chunks()
+
+    def _group(self, group: int, columns: Sequence[str]) -> pa.Table:
+        return self._kept.get((group, tuple(columns)), lambda: self._read([group], columns))
+
+    def _read(self, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Columns of row groups, one chunk each, with nulls for those that the file lacks."""
+        try:
+            with pq.ParquetFile(
+                self._source, metadata=self._footer, pre_buffer=False, read_dictionary=self._repeating
+            ) as file:
+                table = file.read_row_groups(groups, [c for c in columns if c in self.columns], use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable() from error
+        wanted = pa.schema([INDEX_SCHEMA.field(column) for column in columns])
+        return with_nulls(table, wanted).combine_chunks()
+
+    def _unreadable(self) -> LSDError:
+        return LSDError(f"{self._name} cannot be read; {self._again}")
+
+
+def compact(numbers: np.ndarray, count: int) -> np.ndarray:
+    """Numbers below `count`, none of them negative, in as few bytes as hold them."""
+    return numbers.astype(np.min_scalar_type(max(0, count - 1)))
+
+
+def _cleaned(field: pa.Field, column: pa.ChunkedArray) -> list:
+    """The values of a column as `Rows.at` promises them."""
+    if column.type != field.type:
+        column = column.cast(field.type)  # a dictionary, which is slow to read value by value
+    values = column.to_pylist()
+    if pa.types.is_string(field.type):
+        return [value or "" for value in values]
+    if pa.types.is_list(field.type):
+        return [tuple(value or ()) for value in values]
+    if pa.types.is_floating(field.type):
+        return [value if value is not None and math.isfinite(value) else None for value in values]
+    if field.name in ("depth", "index", "seed"):
+        return [-1 if value is None else value for value in values]
+    return values
