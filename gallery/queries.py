@@ -25,6 +25,7 @@ from lsd.recent import Recent
 
 _FACETS = 256  # questions whose facets are remembered
 _FOUND = 128 * 2**20  # bytes of numbers of found rows that are remembered
+_SHOWN = 20_000  # rows of pages that are remembered
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class Gallery:
         self._facets: Recent[dict[str, list[tuple[str, int]]]] = Recent(_FACETS)
         self._found: Recent[np.ndarray] = Recent(_FOUND, lambda numbers: 1000 + numbers.nbytes)
         self._sizes: Recent[np.ndarray] = Recent(_FACETS)
+        self._pages: Recent[list[Entry]] = Recent(_SHOWN, lambda entries: 1 + len(entries))
         self._class_hits = [
             ClassHit(name, synset, self._models_among(self._tables.of_class(place)))
             for place, (name, synset) in enumerate(self._tables.classes)
@@ -268,9 +270,13 @@ class Gallery:
         number = min(max(1, number), pages)
         if not total:
             return Page([], 0, number, pages)
-        numbers = None if total == self.rows else self._numbers(filters)
-        entries = self._entries(self._finder.page(sort, numbers, (number - 1) * size, size))
-        return Page(entries, total, number, pages)
+
+        def read() -> list[Entry]:
+            numbers = None if total == self.rows else self._numbers(filters)
+            return self._entries(self._finder.page(sort, numbers, (number - 1) * size, size))
+
+        entries = self._pages.get((_key(filters), sort, number, size), read)
+        return Page(list(entries), total, number, pages)
 
     def classes(self, search: str = "", limit: int = 200) -> list[ClassHit]:
         """The first `limit` classes that fit a search, by name; all of them for an empty one."""
@@ -356,11 +362,18 @@ class Gallery:
         Returns:
             In each cell the entry of the lowest seed, of a plain class unit if there is one; None where there is none.
         """
-        rows = [self._compared(models, name, recipe) for name in class_names]
+        found = [self._of_models(name, models, recipe) for name in class_names]
+        rows = [[first.get(model) for model in models] for first in found]
         entries = iter(self._entries([number for row in rows for number in row if number is not None]))
         return [[None if number is None else next(entries) for number in row] for row in rows]
 
-    def _compared(self, models: Sequence[str], class_name: str, recipe: str) -> list[int | None]:
+    def in_models(self, class_name: str) -> "Entries":
+        """A class in every model that has it: the rows that `compare` chooses, by model."""
+        first = self._of_models(class_name, self._tables.values["model"])
+        return Entries(tuple(first), list(first.values()), self._entries)
+
+    def _of_models(self, class_name: str, models: Sequence[str], recipe: str = "") -> dict[str, int]:
+        """Of each of some models that have a class, by name, the row that `compare` chooses."""
         named = (hit for hit in self._tables.classes if class_name and class_name in hit and hit[1])
         numbers, (kinds, recipes) = self._of_class(*next(named, (class_name, "")))
         wanted = self._tables.having("model", models)
@@ -368,10 +381,8 @@ class Gallery:
             wanted &= self._tables.having("recipe", (recipe,))
         kept = wanted[self._tables.cell[numbers]]
         numbers, kinds, recipes = numbers[kept], kinds[kept], recipes[kept]
-        first = self._first_of_models(
-            numbers, [kinds != self._code("kind", "class"), recipes != self._code("recipe", DEFAULT), recipes]
-        )
-        return [first.get(model) for model in models]
+        keys = [kinds != self._code("kind", "class"), recipes != self._code("recipe", DEFAULT), recipes]
+        return self._first_of_models(numbers, keys)
 
     def _of_class(self, class_name: str, synset: str) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """The rows of the class of that name or WordNet id, ascending, and the codes of their kinds and recipes."""

@@ -20,6 +20,7 @@ from gallery.queries import Gallery
 from lsd.features.recipes import LUCID, MACO, RECIPES, VIT, changed, described
 from lsd.ui.features import address as features_address
 from lsd.ui.gallery import again as gallery_again
+from lsd.ui.gallery import compare as gallery_compare
 from lsd.ui.gallery import unit as gallery_unit
 from lsd.ui.gallery.address import BROWSE, CLASS, CLASSES, COMPARE, UNIT, View, read, write
 from lsd.ui.gallery.browse import front
@@ -322,6 +323,12 @@ def test_one_class_in_all_models():
     assert "?tab=gallery&view=class&class=Egyptian+cat" not in links(main)
     missing = main_of("tab=gallery&view=class&class=unicorn")
     assert "No class here is called “unicorn”" in missing and "golden retriever" in missing
+
+
+def test_a_class_in_very_many_models_shows_the_first_of_them(monkeypatch):
+    monkeypatch.setattr(gallery_compare, "_LISTED", 2)
+    main = main_of("tab=gallery&view=class&class=golden+retriever")
+    assert "golden retriever in 3 models" in main and "… and 1 more model." in main and len(ids(main)) == 2
 
 
 def test_the_list_of_classes_knows_what_they_are():

@@ -11,7 +11,7 @@ from lsd.ui.gallery.classes import classes_of
 from lsd.ui.gallery.html import called_model, card, cards, count, link, made, message, thumbnails
 from lsd.ui.shared.markup import escape
 
-_LISTED = 400  # classes in a list
+_LISTED = 400  # classes in a list, models that have one
 _OFFERED = 40  # classes offered to be added to a comparison
 
 
@@ -46,8 +46,8 @@ def one_class(gallery: Gallery, view: View) -> str:
             gallery, View(CLASSES)
         )
     name = known.names[key]
-    (row,) = gallery.compare([model for model, _ in gallery.models()], [key])
-    entries = [entry for entry in row if entry]
+    row = gallery.in_models(key)
+    entries = row[:_LISTED]
     grid = cards(gallery, entries, lambda e: [common_name(e.model), made(e)])
     compare = View(COMPARE, models=tuple(e.model for e in entries[:MAX_MODELS]), classes=(key,))
     all_of_it = View(filters=Filters(search=key if name in known.shared else short(name), layer=""))
@@ -56,7 +56,9 @@ def one_class(gallery: Gallery, view: View) -> str:
         f'{synonyms}<p class="lsd-g-more">{link(compare, "Compare models, with more classes")}'
         f"{link(all_of_it, 'All its seeds and recipes')}{link(View(CLASSES), 'All classes')}</p>"
     )
-    return _head(f"{escape(short(name))} in {count(len(entries), 'model')}", note) + grid
+    more = len(row) - len(entries)
+    rest = f'<p class="lsd-note">… and {count(more, "more model")}.</p>' if more else ""
+    return _head(f"{escape(short(name))} in {count(len(row), 'model')}", note) + grid + rest
 
 
 def compare(gallery: Gallery, view: View) -> str:

@@ -148,6 +148,9 @@ def _compare(gallery: Gallery, reference: Reference, names: list[str], recipe: s
     found = gallery.compare(models, names, recipe)
     expected = [[reference.compared(model, name, recipe) for model in models] for name in names]
     assert [_places(row) for row in found] == expected
+    if not recipe:
+        for name, row in zip(names, expected, strict=True):
+            assert _places(gallery.in_models(name)) == [place for place in row if place]
 
 
 @settings(max_examples=60)
