@@ -60,6 +60,8 @@ class Rows:
         paths = [self._footer.schema.column(place).path for place in range(self._footer.num_columns)]
         self._id_column = paths.index("unit_id")
         self._bounds = [self._bound(group) for group in range(len(sizes))]
+        # Half of the columns are one value in a whole row group, and each takes as long to read as one that is not.
+        self._same: dict[int, dict[str, object]] = {}
         self._kept: Recent[pa.Table] = Recent(_KEPT, lambda table: 1000 + table.nbytes)
 
     def at(self, numbers: Sequence[int]) -> list[tuple]:
@@ -70,8 +72,15 @@ class Rows:
         wanted = np.asarray(numbers, dtype=np.int64)
         rows: list[tuple] = [()] * len(wanted)
         for group, places in self._by_group(wanted):
-            table = self._group(group, INDEX_SCHEMA.names).take(wanted[places] - self._starts[group])
-            columns = [_cleaned(field, table[field.name]) for field in INDEX_SCHEMA]
+            same = self._same.get(group, {})
+            table = self._group(group, [name for name in INDEX_SCHEMA.names if name not in same])
+            if not same:  # this group has not been read before
+                self._same[group] = same = _same(table)
+            table = table.take(wanted[places] - self._starts[group])
+            columns = [
+                [same[field.name]] * len(places) if field.name in same else _cleaned(field, table[field.name])
+                for field in INDEX_SCHEMA
+            ]
             for place, row in zip(places.tolist(), zip(*columns, strict=True), strict=True):
                 rows[place] = row
         return rows
@@ -170,6 +179,21 @@ class Rows:
 def compact(numbers: np.ndarray, count: int) -> np.ndarray:
     """Numbers below `count`, none of them negative, in as few bytes as hold them."""
     return numbers.astype(np.min_scalar_type(max(0, count - 1)))
+
+
+def _same(table: pa.Table) -> dict[str, object]:
+    """The columns that have one value in all rows of a table, and it, as `Rows.at` promises it."""
+    return {
+        field.name: _cleaned(field, table[field.name].slice(0, 1))[0]
+        for field in INDEX_SCHEMA
+        if _is_same(table[field.name])
+    }
+
+
+def _is_same(column: pa.ChunkedArray) -> bool:
+    if pa.types.is_list(column.type):
+        return not pc.max(pc.list_value_length(column)).as_py()
+    return column.null_count == len(column) or pc.all(pc.equal(column, column[0]), skip_nulls=False).as_py() is True
 
 
 def _cleaned(field: pa.Field, column: pa.ChunkedArray) -> list:
