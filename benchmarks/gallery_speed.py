@@ -327,9 +327,10 @@ def main() -> None:
         else:
             make(options.folder, options.rows)
     labels.class_names(CLASSES)  # loaded before anything is measured, as in an app that knows its models
-    before, start = resident(), time.perf_counter()
+    before, start, used = resident(), time.perf_counter(), time.process_time()
     gallery = Gallery(options.folder)
-    print(f"opened in                     {time.perf_counter() - start:8.1f} s, {resident() - before:.0f} MiB")
+    took = f"{time.perf_counter() - start:8.1f} s ({time.process_time() - used:.1f} of processor time)"
+    print(f"opened in                     {took}, {resident() - before:.0f} MiB more than {before:.0f}")
     if gallery.rows != options.rows:
         raise SystemExit(f"{options.folder} holds a gallery of {gallery.rows} rows; give another folder.")
     size = sum(path.stat().st_size for path in find_shards(options.folder))

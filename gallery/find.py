@@ -3,6 +3,7 @@
 What takes all rows' texts is worked out when it is first asked for: an order, or the texts of which a path is a part.
 """
 
+import contextlib
 import threading
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gallery.rows import Rows, compact
+from gallery.rows import BLOCK, Rows, compact
 from gallery.search import Meaning, Vocabulary
 from gallery.tables import Tables, numbered
 from lsd.recent import Recent
@@ -25,28 +26,6 @@ _MEASURES = {  # sort → its column, and whether the largest come first
 }
 _SPELLED_OUT = ("contrast", "expression")  # kinds whose units name several things
 _WHOLE = "\0"  # begins the end of an id that does not begin with its model; no search has it
-
-
-@dataclass(frozen=True)
-class Order:
-    """All rows, sorted, equal ones by number.
-
-    Attributes:
-        rows: their numbers, int32.
-        places: for each row, where it is among them, int32.
-    """
-
-    rows: np.ndarray
-    places: np.ndarray
-
-    def page(self, numbers: np.ndarray | None, start: int, size: int) -> np.ndarray:
-        """Those from `start` on of the rows of these numbers (None: of all), sorted."""
-        if numbers is None:
-            return self.rows[start : start + size]
-        places = self.places[numbers]
-        end = min(start + size, len(places))
-        places = np.partition(places, [start, end - 1])[start:end]
-        return self.rows[np.sort(places)]
 
 
 @dataclass(frozen=True)
@@ -78,21 +57,20 @@ class Finder:
         self._models = dict(zip(models.to_pylist(), pc.utf8_lower(models).to_pylist(), strict=True))
         self._spelled_out = tables.having("kind", frozenset(_SPELLED_OUT))
         self._scans = threading.BoundedSemaphore(SCANS)
-        self._orders: Recent[Order] = Recent(len(_MEASURES) + 1)
+        self._making = threading.Lock()  # what takes all rows' texts or measures
+        self._orders: Recent[np.ndarray] = Recent(len(_MEASURES) + 1)
         self._texts: Recent[_Ends | tuple[np.ndarray, pa.ChunkedArray]] = Recent(2)
 
     def search(self, search: str) -> np.ndarray:
         """The numbers of the rows that fit a search, ascending."""
+        meanings = self.vocabulary.meanings(search)
+        if any(meaning.path for meaning in meanings):
+            self._ends()  # while it is made others may search
         with self._scans:
             fits = np.ones(self._rows.count, bool)
-            for meaning in self.vocabulary.meanings(search):
+            for meaning in meanings:
                 fits &= self._fits(meaning)
             return numbered(fits)
-
-    def of_cells(self, wanted: np.ndarray) -> np.ndarray:
-        """The numbers of the rows of some cells, given as a truth value for each, ascending."""
-        with self._scans:
-            return self._tables.of_cells(wanted)
 
     def page(self, sort: str, numbers: np.ndarray | None, start: int, size: int) -> np.ndarray:
         """Those from `start` on of the rows of these numbers, ascending (None: of all), sorted by one of `filters.SORTS`."""
@@ -100,9 +78,16 @@ class Finder:
             if numbers is None:
                 return np.arange(start, min(start + size, self._rows.count))
             return numbers[start : start + size]
-        order = self._orders.get(sort, lambda: self._order(sort))
-        with self._scans:
-            return order.page(numbers, start, size)
+        places = self._orders.get(sort, lambda: self._places(sort))
+        if numbers is None:
+            found = np.flatnonzero((places >= start) & (places < start + size))
+        else:
+            with self._scans if len(numbers) > BLOCK else contextlib.nullcontext():
+                of_these = places[numbers]
+                ends = [start, min(start + size, len(numbers)) - 1]
+                least, greatest = np.partition(of_these, ends)[ends]
+                found = numbers[(of_these >= least) & (of_these <= greatest)]
+        return found[np.argsort(places[found])]
 
     def _fits(self, meaning: Meaning) -> np.ndarray:
         """For each row, whether it fits what a word can stand for."""
@@ -132,7 +117,7 @@ class Finder:
 
     def _with_path(self, part: str) -> np.ndarray:
         """For each row, whether its id, in lower case and with a slash after it, has this part."""
-        ends = self._texts.get("ends", self._read_ends)
+        ends = self._ends()
         fits = np.asarray(pc.match_substring(ends.texts, part))[ends.of_row]
         apart = ~np.asarray(pc.starts_with(ends.texts, _WHOLE))
         # Or the part begins in the model: it lies in it, or goes on after one of its slashes.
@@ -145,8 +130,12 @@ class Finder:
                 fits |= self._in(self._tables.having("model", models)) & goes_on[ends.of_row]
         return fits
 
+    def _ends(self) -> _Ends:
+        return self._texts.get("ends", self._read_ends)
+
     def _read_ends(self) -> _Ends:
-        return _Ends(*self._rows.encoded(("unit_id", "model"), _ends_of_ids))
+        with self._making:
+            return _Ends(*self._rows.encoded(("unit_id", "model"), _ends_of_ids))
 
     def _spell_out(self) -> tuple[np.ndarray, pa.ChunkedArray]:
         """The rows whose units name several things, and how they are written and called."""
@@ -154,12 +143,13 @@ class Finder:
         written, called = (pc.utf8_lower(self._rows.texts(name, numbers)) for name in ("unit", "title"))
         return numbers, pc.binary_join_element_wise(written, called, " ")
 
-    def _order(self, sort: str) -> Order:
-        with self._scans:
-            rows = np.argsort(self._keys(sort), kind="stable").astype(np.int32)
-            places = np.empty_like(rows)
+    def _places(self, sort: str) -> np.ndarray:
+        """For each row its place among all, sorted, equal ones by number, int32."""
+        with self._making:
+            rows = np.argsort(self._keys(sort), kind="stable")
+            places = np.empty(len(rows), np.int32)
             places[rows] = np.arange(len(rows), dtype=np.int32)
-            return Order(rows, places)
+            return places
 
     def _keys(self, sort: str) -> np.ndarray:
         """A number for each row: the smaller, the earlier; those without one are nan."""

@@ -24,7 +24,7 @@ from lsd.features.recipes import DEFAULT
 from lsd.recent import Recent
 
 _FACETS = 256  # questions whose facets are remembered
-_FOUND = 128 * 2**20  # bytes of numbers of found rows that are remembered
+_FOUND = 64 * 2**20  # bytes of numbers of found rows that are remembered
 _SHOWN = 20_000  # rows of pages that are remembered
 
 
@@ -240,7 +240,7 @@ class Gallery:
     def _find(self, filters: Filters) -> np.ndarray:
         cells = self._fitting_cells(filters)
         if not split(filters.search):
-            return self._finder.of_cells(cells)
+            return self._tables.of_cells(cells)
         if filters == Filters(filters.search):
             return self._finder.search(filters.search)
         numbers = self._numbers(Filters(filters.search))
