@@ -42,7 +42,8 @@ from lsd.provenance import write_files
 from lsd.reasons.defaults import METHOD, default_layer
 from lsd.reasons.groups import groups
 from lsd.reasons.shares import METHODS, Shares, shares
-from lsd.reasons.switch import without
+from lsd.reasons.switch import goes_on, without
+from lsd.resumed import kept_before
 from lsd.saliency.explain import to_input
 from lsd.saliency.targets import of_class
 
@@ -212,11 +213,15 @@ def study(
         right: the true classes, against which the first choices are held, rather than against the runners-up.
         tags: (H, W) bool each, where the tag is.
     """
-    with torch.no_grad():
-        before = model(images)
-    first, second = before.topk(2, dim=1).indices.T.tolist()
+    befores, said = [], []
+    for image in images.split(1):
+        with torch.no_grad(), kept_before(model, layer.name) as before:
+            said.append(model(image))
+        befores.append(before if goes_on(model, layer) else ())
+    logits = torch.cat(said)
+    first, second = logits.topk(2, dim=1).indices.T.tolist()
     target = of_class(model, first, "contrast", second if right is None else right)
-    contrast = target(before)
+    contrast = target(logits)
     known: dict[str, Shares] = {}
     rows = []
     for ranking in rankings:
@@ -234,7 +239,7 @@ def study(
                 ranked, values = known[method].order()[n], known[method].values[n].clamp(min=0)
                 part, off = float(values[ranked[:10]].sum() / values.sum()), _channels_off(ranked)
                 where = known[method].maps[n, ranked[0]] if layer.height and known[method].parts is not None else None
-            logits = without(model, images[n : n + 1], layer, torch.cat([off, 1 - off]))
+            logits = without(model, images[n : n + 1], layer, torch.cat([off, 1 - off]), before=befores[n])
             now, lost = logits.argmax(1), contrast[n] - target.of(n)(logits)
             same, count = now == first[n], len(off)
             rows.append(

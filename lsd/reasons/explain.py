@@ -1,6 +1,7 @@
 """Reasons of one decision: the few channels and groups of a layer that speak most for it, and what happens without them."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,8 @@ from lsd.models import ImageModel
 from lsd.reasons.defaults import METHOD, default_layer
 from lsd.reasons.groups import Groups, groups
 from lsd.reasons.shares import Shares, shares
-from lsd.reasons.switch import without
+from lsd.reasons.switch import goes_on, without
+from lsd.resumed import Before, kept_before
 from lsd.saliency.explain import TargetSpec
 from lsd.saliency.targets import Target
 
@@ -220,12 +222,16 @@ def switched(
         off: (C, 1) or (C, P) each (`Reason.off`, `together`).
         fill, region: as for `without`; the region (h, w).
     """
-    trials: list[Trial] = []
-    for some in [off[i : i + IN_A_PASS] for i in range(0, len(off), IN_A_PASS)]:
+    layer, trials = reasons.shares.layer, []
+    before: Before = ()
+    for start in range(0, len(off), IN_A_PASS):
+        some = off[start : start + IN_A_PASS]
         places = max(mask.shape[1] for mask in some)
         masks = torch.stack([mask.expand(-1, places) for mask in some])
         where = None if region is None else region.expand(len(some), -1, -1)
-        logits = without(model, image, reasons.shares.layer, masks, fill=fill, region=where)
+        keeping = kept_before(model, layer.name) if not start and goes_on(model, layer) else nullcontext(before)
+        with keeping as before:  # empty until the first pass is over
+            logits = without(model, image, layer, masks, fill=fill, region=where, before=before)
         trials += [_trial(reasons, own) for own in logits]
     return trials
 

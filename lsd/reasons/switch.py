@@ -9,6 +9,7 @@ from lsd.errors import UndefinedError
 from lsd.layout import Layer, from_flat, to_flat, to_places
 from lsd.models import ImageModel
 from lsd.precision import undisturbed
+from lsd.resumed import Before, kept_before, resumed
 from lsd.tracing import blank, capture, replaced
 
 
@@ -21,6 +22,7 @@ def without(
     *,
     fill: Tensor | None = None,
     region: Tensor | None = None,
+    before: Before = (),
 ) -> Tensor:
     """Logits (N, classes) with channels of a layer at zero, or at `fill`.
 
@@ -31,6 +33,7 @@ def without(
             which places (`layout.to_flat`). True and False, or how far, from 0 to 1.
         fill: (C,) what takes their place, such as their mean over photos; zero by default.
         region: (N, h, w) bool, the places outside of which nothing is switched off; everywhere by default.
+        before: what a pass of the one picture did before the layer (`lsd.resumed`), of a network that goes on from there.
 
     Raises:
         UndefinedError: a layer whose channels, or places, are not known; masks of other sizes.
@@ -43,7 +46,7 @@ def without(
         raise UndefinedError(f"{layer.name} has {layer.height} × {layer.width} places, and the region has others.")
     if len(images) < len(off) and not goes_on(model, layer):
         images = images.expand(len(off), -1, -1, -1)
-    return _without(model, images, layer, off, fill, region)
+    return _without(model, images, layer, off, fill, region, before)
 
 
 def _without(
@@ -53,6 +56,7 @@ def _without(
     off: Tensor,
     fill: Tensor | None = None,
     region: Tensor | None = None,
+    before: Before = (),
 ) -> Tensor:
     """`without` on pictures as many as `off`, or on one of a network that goes on from the layer alone."""
 
@@ -68,7 +72,7 @@ def _without(
         instead = 0.0 if fill is None else fill.to(there)[:, None]
         return from_flat(layer, there * (1 - gone) + instead * gone, output.expand(len(off), *output.shape[1:]))
 
-    with undisturbed(model.device), replaced(model, layer.name, change):
+    with undisturbed(model.device), resumed(model, before), replaced(model, layer.name, change):
         return model(model.take(images))
 
 
@@ -91,7 +95,8 @@ _going_on: "weakref.WeakKeyDictionary[ImageModel, dict[Layer, bool]]" = weakref.
 
 @torch.no_grad()
 def goes_on(model: ImageModel, layer: Layer) -> bool:
-    """Whether a network that has seen one picture goes on from several versions of what the layer put out; tried once.
+    """Whether a network that has seen one picture goes on from several versions of what the layer put out, and what came before it
+    need not be done again (`lsd.resumed`); tried once.
 
     Not where something from before the layer, which is there once, is later put beside what comes of them, as in DenseNets; nor
     where a module's output is one in a batch that it does not split.
@@ -103,7 +108,9 @@ def goes_on(model: ImageModel, layer: Layer) -> bool:
         picture = torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0))
         apart = _without(model, picture.expand(3, -1, -1, -1), layer, off)
         try:
-            once = _without(model, picture, layer, off)
+            with kept_before(model, layer.name) as before:
+                model(model.take(picture))
+            once = _without(model, picture, layer, off, before=before)
         except RuntimeError:  # of shapes that do not fit
             once = apart[:1]
         known[layer] = once.shape == apart.shape and bool((once - apart).abs().max() <= 1e-2 * apart.abs().max())

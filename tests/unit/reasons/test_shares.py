@@ -8,7 +8,7 @@ from torch import nn
 from lsd.errors import UndefinedError
 from lsd.layers import as_said, find_layer
 from lsd.layout import channel_axis
-from lsd.reasons.shares import METHODS, shares
+from lsd.reasons.shares import METHODS, radau, shares
 from lsd.reasons.switch import goes_on, without
 from lsd.said import Said
 from lsd.saliency.gradients import quadrature
@@ -109,15 +109,14 @@ def test_joint_shares_are_what_the_first_channels_lose_together(network, picture
     model, images = network(name, settings), pictures(2)
     for target in TARGETS[:3]:
         (plain,) = shares(model, images, [target], [layer])[layer]
-        (joint,) = shares(model, images, [target], [layer], method="joint", steps=64)[layer]
+        (joint,) = shares(model, images, [target], [layer], method="joint", steps=32)[layer]
         gone = torch.zeros_like(plain.values).scatter(1, plain.order()[:, :5], 1.0) * (plain.values > 0)
         lost = plain.scores - target(without(model, images, plain.layer, gone))
         torch.testing.assert_close((joint.values * gone).sum(1), lost, rtol=3e-2, atol=1e-6)
-        positions, weights = quadrature("gauss_legendre", 2)
-        (joint,) = shares(model, images, [target], [layer], method="joint", steps=2)[layer]
+        (joint,) = shares(model, images, [target], [layer], method="joint")[layer]
         for channel in {int(plain.order()[0, 0]), int(plain.order()[0, -1])}:
             rises = []
-            for at in positions:
+            for at in (1 / 3, 1):
                 off = gone[:1] * (1 - at)
                 ends = []
                 for step in (1e-5, -1e-5):
@@ -125,8 +124,17 @@ def test_joint_shares_are_what_the_first_channels_lose_together(network, picture
                     moved[0, channel] -= step
                     ends.append(target.of(0)(without(model, images[:1], plain.layer, moved)))
                 rises.append((ends[0] - ends[1]) / 2e-5)
-            mean = sum(weight * rise for weight, rise in zip(weights, rises, strict=True))
+            mean = 3 / 4 * rises[0] + 1 / 4 * rises[1]
             torch.testing.assert_close(joint.values[:1, channel], mean, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("points", [2, 3, 5])
+def test_radau_is_exact_as_far_as_it_says_and_has_the_end_among_its_points(points):
+    positions, weights = radau(points)
+    assert positions[-1] == pytest.approx(1) and (positions > 0).all() and (positions[1:] > positions[:-1]).all()
+    for degree in range(2 * points - 1):
+        assert (weights * positions**degree).sum() == pytest.approx(1 / (degree + 1))
+    assert (weights * positions ** (2 * points - 1)).sum() != pytest.approx(1 / (2 * points), rel=1e-9)
 
 
 @pytest.mark.parametrize("method", ["gradient_x_activation", "joint", "integrated", "ablation"])
@@ -246,6 +254,8 @@ def test_what_is_not_defined_is_refused_in_a_sentence(image_model, pictures):
     model = image_model("test_resnet")
     with pytest.raises(UndefinedError, match="choose one of gradient_x_activation"):
         shares(model, pictures(), [Target(0)], ["layer2"], method="guess")
+    with pytest.raises(UndefinedError, match="at least 2 points"):
+        shares(model, pictures(), [Target(0)], ["layer2"], method="joint", steps=1)
     with pytest.raises(UndefinedError, match="has no layer"):
         shares(model, pictures(), [Target(0)], ["layer17"])
     layer = find_layer(model, "layer2")
