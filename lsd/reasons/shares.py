@@ -6,9 +6,9 @@ With A the layer's output, c a channel, and p its places (prefix tokens among th
   (Shrikumar et al., 2016; at a layer: Selvaraju et al., 2017, before the channels are added up);
 - `integrated`: Σ_p A_cp · ∫₀¹ ∂f/∂A_cp(αA) dα, so that all shares together are f(A) − f(0) (Sundararajan et al., 2017; at a layer:
   Dhamdhere et al., 2019);
-- `joint`: the same on the way from A to A with only the first `JOINT` channels by `gradient_x_activation` at zero, so that their
-  shares together are what the target loses when these are switched off: as one goes, others step in, and the way to a layer that
-  is all zero leads through what no picture does to it;
+- `joint`: the same on the way from A to A with only the first `JOINT` channels at zero, so that their shares together are what the
+  target loses when these are switched off: as one goes, others step in, and the way to a layer that is all zero leads through
+  what no picture does to it. Which channels are the first is said by `gradient_x_activation`, and then again by what came of that;
 - `ablation`: f(A) − f(A with c at zero), channel by channel: the slow truth about one channel, not about several together;
 - `activation`: Σ_p A_cp, which knows nothing of the target: a control.
 
@@ -39,6 +39,7 @@ from lsd.tracing import capture, replaced
 METHODS = ("gradient_x_activation", "joint", "integrated", "ablation", "activation")
 JOINT = 20  # channels that are switched off together on the way of `joint`
 STEPS = {"joint": 2, "integrated": 16}  # points on the way, of `joint` its end among them, whose slopes are known
+_CHOICES = 2  # how often the first channels of `joint` are chosen
 _ONE_BY_ONE = ("joint", "integrated", "ablation")  # picture by picture
 
 
@@ -235,14 +236,17 @@ def _integrated(way: _Way, activation: Tensor, _slopes: Tensor, steps: int) -> T
 
 
 def _joint(way: _Way, activation: Tensor, slopes: Tensor, steps: int) -> Tensor:
-    """The mean slopes on the way from where the first channels are at zero.
+    """The mean slopes on the way from where the first channels are at zero; which these are is chosen again by what comes out.
 
     Args:
         slopes: (targets, 1, …) at the way's end, as the picture is.
     """
     positions, weights = radau(steps)
-    values = torch.cat([to_flat(way.layer, activation * one).sum(2) for one in slopes])
-    return float(weights[-1]) * slopes + way.mean(_first(values, JOINT), positions[:-1], weights[:-1])
+    mean = slopes
+    for _ in range(_CHOICES):
+        values = torch.cat([to_flat(way.layer, activation * one).sum(2) for one in mean])
+        mean = float(weights[-1]) * slopes + way.mean(_first(values, JOINT), positions[:-1], weights[:-1])
+    return mean
 
 
 def radau(points: int) -> tuple[np.ndarray, np.ndarray]:

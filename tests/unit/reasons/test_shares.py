@@ -107,25 +107,34 @@ def test_more_points_on_the_path_leave_less_unexplained(image_model, pictures):
 def test_joint_shares_are_what_the_first_channels_lose_together(network, pictures, monkeypatch, name, settings, layer):
     monkeypatch.setattr("lsd.reasons.shares.JOINT", 5)
     model, images = network(name, settings), pictures(2)
-    for target in TARGETS[:3]:
-        (plain,) = shares(model, images, [target], [layer])[layer]
-        (joint,) = shares(model, images, [target], [layer], method="joint", steps=32)[layer]
-        gone = torch.zeros_like(plain.values).scatter(1, plain.order()[:, :5], 1.0) * (plain.values > 0)
-        lost = plain.scores - target(without(model, images, plain.layer, gone))
-        torch.testing.assert_close((joint.values * gone).sum(1), lost, rtol=3e-2, atol=1e-6)
-        (joint,) = shares(model, images, [target], [layer], method="joint")[layer]
-        for channel in {int(plain.order()[0, 0]), int(plain.order()[0, -1])}:
-            rises = []
-            for at in (1 / 3, 1):
-                off = gone[:1] * (1 - at)
-                ends = []
-                for step in (1e-5, -1e-5):
-                    moved = off.clone()
-                    moved[0, channel] -= step
-                    ends.append(target.of(0)(without(model, images[:1], plain.layer, moved)))
-                rises.append((ends[0] - ends[1]) / 2e-5)
-            mean = 3 / 4 * rises[0] + 1 / 4 * rises[1]
-            torch.testing.assert_close(joint.values[:1, channel], mean, rtol=1e-3, atol=1e-6)
+    (plain,) = shares(model, images, [TARGETS[2]], [layer])[layer]
+    target = plain.target
+
+    def joint(choices, steps):
+        monkeypatch.setattr("lsd.reasons.shares._CHOICES", choices)
+        return shares(model, images, [target], [layer], method="joint", steps=steps)[layer][0]
+
+    for choices in (1, 2):  # the channels that are at zero on the way: by plain slopes, then by what came of that
+        for steps in (32, 2):
+            by = joint(choices - 1, steps) if choices > 1 else plain
+            gone = torch.zeros_like(by.values).scatter(1, by.order()[:, :5], 1.0) * (by.values > 0)
+            found = joint(choices, steps)
+            if steps > 2:
+                lost = by.scores - target(without(model, images, by.layer, gone))
+                torch.testing.assert_close((found.values * gone).sum(1), lost, rtol=3e-2, atol=1e-6)
+                continue
+            for channel in {int(by.order()[0, 0]), int(by.order()[0, -1])}:
+                rises = []
+                for at in (1 / 3, 1):
+                    off = gone[:1] * (1 - at)
+                    ends = []
+                    for step in (1e-5, -1e-5):
+                        moved = off.clone()
+                        moved[0, channel] -= step
+                        ends.append(target.of(0)(without(model, images[:1], by.layer, moved)))
+                    rises.append((ends[0] - ends[1]) / 2e-5)
+                mean = 3 / 4 * rises[0] + 1 / 4 * rises[1]
+                torch.testing.assert_close(found.values[:1, channel], mean, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("points", [2, 3, 5])
