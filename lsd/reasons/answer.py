@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
 
 from lsd import labels
 from lsd.features.judge import Verdict, to_batch
@@ -110,15 +111,20 @@ def answer(
     reasons = find_reasons(model, image, spec, layer=layer, method=method, count=count)
     tried = try_reasons(model, image, reasons)
     seconds = time.perf_counter() - start
-    probabilities = as_probabilities(model, reasons.logits)
+    box = crop_box(picture.size, model.spec, view)
+    return Answer(model, picture, view, box, first_classes(model, reasons.logits), reasons, tried, seconds)
+
+
+def first_classes(model: ImageModel, logits: Tensor) -> tuple[tuple[int, str, float], ...]:
+    """The most probable classes of logits (classes,), (index, name, probability), most probable first."""
+    probabilities = as_probabilities(model.outputs, logits)
     order = probabilities.argsort(descending=True, stable=True).tolist()[:_TOP]
-    top = tuple((c, labels.short(model.class_names[c]), float(probabilities[c])) for c in order)
-    return Answer(model, picture, view, crop_box(picture.size, model.spec, view), top, reasons, tried, seconds)
+    return tuple((c, labels.short(model.class_names[c]), float(probabilities[c])) for c in order)
 
 
-def as_probabilities(model: ImageModel, logits):
-    """Of logits (…, classes), as the model's outputs have them."""
-    return logits.double().sigmoid() if model.outputs == "sigmoid" else logits.double().softmax(-1)
+def as_probabilities(outputs: str, logits: Tensor) -> Tensor:
+    """Of logits (…, classes), as a model's outputs (`ImageModel.outputs`) have them."""
+    return logits.double().sigmoid() if outputs == "sigmoid" else logits.double().softmax(-1)
 
 
 def with_missing(found: Answer, *, kept: Kept | None = None) -> Answer:

@@ -213,7 +213,7 @@ def _classes(model: ImageModel, indices: Sequence[int]) -> list[dict]:
 
 def _state(found: Answer, logits: torch.Tensor, score: float) -> dict:
     """What a network says: the target, and the probabilities of its classes and of the first one."""
-    target, probabilities = found.reasons.target, as_probabilities(found.model, logits)
+    target, probabilities = found.reasons.target, as_probabilities(found.model.outputs, logits)
     first = int(logits.argmax())
     return {
         "score": score,

@@ -2,7 +2,7 @@
 
 from lsd.reasons.sentence import in_short, percent
 
-_IDLE = 0.1  # of its share: what loses the target less than that when it is off was no reason
+_IDLE = 0.1  # of its share: what changes the target by less than that when it is off was no reason
 
 
 def name(unit: str, layer: str) -> str:
@@ -10,10 +10,19 @@ def name(unit: str, layer: str) -> str:
     return in_short(unit).removeprefix(f"{layer} ")
 
 
+def is_idle(lost: float, share: float, changed: bool) -> bool:
+    """Whether switching a reason off changes hardly anything, so that it is none.
+
+    Args:
+        lost: by the target when it is off, as its share in units of the target.
+        changed: whether the decision is another one then.
+    """
+    return not changed and abs(lost) < _IDLE * abs(share)
+
+
 def idle(one: dict, result: dict) -> bool:
-    """Whether switching a reason off changes hardly anything, so that it is none."""
-    lost = result["before"]["score"] - one["without"]["score"]
-    return not one["without"]["changed"] and lost < _IDLE * one["share"]
+    """The same of one of the `result`'s channels or groups."""
+    return is_idle(result["before"]["score"] - one["without"]["score"], one["share"], one["without"]["changed"])
 
 
 def without(one: dict, result: dict) -> str:

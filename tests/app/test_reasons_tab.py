@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import json
 import re
 import threading
+import zipfile
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.datastructures import QueryParams
 
+from lsd import cli
 from lsd.errors import LSDError
 from lsd.evaluation.labelled import open_set
 from lsd.images import open_image
@@ -162,6 +165,39 @@ def test_a_switch_of_nothing_changes_nothing(tab, data):
     tab._switch({tab.session: Session()}, event(place=0, names=["g1"], off=True))
 
 
+def test_the_download_is_what_the_command_line_makes_again_bit_for_bit(tab, tmp_path, capsys):
+    session = Session()
+    ask(tab, session, models=["demo:resnet", "demo:convnext"])
+    list(tab._draw({tab.session: session}))
+    for update in tab._pack({tab.session: session}):
+        packed = update.get(tab.file) or None
+        if packed:
+            zipfile.ZipFile(packed).extractall(tmp_path)
+    assert {"report.html", "numbers.npz", "manifest.json"} < {path.name for path in tmp_path.iterdir()}
+    record = json.loads((tmp_path / "manifest.json").read_text())
+    assert record["request"]["target"] == {"kind": "contrast", "of": "top1", "against": "top2"}
+    assert len(record["results"]) == 2 and record["matched"]["nodes"]
+    assert all("picture" in group for result in record["results"] for group in result["groups"])
+    assert cli.main(["reasons", "--from", str(tmp_path / "manifest.json")]) == 0
+    assert capsys.readouterr().out.count("identical, bit for bit") == 2
+
+
+def test_a_question_is_written_as_the_command_line_has_it_or_the_download_says_why_not(tab):
+    session = Session()
+    ask(tab, session, of="striped square", against=OTHERS)
+    record = json.loads(tab._files(session.run)["manifest.json"])
+    assert record["request"]["target"] == {"kind": "log_odds", "of": "striped square", "against": None}
+    ask(tab, session, of="striped square")
+    record = json.loads(tab._files(session.run)["manifest.json"])
+    target = session.run.accounts[0].reasons.target
+    assert record["request"]["target"] == {"kind": "contrast", "of": target.index, "against": target.against}
+    ask(tab, session, fill=MEAN)
+    with pytest.raises(LSDError, match="set “Switched off means” to zero"):
+        tab._files(session.run)
+    with pytest.raises(LSDError, match="nothing to download"):
+        tab._files(None)
+
+
 def test_the_first_that_flip_the_decision_are_named(account):
     for view, so_far in ((GROUPS, account.tried.groups_so_far), (CHANNELS, account.tried.channels_so_far)):
         first = flips(so_far)
@@ -194,8 +230,8 @@ def test_where_no_share_is_positive_that_is_said(tab, account):
 
 def test_a_reason_whose_absence_changes_nothing_is_marked(account):
     thing = account.channels[0]
-    idle = replace(thing, alone=replace(thing.alone, score=account.before - 0.05 * thing.reason.share))
-    assert html.is_idle(account, idle) and not html.is_idle(account, thing)
+    little = replace(thing.alone, score=account.before - 0.05 * thing.reason.share, changed=False)
+    idle = replace(thing, alone=little)
     assert "nothing changes" in html._alone(account, idle) and "Off alone" in html._alone(account, thing)
 
 
@@ -375,6 +411,7 @@ def test_asking_anew_gives_up_what_is_under_way():
         tab = ReasonsTab()
     events = list(page.fns.values())
     running = {e._id for e in events if tab.session in e.inputs and tab.status in e.outputs and e.queue is not False}
+    running -= {e._id for e in events if tab.file in e.outputs}  # a download goes on
     assert len(running) == 4
     for component, name, cancelled in (
         (tab.run, "click", 4), (tab.picture, "upload", 4), (tab.gallery, "select", 4), (tab.stop, "click", 4),

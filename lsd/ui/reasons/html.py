@@ -12,6 +12,7 @@ from lsd.catalogue import common_name
 from lsd.labels import short
 from lsd.provenance import png
 from lsd.reasons.explain import Reason, flips
+from lsd.reasons.words import is_idle
 from lsd.ui.reasons.session import Run
 from lsd.ui.shared.markup import data_url, escape, names_note
 from lsd.ui.shared.reason_words import CHANNELS, GROUPS, TOLD, decided, lasting, nothing, rest, title
@@ -260,15 +261,10 @@ def _nats(value: float) -> str:
 def _alone(account: Account, thing: Thing) -> str:
     """What it does to be without this one."""
     lost = account.before - thing.alone.score
-    if is_idle(account, thing):
+    if is_idle(lost, thing.reason.share, thing.alone.changed):
         return '<p class="lsd-r-idle">Without it next to nothing changes.</p>'
     became = f", then it says {short(account.class_names[thing.alone.first])}" if thing.alone.changed else ""
     return f"<p>Off alone {escape(_nats(-lost))}{escape(became)}</p>"
-
-
-def is_idle(account: Account, thing: Thing) -> bool:
-    """Whether the target loses less than a tenth of the share when it is off."""
-    return abs(account.before - thing.alone.score) < 0.1 * abs(thing.reason.share)
 
 
 def _beside(account: Account, thing: Thing) -> str:

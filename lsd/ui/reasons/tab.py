@@ -14,11 +14,13 @@ from lsd.evaluation.labelled import open_set
 from lsd.images import file_sha256
 from lsd.provenance import png
 from lsd.ui.reasons import address, html
+from lsd.ui.reasons.record import files
 from lsd.ui.reasons.request import MAX_OFF, Wish, request_of
 from lsd.ui.reasons.run import Find, ask, begun, draw, switch
 from lsd.ui.reasons.session import Run, Session
 from lsd.ui.shared import controls, markup
 from lsd.ui.shared.address import QUICK, query_of, told, written
+from lsd.ui.shared.download import downloads, packed
 from lsd.ui.shared.examples import example_of, examples
 from lsd.ui.shared.files import script
 from lsd.ui.shared.jobs import aside, doing, sentence
@@ -127,6 +129,9 @@ class ReasonsTab:
                 )
             with gr.Column(min_width=0, elem_classes="lsd-r-panels"):
                 self.panels = [Panel(model) for model in (*models, *[""] * (MAX_MODELS - len(models)))]
+                with gr.Row(elem_classes="lsd-download"):
+                    self.pack = gr.Button("Download report, numbers and manifest", size="sm", scale=0, min_width=300)
+                    self.file = gr.DownloadButton(visible=False)  # what is downloaded
 
     def _wire(self) -> None:
         self.ask = {"fn": next_number, "inputs": None, "outputs": self.asked} | ASKING
@@ -166,6 +171,7 @@ class ReasonsTab:
             _update_classes, self.asking["models"], [self.asking["of"], self.asking["against"]], **QUICK
         )
         self.stop.click(self._stopped, {self.session}, [self.status, *panels], cancels=self.running, **QUICK)
+        downloads(self.pack, self._pack, {self.session}, self.file, self.status)
 
     def restore(self, door: gr.HTML) -> None:
         """Show what an address says."""
@@ -343,6 +349,15 @@ class ReasonsTab:
 
     def _pick(self, given: Given, event: gr.EventData) -> list:
         return [picked(event) or gr.skip(), self._forget(given)]
+
+    def _pack(self, given: Given) -> Iterator[dict]:
+        """What was found as one zip file."""
+        yield from packed("lsd-reasons.zip", lambda: self._files(given[self.session].run), self.file, self.status)
+
+    def _files(self, run: Run | None) -> dict[str, bytes]:
+        if run is None:
+            raise LSDError("There is nothing to download yet: press Find the reasons first.")
+        return files(run)
 
     def _stopped(self, given: Given) -> dict:
         """What was finished stays, and nothing is waited for."""

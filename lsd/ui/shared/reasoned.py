@@ -1,5 +1,6 @@
 """Reasons kept by content, as explanations are (`answers`): what is asked of a network and a picture, and what it says then."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from lsd.images import crop_box, open_image
 from lsd.layers import curated_layers, find_layer
 from lsd.models import ImageModel
+from lsd.reasons.answer import as_probabilities
 from lsd.reasons.defaults import default_layer
 from lsd.reasons.explain import (
     Reason,
@@ -94,6 +96,7 @@ class Account:
         box: what the network saw of the picture, (left, top, right, bottom) in its pixels.
         groups, channels, against: the reasons; `against` are channels that speak against the target.
         fill: what takes the place of what is off, one of `FILLS`.
+        seconds: for reasons and trials.
     """
 
     model: str
@@ -109,6 +112,7 @@ class Account:
     channels: tuple[Thing, ...]
     against: tuple[Thing, ...]
     fill: str
+    seconds: float
 
     @property
     def before(self) -> float:
@@ -117,7 +121,7 @@ class Account:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(classes,) of logits."""
-        return logits.sigmoid() if self.outputs == "sigmoid" else logits.softmax(0)
+        return as_probabilities(self.outputs, logits)
 
     def find(self, name: str) -> Reason | None:
         """What is switched by that name: a reason, or any other channel of the layer; None if there is none."""
@@ -237,10 +241,11 @@ def _mean(model: ImageModel, layer: str) -> Tensor:
 
 
 def _account(model: ImageModel, picture: Image.Image, question: Question, layer: str, fill: Tensor | None) -> Account:
-    image = to_input(model, picture)
+    image, start = to_input(model, picture), time.perf_counter()
     reasons = find_reasons(model, image, question.decision, layer=layer)
     reasons = replace(reasons, against=reasons.against[:OPPOSED])
     tried = try_reasons(model, image, reasons, fill=fill)
+    seconds = time.perf_counter() - start
     opposed = switched(model, image, reasons, [reason.off for reason in reasons.against], fill=fill)
     names = {
         "groups": [f"g{i}" for i in range(1, 1 + len(reasons.groups))],
@@ -259,7 +264,8 @@ def _account(model: ImageModel, picture: Image.Image, question: Question, layer:
     return Account(
         model.name, model.class_names, model.names_note, model.outputs, tuple(layers),
         crop_box(picture.size, model.spec), picture.size, _on_cpu(reasons),
-        Tried(**{part: tuple(map(_light, trials)) for part, trials in vars(tried).items()}), **things, fill=question.fill,
+        Tried(**{part: tuple(map(_light, trials)) for part, trials in vars(tried).items()}), **things,
+        fill=question.fill, seconds=seconds,
     )  # fmt: skip
 
 
