@@ -1,10 +1,11 @@
 """What every bundle of results shares: where it was made, by what, and how its files are called and written."""
 
 import io
+import json
 import os
 import platform
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -48,6 +49,32 @@ def environment(device: torch.device) -> dict:
 
 def _of_a_gpu() -> dict:
     return {"precision": precision.chosen(), "deterministic": precision.is_deterministic()}
+
+
+def read_manifest(
+    data: bytes | str, *, kind: str | None, format: int, is_whole: Callable[[dict], bool], otherwise: str
+) -> dict:
+    """A manifest's JSON, checked for what is needed to make its contents again.
+
+    Args:
+        kind, format: what it says of itself.
+        is_whole: whether all that is needed is there; it may stumble over what is not.
+        otherwise: a sentence on one of another kind, or that is not whole.
+
+    Raises:
+        LSDError: not JSON, not such a manifest, or of another format.
+    """
+    try:
+        record = json.loads(data)
+        own, known = record.get("kind") == kind, record.get("format") == format
+        whole = own and (not known or is_whole(record))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LSDError("That file is not a manifest of this program: it is damaged, or some other JSON.") from error
+    if not whole:
+        raise LSDError(otherwise)
+    if not known:
+        raise LSDError(f"That manifest has format {record.get('format')}, and this program reads format {format}.")
+    return record
 
 
 def png(image: Image.Image) -> bytes:

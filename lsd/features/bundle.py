@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from lsd import render
+from lsd import provenance, render
 from lsd.errors import LSDError
 from lsd.features.judge import Verdict, classify, clipped, contrast, fine_energy, flatness
 from lsd.features.pictures import Job, Picture, Snapshot, to_pixels
@@ -25,6 +25,7 @@ from lsd.provenance import environment, png, slug
 from lsd.said import NOTHING, Said
 
 FORMAT = 1
+_KIND = "features"
 FILM_CELLS = 16  # pictures in one film; a thousand would be a film of dots
 _FILM_CELL = 160
 _NAME_LENGTH = 120
@@ -179,7 +180,7 @@ def manifest(
     """
     return {
         "format": FORMAT,
-        "kind": "features",
+        "kind": _KIND,
         "request": request.to_dict(),
         "recipe_hash": request.recipe.hash,
         "weights": model.identity.to_dict(),
@@ -192,24 +193,13 @@ def manifest(
 
 
 def read_manifest(data: bytes | str) -> dict:
-    """A manifest's JSON, checked for what is needed to make its pictures again.
+    """A manifest's JSON, as `provenance.read_manifest` checks it."""
 
-    Raises:
-        LSDError: not JSON, not such a manifest, or of another format.
-    """
-    try:
-        record = json.loads(data)
-        complete = all(key in record for key in ("request", "weights", "results", "environment"))
-        complete = complete and record.get("kind") == "features"
-    except (ValueError, TypeError, AttributeError) as error:
-        raise LSDError("That file is not a manifest of this program: it is damaged, or some other JSON.") from error
-    if not complete:
-        raise LSDError(
-            "That manifest is not one of feature visualizations; give the manifest.json beside the pictures."
-        )
-    if record.get("format") != FORMAT:
-        raise LSDError(f"That manifest has format {record.get('format')}, and this program reads format {FORMAT}.")
-    return record
+    def is_whole(record: dict) -> bool:
+        return all(name in record for name in ("request", "weights", "results", "environment"))
+
+    otherwise = "That manifest is not one of feature visualizations; give the manifest.json beside the pictures."
+    return provenance.read_manifest(data, kind=_KIND, format=FORMAT, is_whole=is_whole, otherwise=otherwise)
 
 
 def manifest_bytes(record: dict) -> bytes:

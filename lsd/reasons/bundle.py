@@ -4,7 +4,6 @@ Pure: everything is returned as bytes by file name, and whoever asked writes it.
 """
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lsd import labels
+from lsd import labels, provenance
 from lsd.errors import LSDError
 from lsd.features.bundle import manifest_bytes
 from lsd.images import fit_within
@@ -326,19 +325,10 @@ def _webp(image: Image.Image) -> bytes:
 
 
 def read_manifest(data: bytes | str) -> dict:
-    """A manifest's JSON, checked for what is needed to make its numbers again.
+    """A manifest's JSON, as `provenance.read_manifest` checks it."""
 
-    Raises:
-        LSDError: not JSON, not such a manifest, or of another format.
-    """
-    try:
-        record = json.loads(data)
-        complete = all(key in record for key in ("image", "request", "results", "environment"))
-        complete = complete and record.get("kind") == _KIND and "sha256" in record["image"]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise LSDError("That file is not a manifest of this program: it is damaged, or some other JSON.") from error
-    if not complete:
-        raise LSDError("That manifest is not one of reasons; give the manifest.json beside a report of reasons.")
-    if record.get("format") != FORMAT:
-        raise LSDError(f"That manifest has format {record.get('format')}, and this program reads format {FORMAT}.")
-    return record
+    def is_whole(record: dict) -> bool:
+        return all(name in record for name in ("request", "results", "environment")) and "sha256" in record["image"]
+
+    otherwise = "That manifest is not one of reasons; give the manifest.json beside a report of reasons."
+    return provenance.read_manifest(data, kind=_KIND, format=FORMAT, is_whole=is_whole, otherwise=otherwise)

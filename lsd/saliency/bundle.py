@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lsd import render
-from lsd.errors import LSDError
+from lsd import provenance, render
 from lsd.models import ImageModel
 from lsd.provenance import environment, png, slug
 from lsd.saliency.crosscheck import CrossCheck
@@ -201,20 +200,13 @@ def in_words(explanation: Explanation) -> str:
 
 
 def read_manifest(data: bytes | str) -> dict:
-    """A manifest's JSON, checked for what is needed to run it again.
+    """A manifest's JSON, as `provenance.read_manifest` checks it."""
 
-    Raises:
-        LSDError: not JSON, not a manifest, or of a later format.
-    """
-    try:
-        record = json.loads(data)
-        request, image = record["request"], record["image"]
-        complete = all(k in request for k in ("models", "method", "settings", "target")) and "sha256" in image
-        complete = complete and all(k in record for k in ("map", "look", "results", "environment"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise LSDError("That file is not a manifest of this program: it is damaged, or some other JSON.") from error
-    if record.get("format") != FORMAT:
-        raise LSDError(f"That manifest has format {record.get('format')}, and this program reads format {FORMAT}.")
-    if not complete:
-        raise LSDError("That manifest is incomplete; make the bundle again.")
-    return record
+    def is_whole(record: dict) -> bool:
+        own = all(name in record["request"] for name in ("models", "method", "settings", "target"))
+        return (
+            own and "sha256" in record["image"] and all(n in record for n in ("map", "look", "results", "environment"))
+        )
+
+    otherwise = "That manifest is not one of saliency, or incomplete; give the manifest.json beside the maps."
+    return provenance.read_manifest(data, kind=None, format=FORMAT, is_whole=is_whole, otherwise=otherwise)

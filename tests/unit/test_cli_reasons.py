@@ -162,7 +162,7 @@ def test_what_cannot_be_is_one_sentence(picture, tmp_path, capsys, monkeypatch, 
 
 
 @pytest.mark.parametrize("content, sentence", [
-    ("{", "not a manifest"), ('{"request": {}}', "not one of reasons"), ("[]", "not one of reasons"),
+    ("{", "not a manifest"), ('{"request": {}}', "not one of reasons"), ("[]", "some other JSON"),
 ])  # fmt: skip
 def test_what_is_no_manifest_is_one_sentence(tmp_path, capsys, content, sentence):
     (tmp_path / "manifest.json").write_text(content)
