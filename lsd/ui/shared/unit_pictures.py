@@ -1,7 +1,16 @@
-"""What units look like to their network: drafts, made when they are asked for and kept by content for whoever asks next."""
+"""What units look like to their network: drafts, made when they are asked for and kept by content for whoever asks next.
 
-from collections.abc import Iterator, Sequence
+Those that the tab Reasons opens on were made beforehand and are shipped (`lsd.ui.reasons.first`), by the weights' digest, the
+recipe and the unit.
+"""
+
+import functools
+import hashlib
+import logging
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +37,10 @@ _SIDE = 160  # pixels
 _EVERY = 8  # steps between two looks at them
 _MAX_BYTES = 64 * 2**20
 
+SHIPPED = Path(__file__).with_name("unit_pictures.zip")
+
+log = logging.getLogger("lsd")
+
 _kept: Recent[bytes] = Recent(_MAX_BYTES, len)
 
 
@@ -36,8 +49,26 @@ def _key(model: ImageModel, unit: str) -> tuple:
 
 
 def kept(model: ImageModel, units: Sequence[str]) -> dict[str, bytes]:
-    """Unit → its picture (JPEG), of those that were drawn already; b"" of one that no gradient reaches."""
-    return {unit: _kept.get(_key(model, unit), bytes) for unit in units if _key(model, unit) in _kept}
+    """Unit → its picture (JPEG), of those that were drawn already, or are shipped; b"" of one that no gradient reaches."""
+    shipped = _shipped()
+    found = {unit: shipped[name] for unit in units if (name := file_name(model, unit)) in shipped}
+    return found | {unit: _kept.get(_key(model, unit), bytes) for unit in units if _key(model, unit) in _kept}
+
+
+def file_name(model: ImageModel, unit: str) -> str:
+    """By which a unit's picture is shipped: another one for other weights, and for another recipe."""
+    return hashlib.sha256(f"{model.identity.digest} {OF_UNITS.hash} {unit}".encode()).hexdigest()[:32] + ".jpg"
+
+
+@functools.cache
+def _shipped() -> Mapping[str, bytes]:
+    """File name → picture; none where the file is missing or damaged, which the log says."""
+    try:
+        with zipfile.ZipFile(SHIPPED) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        log.warning("No pictures of units are there beforehand: %s", error)
+        return {}
 
 
 def in_gallery(model: ImageModel, units: Sequence[str]) -> "dict[str, Entry]":
