@@ -121,7 +121,7 @@ def manifest(image: dict, request: Request, answers: Sequence[Answer]) -> dict:
         "kind": _KIND,
         "image": image | {"size": [*size]},
         "request": request.to_dict(),
-        "results": [_result(found, array) for found, array in zip(answers, names, strict=True)],
+        "results": [result(found, array) for found, array in zip(answers, names, strict=True)],
         **({"matched": _graph(graph)} if graph else {}),
         **({"recipes": recipes} if recipes else {}),
         "environment": environment(answers[0].model.device),
@@ -161,7 +161,8 @@ def _drawn(found: Answer) -> list[Drawn]:
     return [*found.pictures.values(), *([found.class_picture] if found.class_picture else [])]
 
 
-def _result(found: Answer, array: str) -> dict:
+def result(found: Answer, array: str) -> dict:
+    """What the manifest says of one answer, whose numbers are called `array`."""
     model, reasons, tried = found.model, found.reasons, found.tried
     target, own = reasons.target, reasons.shares
     channels, groups = (

@@ -194,10 +194,11 @@ def test_reasons_of_another_class_and_layer_with_pictures(client, monkeypatch):
     request = {"image": "example:plain circle", "model": "demo:resnet", "target": "plain star", "against": "3"}
     answer, file = client.predict(**request, layer="layer3", fill="mean", api_name="/reasons")
     assert answer["decision"] == "plain star rather than checkered circle" and answer["fill"] == "mean"
-    plain = Image.open(file).size
+    plain = Image.open(file).convert("RGB")
     drawn, file = client.predict(**request, layer="layer3", fill="mean", draw=True, api_name="/reasons")
     assert drawn["groups"] == answer["groups"]
-    assert Image.open(file).height > plain[1]  # there was a row without any picture
+    assert drawn["channels"] == answer["channels"]
+    assert Image.open(file).convert("RGB").tobytes() != plain.tobytes()  # which had no picture of any unit
 
 
 @pytest.mark.parametrize(

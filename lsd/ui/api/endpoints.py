@@ -33,6 +33,8 @@ from lsd.images import open_image
 from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
 from lsd.provenance import png
+from lsd.reasons.bundle import result
+from lsd.reasons.sheet import sheet
 from lsd.reference import Reference
 from lsd.said import Said
 from lsd.saliency import bundle, defaults
@@ -42,7 +44,7 @@ from lsd.saliency.methods import find_method
 from lsd.saliency.question import question
 from lsd.saliency.views import Look, overlays
 from lsd.ui.api.mcp import mend
-from lsd.ui.api.reasons import sheet, told
+from lsd.ui.api.reasons import told
 from lsd.ui.shared import gpu, unit_pictures, visitors
 from lsd.ui.shared.answers import cost, explained, other_picture
 from lsd.ui.shared.controls import default_models
@@ -52,6 +54,7 @@ from lsd.ui.shared.jobs import about, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_others, check_settings
 from lsd.ui.shared.line import Waiting
 from lsd.ui.shared.pace import Cost, measured
+from lsd.ui.shared.reason_answer import answer_of
 from lsd.ui.shared.reasoned import FILLS, ZERO, Question, decision, reasoned
 from lsd.ui.shared.reasoned import cost as reasons_cost
 from lsd.ui.shared.room import room_for_ascents, room_for_passes
@@ -276,14 +279,15 @@ def reasons(
         account = reasoned(network, picture, question)
     about(network.name, method=account.reasons.layer)
     units = [thing.reason.unit for thing in (*account.groups, *account.channels)]
-    pictures = unit_pictures.kept(network, units) | unit_pictures.from_gallery(network, units)
-    missing = [unit for unit in units if unit not in pictures] if draw else []
+    there = {*unit_pictures.kept(network, units), *unit_pictures.in_gallery(network, units)}
+    missing = [unit for unit in units if unit not in there] if draw else []
     for some in (missing[i : i + unit_pictures.AT_ONCE] for i in range(0, len(missing), unit_pictures.AT_ONCE)):
         with turn(unit_pictures.cost(network, some)):
-            for made, _ in unit_pictures.draw(network, some):
-                pictures |= made
+            for _ in unit_pictures.draw(network, some):
+                pass  # they are kept
     answer = {"model": network.name, "names_assumed": network.names_assumed} | told(account)
-    return answer, _File("reasons.png", sheet(account, picture, pictures))
+    found = answer_of(account, network, picture)
+    return answer, _File("reasons.png", png(sheet(found, result(found, "numbers"))))
 
 
 def register() -> None:

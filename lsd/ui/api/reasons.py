@@ -1,18 +1,10 @@
-"""Reasons for programs: the answer as plain values, and its sheet of pictures."""
+"""Reasons for programs: the answer as plain values."""
 
-import io
-from collections.abc import Iterable, Mapping
-
-import numpy as np
-from PIL import Image
+from collections.abc import Iterable
 
 from lsd import labels
-from lsd.catalogue import common_name
-from lsd.images import fit_within, lay_on
-from lsd.provenance import png
 from lsd.reasons.explain import flips
-from lsd.render import overlay, wrapped_sheet
-from lsd.ui.shared.reason_words import GROUPS, decided, sentence, title
+from lsd.ui.shared.reason_words import GROUPS, decided, sentence
 from lsd.ui.shared.reasoned import Account, Thing
 
 _CELL, _COLUMNS = 176, 6  # pixels of a picture of the sheet, and how many stand side by side
@@ -52,38 +44,3 @@ def _thing(account: Account, thing: Thing) -> dict:
         },
         "raises": classes(thing.raises), "lowers": classes(thing.lowers),
     }  # fmt: skip
-
-
-def sheet(account: Account, picture: Image.Image, pictures: Mapping[str, bytes]) -> bytes:
-    """What the reasons look like to the network, and where they lie, as one PNG.
-
-    Args:
-        pictures: unit → its picture, of those that are there.
-    """
-    things = [*account.groups, *account.channels]
-    looks = [_opened(pictures.get(thing.reason.unit, b"")) for thing in things]
-    places = [_place(account, thing, picture) for thing in things]
-    names = [f"{title(thing)}: {thing.reason.part:.0%}" for thing in things]
-    heading = f"{common_name(account.model)}, {account.reasons.layer}: {decided(account)}"
-    if not things:
-        looks, places, names = [None], [picture], ["no share is positive"]
-    return png(
-        wrapped_sheet(
-            [looks, places], ["what it looks like", "where it lies"], names, heading, columns=_COLUMNS, cell=_CELL
-        )
-    )
-
-
-def _opened(data: bytes) -> Image.Image | None:
-    return Image.open(io.BytesIO(data)).convert("RGB") if data else None
-
-
-def _place(account: Account, thing: Thing, picture: Image.Image) -> Image.Image | None:
-    if thing.reason.map is None:
-        return None
-    small = fit_within(picture, 2 * _CELL)
-    scale = small.width / picture.width, small.height / picture.height
-    values = thing.reason.map.numpy()
-    laid = lay_on(values / (np.abs(values).max() or 1), tuple(np.multiply(account.box, (*scale, *scale))), small.size)
-    grey = np.asarray(small.convert("L").convert("RGB"))
-    return Image.fromarray(overlay(grey, laid, "heatmap", signed=True, opacity=0.8))

@@ -21,7 +21,7 @@ from lsd.ui.reasons.run import ask, begun
 from lsd.ui.reasons.session import Run
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
-from lsd.ui.shared.unit_pictures import SHIPPED, draw, file_name, from_gallery
+from lsd.ui.shared.unit_pictures import SHIPPED, draw, file_name, in_gallery
 
 
 def opens_on() -> tuple[Run, ImageModel, list[str]]:
@@ -39,7 +39,8 @@ def opens_on() -> tuple[Run, ImageModel, list[str]]:
     (account,) = run.accounts.values()
     model = get_model(account.model)
     units = [one.reason.unit for one in (*account.groups, *account.channels, *account.against)]
-    return run, model, [unit for unit in units if unit not in from_gallery(model, units)]
+    there = in_gallery(model, units)
+    return run, model, [unit for unit in units if unit not in there]
 
 
 def packed(model: ImageModel, pictures: Mapping[str, bytes]) -> bytes:

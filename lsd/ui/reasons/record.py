@@ -1,26 +1,19 @@
 """The download of the Reasons tab: the bundle that the command line writes, from what the tab found."""
 
-import io
 from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
-from PIL import Image
 
 from lsd.errors import LSDError
 from lsd.images import file_sha256, open_image
 from lsd.models import ImageModel, get_model
 from lsd.reasons import bundle
-from lsd.reasons.answer import COUNT, Answer, first_classes
+from lsd.reasons.answer import COUNT
 from lsd.reasons.defaults import METHOD
-from lsd.reasons.drawn import OF_UNITS, Drawn
 from lsd.reasons.explain import DECISION
 from lsd.saliency.explain import TargetSpec
 from lsd.ui.reasons.request import Request
 from lsd.ui.reasons.session import Run
-from lsd.ui.shared import unit_pictures
+from lsd.ui.shared.reason_answer import answer_of
 from lsd.ui.shared.reasoned import ZERO, Account, decision
-from lsd.view import EVALUATED
 
 
 def files(run: Run) -> dict[str, bytes]:
@@ -41,7 +34,7 @@ def files(run: Run) -> dict[str, bytes]:
         tuple(account.model for account in accounts), tuple(account.reasons.layer for account in accounts),
         tuple(model.said for model in models), _spec(request, accounts, models), METHOD, COUNT,
     )  # fmt: skip
-    answers = [_answer(account, model, picture) for account, model in zip(accounts, models, strict=True)]
+    answers = [answer_of(account, model, picture) for account, model in zip(accounts, models, strict=True)]
     name = f"picture{request.path.suffix}"
     record = bundle.manifest(
         {"file": name, "path": None, "sha256": file_sha256(request.path)}, asked, answers,
@@ -74,26 +67,3 @@ def _is_of(spec: TargetSpec, account: Account, model: ImageModel) -> bool:
         return spec.resolve(model, ranking) == account.reasons.target
     except LSDError:
         return False
-
-
-def _answer(account: Account, model: ImageModel, picture: Image.Image) -> Answer:
-    found = Answer(
-        model, picture, EVALUATED, account.box, first_classes(model, account.reasons.logits), account.reasons, account.tried,
-        account.seconds,
-    )  # fmt: skip
-    units = [one.unit for one in found.told]
-    return replace(found, pictures=_pictures(model, units))
-
-
-def _pictures(model: ImageModel, units: Sequence[str]) -> dict[str, Drawn]:
-    """Unit → its picture, of those that the gallery has, or that were drawn for the page."""
-    from gallery.kept import kept_pictures  # with DuckDB, which the page need not wait for when it starts
-
-    drawn = {unit: data for unit, data in unit_pictures.kept(model, units).items() if data}
-    found = {unit: _thumbnail(unit, data) for unit, data in drawn.items()}
-    return found | kept_pictures(model, units)
-
-
-def _thumbnail(unit: str, data: bytes) -> Drawn:
-    pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-    return Drawn(unit, pixels, OF_UNITS.to_dict(), 0, "draft, reduced to a thumbnail")

@@ -79,18 +79,6 @@ def in_gallery(model: ImageModel, units: Sequence[str]) -> "dict[str, Entry]":
     return kept_entries(model, units, open_gallery())
 
 
-def from_gallery(model: ImageModel, units: Sequence[str]) -> dict[str, bytes]:
-    """Unit → its thumbnail (WebP), of those that the gallery has.
-
-    Raises:
-        LSDError: a shard cannot be read.
-    """
-    from gallery.source import open_gallery
-
-    entries = in_gallery(model, units)
-    return dict(zip(entries, open_gallery().thumbnails(list(entries.values())), strict=True))
-
-
 def cost(model: ImageModel, units: Sequence[str]) -> Cost:
     """Of drawing them."""
     return Cost(("unit pictures", model.name), len(units))
