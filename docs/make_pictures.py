@@ -1,8 +1,8 @@
 """Make the README's pictures again: python docs/make_pictures.py [comparison gallery saliency mistakes choices features]
 
 Needs a Chromium. The pictures show scikit-image's and scikit-learn's
-photos and drawn pictures only. `mistake_cases`, which is made only when it is named, writes the worked cases of
-mistakes.md, strips and sentences.
+photos and drawn pictures only. `mistake_cases` and `fooled`, which are made only when they are named, write the worked cases
+of mistakes.md: strips or sheets, and sentences.
 """
 
 import shutil
@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lsd.cli import main  # noqa: E402  (the path must be set first)
-from lsd.evaluation import flip_cases  # noqa: E402
+from lsd.evaluation import flip_cases, fooled_sheet  # noqa: E402
+from lsd.evaluation.fooled_cases import fooled_cases  # noqa: E402
 from lsd.ui.page import build, launch_settings  # noqa: E402
 from lsd.ui.shared.controls import default_models  # noqa: E402
 from lsd.ui.shared.examples import examples  # noqa: E402
@@ -53,6 +54,20 @@ def mistake_cases() -> None:
         path = OUTPUT / flip_cases.file_name(one.case)
         flip_cases.strip(one).save(path, quality=88, optimize=True, subsampling=0)
     text = flip_cases.markdown(worked, OUTPUT.name)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+
+
+def fooled() -> None:
+    """A sheet for each cause of mistakes, and the text between the marks in mistakes.md."""
+    begin, end = "<!-- fooled: written by make_pictures.py -->\n", "<!-- end of fooled -->"
+    page = ROOT / "docs" / "mistakes.md"
+    before, _, rest = page.read_text("utf-8").partition(begin)
+    cases = fooled_cases()
+    for cause, chosen in fooled_sheet.by_cause(cases).items():
+        if chosen:
+            sheet = fooled_sheet.sheet(chosen)
+            sheet.save(OUTPUT / fooled_sheet.file_name(cause), quality=85, optimize=True)
+    text = fooled_sheet.markdown(cases, OUTPUT.name)
     page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
@@ -127,5 +142,7 @@ if __name__ == "__main__":
         comparison()
     if "mistake_cases" in wanted:
         mistake_cases()
+    if "fooled" in wanted:
+        fooled()
     if tabs := [name for name in wanted if name in TABS]:
         screenshots(tabs)

@@ -10,6 +10,7 @@ from lsd.evaluation import (
     conformance,
     features,
     flip_study,
+    fooled,
     pretrained_tags,
     reasons,
     reasons_stability,
@@ -33,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("conformance", conformance, "does everything hold on every architecture of timm?"),
         ("tags", pretrained_tags, "is what is said of each of timm's pretrained networks true?"),
         ("mistakes", flip_study, "which map of a mistake changes the decision with the fewest pixels removed?"),
+        ("fooled", fooled, "what fooled networks about made pictures: the crop, the context, a second thing, …?"),
     ):
         study = studies.add_parser(name, help=help, description=module.__doc__.partition("\n")[0])
         module.add_arguments(study)

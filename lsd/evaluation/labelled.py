@@ -7,7 +7,7 @@ A set knows its labels and decodes no picture before it is asked for one. What a
 import functools
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ from lsd import disk, labels
 from lsd.demo import CLASS_NAMES, SPLIT_SEEDS, Sample, render
 from lsd.errors import ImageError, LSDError, UndefinedError
 from lsd.evaluation.classes import ClassIndex, Label, label_index
+from lsd.evaluation.composed import THINGS, Recipe, compose
+from lsd.evaluation.fooled_cases import Evidence, fooled_cases
 from lsd.evaluation.photos import Box, labelled_photos
 from lsd.images import CREDITS, open_image
 from lsd.models import ImageModel
 from lsd.public import hub_token, set_refusal
 
 PHOTO_SET = "example-photos"
+FOOLED_SET = "what-fooled-them"
 DEMO_SETS = {"demo": "none", "demo:true-tags": "true", "demo:misleading-tags": "misleading"}
 DEMO_PER_CLASS = 100  # without a limit: the held-out pictures that the demo models' stated accuracies are measured on
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -56,6 +59,15 @@ class Item:
 
     def tag_mask(self) -> np.ndarray | None:
         """(height, width) bool, the pixels of the demo pictures' corner tag; None where there is none."""
+        return None
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """The masks (height, width) of all that is known to lie somewhere, by name."""
+        known = {"corner tag": self.tag_mask(), "object": self.mask()}
+        return {name: mask for name, mask in known.items() if mask is not None and mask.any()}
+
+    def evidence(self, model: str) -> Evidence | None:
+        """What was found to fool the model of that name; None where that was not looked for."""
         return None
 
 
@@ -97,6 +109,30 @@ class DemoItem(Item):
     def tag_mask(self) -> np.ndarray | None:
         """(height, width) bool, or None for a picture without a tag."""
         return None if self.tag is None else self.sample().tag_mask
+
+
+@dataclass(frozen=True)
+class ComposedItem(Item):
+    """A picture made by a recipe, with what was found to fool networks, by their names."""
+
+    recipe: Recipe
+    found: Mapping[str, Evidence] = field(repr=False, compare=False)
+
+    def picture(self) -> Image.Image:
+        """RGB. Raises ImageError where a photo is gone."""
+        return compose(self.recipe).picture
+
+    def mask(self) -> np.ndarray:
+        """(height, width) bool, the labelled thing's pixels."""
+        return self.parts()[self.recipe.thing]
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """Of each of its things."""
+        return compose(self.recipe).masks
+
+    def evidence(self, model: str) -> Evidence | None:
+        """Of a network that the case was found with."""
+        return self.found.get(model)
 
 
 @dataclass(frozen=True)
@@ -145,9 +181,10 @@ class LabelledSet(Sequence[Item]):
 
 
 def available_sets() -> list[str]:
-    """Names that `open_set` takes without a network: the example photos, if they are there, the demo sets, and the folders
-    in `LSD_IMAGE_PATH`."""
-    return list(dict.fromkeys([*([PHOTO_SET] if labelled_photos() else []), *DEMO_SETS, *_folders()]))
+    """Names that `open_set` takes without a network: the example photos and what is made of them, if they are there, the demo
+    sets, and the folders in `LSD_IMAGE_PATH`."""
+    photos = {PHOTO_SET: labelled_photos, FOOLED_SET: fooled_cases}
+    return list(dict.fromkeys([*(name for name, read in photos.items() if read()), *DEMO_SETS, *_folders()]))
 
 
 def _folders() -> dict[str, Path]:
@@ -165,8 +202,8 @@ def open_set(source: str, *, limit: int | None = None) -> LabelledSet:
 
     Args:
         source: one of
-            - a name from `available_sets`: "example-photos" (those of `lsd.evaluation.photos`), "demo", "demo:true-tags",
-              "demo:misleading-tags", or a folder's name;
+            - a name from `available_sets`: "example-photos" (those of `lsd.evaluation.photos`), "what-fooled-them" (made
+              pictures, `lsd.evaluation.fooled_cases`), "demo", "demo:true-tags", "demo:misleading-tags", or a folder's name;
             - the path of a folder with files `NNNN_….jpg` (class number in ImageNet-1k, WordNet id after it if there is
               one), or with a folder for each class, named by the class, its WordNet id, or its number. It reads what it
               is told to: pass on a path only from someone who may see this machine's files;
@@ -190,6 +227,8 @@ def open_set(source: str, *, limit: int | None = None) -> LabelledSet:
         opened = _demo_set(source, limit)
     elif source == PHOTO_SET and labelled_photos():
         opened = _photo_set()
+    elif source == FOOLED_SET and fooled_cases():
+        opened = _fooled_set()
     elif source.startswith("hf:"):
         opened = _hugging_face(source)
     elif source in folders:
@@ -266,14 +305,29 @@ def _demo_set(name: str, limit: int | None) -> LabelledSet:
 
 def _photo_set() -> LabelledSet:
     photos = labelled_photos()
-    names, synsets = labels.class_names(1000), labels.synsets(1000)
-    items = [
-        FileItem(p.name, Label(names[p.number], synsets[p.number], p.number, names), p.file, p.box) for p in photos
-    ]
+    items = [FileItem(p.name, _imagenet(p.number), p.file, p.box) for p in photos]
     credit = [f"{p.name}: {CREDITS[p.example]}." for p in photos if p.example in CREDITS]
     return LabelledSet(
         "the example photos", tuple(items), ("Each is labelled by hand with a class that fits.", *credit)
     )
+
+
+def _fooled_set() -> LabelledSet:
+    cases = fooled_cases()
+    items = [
+        ComposedItem(case.name, _imagenet(THINGS[case.recipe.thing].number), case.recipe, case.evidence)
+        for case in cases
+    ]
+    used = dict.fromkeys(photo for case in cases for photo in case.recipe.photos)
+    credit = [f"{photo}: {CREDITS[photo]}." for photo in used if photo in CREDITS]
+    made = "Made of the example photos; each is labelled with a thing that is well seen in it."
+    return LabelledSet("what fooled them", tuple(items), (made, *credit))
+
+
+def _imagenet(number: int) -> Label:
+    """Of a class of ImageNet-1k."""
+    names = labels.class_names(1000)
+    return Label(names[number], labels.synsets(1000)[number], number, names)
 
 
 def _folder(folder: Path) -> LabelledSet:
@@ -459,6 +513,6 @@ def _size_on_hub(name: str, cache: Path) -> int:
 
 
 __all__ = [
-    "DEMO_SETS", "PHOTO_SET", "DataError", "DemoItem", "FileItem", "Item", "Label", "LabelledSet", "RowItem",
-    "available_sets", "balanced", "label_index", "open_set", "true_indices",
+    "DEMO_SETS", "FOOLED_SET", "PHOTO_SET", "ComposedItem", "DataError", "DemoItem", "FileItem", "Item", "Label",
+    "LabelledSet", "RowItem", "available_sets", "balanced", "label_index", "open_set", "true_indices",
 ]  # fmt: skip

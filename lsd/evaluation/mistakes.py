@@ -10,6 +10,7 @@ import torch
 
 from lsd import labels
 from lsd.errors import ImageError, UndefinedError
+from lsd.evaluation.fooled_cases import Evidence
 from lsd.evaluation.labelled import Item, LabelledSet, true_indices
 from lsd.images import InputSpec, prepare
 from lsd.models import ImageModel, get_model
@@ -68,6 +69,12 @@ class Prediction:
     probability: float
     true_probability: float
     wrong_by: int
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What was found to fool the model here; None where that was not looked for, or the model answers otherwise now."""
+        found = self.item.evidence(self.model)
+        return found if found and found.answer.said == self.predicted else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,12 +14,16 @@ from PIL import Image
 from starlette.datastructures import QueryParams
 
 from lsd.evaluation import mistakes
-from lsd.evaluation.mistakes import ScanProgress
+from lsd.evaluation.composed import Detail, Paste, Recipe
+from lsd.evaluation.fooled_cases import CAUSES, Answer, Evidence, Square
+from lsd.evaluation.labelled import ComposedItem, DemoItem, Label, LabelledSet, open_set
+from lsd.evaluation.mistakes import Prediction, ScanProgress
+from lsd.labels import class_names, synsets
 from lsd.models import get_model
 from lsd.packages import installed
 from lsd.saliency.methods import METHODS
 from lsd.ui.mistakes import filters as mistake_filters
-from lsd.ui.mistakes import request, views
+from lsd.ui.mistakes import request, texts, views
 from lsd.ui.mistakes import search as mistake_search
 from lsd.ui.mistakes.address import read, write
 from lsd.ui.mistakes.filters import ALL, ORDERS, WRONG_BY, Filters
@@ -163,7 +167,7 @@ _views = st.builds(
     st.builds(
         Filters,
         *[_names.map(lambda name: name or ALL)] * 3,
-        wrong_by=st.sampled_from(list(WRONG_BY)), sort=st.sampled_from(list(ORDERS)),
+        cause=st.sampled_from([ALL, *CAUSES]), wrong_by=st.sampled_from(list(WRONG_BY)), sort=st.sampled_from(list(ORDERS)),
     ),
     st.integers(1, 50), _names, _names,
     st.builds(
@@ -175,6 +179,7 @@ _views = st.builds(
         Removal, _names, st.sampled_from(MAPS), st.sampled_from(["mean", "blur"]),
         st.integers(0, 100).map(lambda half: half / 2),
     ),
+    quiz=st.sampled_from(["", "on"]),
 )  # fmt: skip
 
 
@@ -273,7 +278,8 @@ def test_what_an_address_names_and_there_is_not_is_said_and_the_nearest_is_shown
 
 @pytest.mark.skipif(len(installed()) < 2, reason="no ImageNet networks are installed as packages")
 def test_opening_the_tab_shows_photos_that_networks_get_wrong_and_why(tab):
-    session, shown = opened(tab, "tab=mistakes")
+    assert list(worked_cases())[:2] == ["what-fooled-them", "example-photos"]
+    session, shown = opened(tab, "tab=mistakes&set=example-photos")
     assert [shown[tab.form.source], shown[tab.form.models]] == ["example-photos", installed()[:3]]
     assert "is wrong about" in shown[tab.status] and "lsd-error" not in shown[tab.status]
     assert shown[tab.case.title].endswith("It is tabby.</h3>")
@@ -293,7 +299,20 @@ def test_without_packages_the_drawn_pictures_come_first(monkeypatch):
 
 def test_without_the_photos_the_drawn_pictures_come_first(monkeypatch):
     monkeypatch.setattr("lsd.evaluation.labelled.labelled_photos", list)
+    monkeypatch.setattr("lsd.evaluation.labelled.fooled_cases", list)
     assert list(worked_cases()) == [SET]
+
+
+@pytest.mark.skipif(len(installed()) < 2, reason="no ImageNet networks are installed as packages")
+def test_the_tab_opens_with_what_fooled_networks_and_says_what_it_was(tab):
+    question = completed(Question())
+    assert question.source == "what-fooled-them"
+    item = next(item for item in open_set(question.source) if item.evidence(question.models[0]))
+    pictures = LabelledSet("what fooled them", (item,))
+    *_, last = mistakes.scan([question.models[0]], pictures)
+    p = last.result.prediction(0, 0)
+    assert p.evidence and f"fooled by {CAUSES[p.evidence.cause]}" in texts.caption(p, with_model=True)
+    assert texts.cause_sentence(p).startswith(f"Fooled by {CAUSES[p.evidence.cause]}: ")
 
 
 def test_photos_and_a_model_without_their_classes_give_one_sentence(tab):
@@ -423,7 +442,7 @@ def test_filters_narrow_and_their_counts_are_right(session):
             found = mistake_filters.find(result, Filters(**{name: value}))
             assert label.endswith(f"({len(found)})")
         parts = [len(mistake_filters.find(result, Filters(**{name: value}))) for _, value in offered[1:]]
-        assert sum(parts) == len(everything)
+        assert sum(parts) == (0 if name == "cause" else len(everything))  # nobody looked for causes here
     by_model = Filters(model="demo:shortcut")
     true = mistake_filters.choices(result, by_model)["true"][1][1]
     both = mistake_filters.find(result, Filters(model="demo:shortcut", true=true))
@@ -759,6 +778,122 @@ def test_another_kind_of_set_suggests_models_that_know_it(monkeypatch):
     assert better_models(YOURS, list(MODELS)) == []
     monkeypatch.setattr(controls, "default_models", lambda: list(MODELS))  # nothing else is ready
     assert better_models("demo", list(MODELS)) == better_models("example-photos", list(MODELS)) == []
+
+
+# The quiz
+
+
+@pytest.fixture
+def puzzled(tab, session, monkeypatch):
+    """The session with the quiz on, and squares for the mistake that is explained and for the last of the list: B did it."""
+    listed = mistake_filters.find(session.search.result, session.view.filters)
+    known = {(p.item.id, p.model): p for p in (session.case.said, listed[-1])}
+    after = Answer(3, 0.6, 0.1)
+    squares = [Square((k / 3, 0.2, (k + 1) / 3, 0.5), drop, after) for k, drop in enumerate((0.1, 2.5, -0.3))]
+
+    def evidence(item, model):
+        p = known.get((item.id, model))
+        return p and Evidence(
+            "crop", Answer(p.predicted, p.probability, p.true_probability), after, squares=tuple(squares)
+        )
+
+    monkeypatch.setattr(DemoItem, "evidence", evidence)
+    session.guesses = {}
+    return session, tab._quiz({tab.session: session, tab.quiz.on: True}), listed[-1]
+
+
+def guessed(tab, session, told):
+    return tab._guess({tab.session: session}, gr.EventData(None, told))
+
+
+def test_the_quiz_shows_squares_and_hides_the_maps(tab, puzzled):
+    session, updates, _ = puzzled
+    assert updates[tab.quiz.puzzle].count("<button") == 3 and "quiz=on" in updates[tab.address]
+    assert "B painted over" not in text(updates[tab.quiz.puzzle])
+    off = tab._quiz({tab.session: session, tab.quiz.on: False})
+    assert off[tab.quiz.puzzle] == "" and "quiz" not in off[tab.address]
+
+
+@pytest.mark.parametrize(
+    ("guess", "verdict", "score"), [(1, "Right: it was B.", "1 of 1"), (0, "No, not A: it was B.", "0 of 1")]
+)
+def test_a_guess_is_told_and_counted_once_and_shows_the_maps(tab, puzzled, guess, verdict, score):
+    session, _, other = puzzled
+    for told in ({"guess": guess}, {"guess": 1 - guess}):
+        updates = guessed(tab, session, told)
+        words = text(updates[tab.quiz.puzzle])
+        assert verdict in words and f"{score} guessed right" in words and "B painted over" in words
+        assert "data-guess" not in updates[tab.quiz.puzzle]  # by which the maps are hidden
+    assert f'data-picture="{other.item.id}"' in updates[tab.quiz.puzzle]
+
+
+@pytest.mark.parametrize("told", [None, {}, {"guess": 3}, {"guess": -1}, {"guess": "0"}, {"guess": None}])
+def test_what_is_no_guess_counts_for_nothing(tab, puzzled, told):
+    session, _, _ = puzzled
+    assert guessed(tab, session, told)[tab.quiz.puzzle].count("<button") == 3
+    assert session.guesses == {}
+
+
+def test_after_the_last_the_quiz_says_so_and_the_score_stays(tab, puzzled):
+    session, _, other = puzzled
+    guessed(tab, session, {"guess": 1})
+    session.guesses[other.item.id, other.model] = 0
+    words = text(tab.quiz.show(session)[tab.quiz.puzzle])
+    assert "1 of 2 guessed right" in words and texts.ALL_GUESSED in words
+
+
+def test_the_next_puzzle_hides_the_maps_again_and_asks_for_no_scan(tab, puzzled, monkeypatch):
+    session, _, other = puzzled
+    guessed(tab, session, {"guess": 1})
+    monkeypatch.setattr(mistake_search, "scan", None)
+    event = gr.EventData(None, {"picture": other.item.id, "by": other.model})
+    updates = tab._pick({tab.session: session}, event)
+    shown = work(tab, session, updates[tab.asked])
+    assert shown[tab.quiz.puzzle].count("data-guess") == 3
+    assert session.case.said.item.id == other.item.id and "quiz=on" in updates[tab.address]
+
+
+def test_causes_can_be_filtered_and_are_told_in_the_list(tab, puzzled):
+    session, _, other = puzzled
+    result = session.search.result
+    assert ("the crop (2)", "crop") in mistake_filters.choices(result, Filters())["cause"]
+    found = mistake_filters.find(result, Filters(cause="crop"))
+    assert {p.item.id for p in found} == {session.case.said.item.id, other.item.id}
+    assert "fooled by the crop" in texts.caption(found[0], with_model=True)
+
+
+def test_a_mistake_without_squares_has_nothing_to_guess(tab, session):
+    updates = tab._quiz({tab.session: session, tab.quiz.on: True})
+    assert texts.NO_SQUARES in updates[tab.quiz.puzzle] and "data-guess" not in updates[tab.quiz.puzzle]
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (("label", None, "domestic cat"), "“lynx” and “tabby” are both kinds of domestic cat"),
+        (("label", None, ""), "“lynx” names the same thing"),
+        (
+            ("second", Answer(281, 0.6, 0.6), "palace", 0.5, 0.1),
+            "the palace, 10 % of the picture, has 50 % of the map for lynx; with",
+        ),
+        (("context", Answer(281, 0.6, 0.6)), "in place of all but the cat, the answer is tabby (60 %)"),
+        (("texture", Answer(281, 0.6, 0.6)), "the fine detail of the cat is that of “Grass”"),
+        (("crop", Answer(281, 0.6, 0.6)), "about the whole photo the answer is tabby (60 %)"),
+        (("turn", Answer(281, 0.6, 0.6)), "upright, the answer is tabby"),
+        (("cover", Answer(281, 0.6, 0.6)), "without the grey box the answer is tabby"),
+    ],
+)
+def test_what_fooled_a_model_is_said_with_its_measurement(evidence, words):
+    cause, *rest = evidence
+    names = class_names(1000)
+    recipe = Recipe("Summer Palace", "cat", Paste("cat", 200, 0, 0), Detail("Grass", 4.0))
+    found = Evidence(cause, Answer(287, 0.5, 0.1), *rest)
+    item = ComposedItem("a", Label(names[281], synsets(1000)[281], 281, names), recipe, {"m": found})
+    p = Prediction("m", item, 281, "tabby", 287, "lynx", 0.5, 0.1, 1)
+    assert text(texts.cause_sentence(p)).startswith(f"Fooled by {CAUSES[cause]}: ") and words in text(
+        texts.cause_sentence(p)
+    )
+    assert texts.cause_sentence(replace(p, predicted=288)) == ""  # it says something else now
 
 
 def test_names_are_escaped():

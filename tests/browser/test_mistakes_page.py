@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from lsd.evaluation.labelled import open_set
+from lsd.evaluation.fooled_cases import Answer, Evidence, Square
+from lsd.evaluation.labelled import DemoItem, open_set
 from lsd.packages import installed
 from lsd.ui.mistakes import search as mistake_search
 from lsd.ui.mistakes.session import Session
@@ -48,7 +49,7 @@ def test_the_tab_opens_with_mistakes_maps_and_probe_and_only_once(server, tab, s
     tab.get_by_role("tab", name="Evidence").click()
     place.click()
     tab.wait_for_timeout(1500)
-    assert scans == ["the example photos" if installed() else "demo:misleading-tags"]
+    assert scans == ["what fooled them" if installed() else "demo:misleading-tags"]
     assert "Traceback" not in tab.inner_text("body")
 
 
@@ -97,6 +98,42 @@ def test_a_visitor_asks_about_a_picture_of_his_own(server, tab, tmp_path):
     tab.wait_for_selector(VERDICT)
     assert tab.inner_text("#why h3").endswith("It is plain star.")
     assert "set=yours" in tab.url and tab.get_by_role("link", name="Explain this picture in Saliency").is_visible()
+
+
+@pytest.fixture
+def squares(monkeypatch):
+    """Three squares for every drawn picture whose reader follows the tag: B did it."""
+    after = Answer(3, 0.6, 0.1)
+    three = tuple(Square((k / 3, 0.2, (k + 1) / 3, 0.5), drop, after) for k, drop in enumerate((0.1, 2.5, -0.3)))
+    monkeypatch.setattr(
+        DemoItem, "evidence", lambda item, model: Evidence("crop", Answer(item.tag, 0.9, 0.05), after, squares=three)
+    )
+
+
+def test_the_quiz_asks_before_the_maps_are_shown_and_counts_with_keys_and_on_a_phone(server, tab, squares):
+    tab.set_viewport_size({"width": 390, "height": 844})
+    tab.goto(server + DRAWN, wait_until="domcontentloaded")
+    tab.get_by_label("Quiz").check()
+    tab.wait_for_selector("[data-guess]")
+    assert not tab.locator("#why").is_visible() and not tab.locator(".lsd-m-verdict").first.is_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.get_by_role("button", name="Square B").focus()
+    tab.keyboard.press("Enter")
+    says(tab, "Right: it was B.")
+    says(tab, "1 of 1 guessed right.")
+    assert tab.locator("#why").is_visible()
+    tab.wait_for_function("document.activeElement.matches('.lsd-m-following')")
+    first = tab.inner_text("#why h3")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("[data-guess]")
+    assert not tab.locator("#why").is_visible()
+    tab.wait_for_url("**picture=**")
+    assert "quiz=on" in tab.url
+    tab.get_by_role("button", name="Square A").click()
+    says(tab, "No, not A: it was B.")
+    says(tab, "1 of 2 guessed right.")
+    assert tab.inner_text("#why h3") != first
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_on_a_phone_nothing_overflows_and_results_come_before_controls(server, tab):

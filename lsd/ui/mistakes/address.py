@@ -3,6 +3,7 @@
 ?tab=mistakes                                              the first worked case
 ?tab=mistakes&set=demo:misleading-tags&number=320          another set, and more pictures of it
 ?tab=mistakes&true=tabby&page=2&picture=0281_cat.jpg       a part of the list, and one picture explained
+?tab=mistakes&cause=crop&quiz=on                           guess before the maps are shown
 ?tab=mistakes&set=yours&class=tabby                        the visitor's own picture, which no address can hold
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
+from lsd.evaluation.fooled_cases import CAUSES
 from lsd.evaluation.probe import FILLS
 from lsd.saliency.methods import METHODS
 from lsd.ui.mistakes.filters import ORDERS, WRONG_BY
@@ -75,10 +77,12 @@ _KEYS = {
     "only": _Key("filters", "model"),
     "true": _Key("filters", "true"),
     "said": _Key("filters", "predicted"),
+    "cause": _Key("filters", "cause", _one_of(CAUSES)),
     "wrong": _Key("filters", "wrong_by", _one_of(WRONG_BY)),
     "sort": _Key("filters", "sort", _one_of(ORDERS)),
     "page": _Key("", "page", _number(1, 10**6)),
     "picture": _Key("", "picture"),
+    "quiz": _Key("", "quiz", _one_of(("on",))),
     "by": _Key("", "by"),
     "method": _Key("look", "method", _one_of(_METHODS)),
     "scale": _Key("look", "scale", _one_of(SCALES)),

@@ -9,7 +9,13 @@ from lsd.ui.mistakes.filters import NAMES, ORDERS, Filters, choices, find
 from lsd.ui.mistakes.session import PAGE, Session, pages
 from lsd.ui.shared.files import script
 
-_LABELS = {"model": "Model", "true": "True class", "predicted": "Predicted class", "wrong_by": "Models wrong"}
+_LABELS = {
+    "model": "Model",
+    "true": "True class",
+    "predicted": "Predicted class",
+    "cause": "Fooled by",
+    "wrong_by": "Models wrong",
+}
 
 
 class Browser:
@@ -59,6 +65,7 @@ class Browser:
         }
         text = f"Page {page} of {last} · {len(found)} mistake{'s' * (len(found) != 1)}"
         return updates | {
+            self.filters["cause"]: updates[self.filters["cause"]] | {"visible": search.has_causes},
             self.filters["sort"]: view.filters.sort,
             self.column: gr.update(visible=not search.is_own and bool(search.result.wrong.any())),
             self.list: html.listed(search, found[(page - 1) * PAGE : page * PAGE], chosen),

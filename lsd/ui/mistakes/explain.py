@@ -20,7 +20,7 @@ def new_case(result: ScanResult, choice: Choice, method: str) -> Case:
     said = result.prediction(choice.row, choice.column)
     picture = said.item.picture()
     small = fit_within(picture, 2 * views.CELL_SIDE)
-    return Case(choice, said, method, small, picture.size, views.masks_of(said.item))
+    return Case(choice, said, method, small, picture.size, said.item.parts())
 
 
 def explain(result: ScanResult, case: Case) -> Iterator[None]:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from lsd.catalogue import common_name
+from lsd.evaluation.fooled_cases import CAUSES
 from lsd.evaluation.mistakes import Prediction, ScanResult, select
 
 ALL = "*"  # a filter that lets everything through
@@ -16,11 +18,12 @@ ORDERS = {
 
 @dataclass(frozen=True)
 class Filters:
-    """Which mistakes are listed, and in what order; `ALL` in the first three sets no condition."""
+    """Which mistakes are listed, and in what order; `ALL` in the first four sets no condition."""
 
     model: str = ALL
     true: str = ALL
     predicted: str = ALL
+    cause: str = ALL
     wrong_by: str = "all"
     sort: str = "confidence"
 
@@ -36,6 +39,7 @@ def find(result: ScanResult, filters: Filters) -> list[Prediction]:
     return [
         p for p in fitting
         if filters.true in (ALL, _class(result, p, "true")) and filters.predicted in (ALL, _class(result, p, "predicted"))
+        and filters.cause in (ALL, _cause(p))
     ]  # fmt: skip
 
 
@@ -43,19 +47,26 @@ def _class(result: ScanResult, p: Prediction, which: str) -> str:
     return result.class_names[result.row(p.model)][getattr(p, which)]
 
 
+def _cause(p: Prediction) -> str:
+    """ "" where none was found."""
+    return p.evidence.cause if p.evidence else ""
+
+
 def choices(result: ScanResult, filters: Filters) -> dict[str, list[tuple[str, str]]]:
     """(text with a count, value) for every filter but the order; each counts what the others let through."""
     found = {}
-    for name in ("model", "true", "predicted"):
+    words = {"model": common_name, "cause": CAUSES.__getitem__}
+    values = {"model": lambda p: p.model, "cause": _cause}
+    for name in ("model", "true", "predicted", "cause"):
         others = find(result, replace(filters, **{name: ALL}))
-        counts = Counter(p.model if name == "model" else _class(result, p, name) for p in others)
+        value_of = values.get(name, partial(_class, result, which=name))
+        counts = Counter(filter(None, map(value_of, others)))
         chosen = getattr(filters, name)
         if chosen != ALL:
             counts.setdefault(chosen, 0)
-        words = common_name if name == "model" else str
         found[name] = [
             (f"all ({len(others)})", ALL),
-            *((f"{words(value)} ({n})", value) for value, n in counts.most_common()),
+            *((f"{words.get(name, str)(value)} ({n})", value) for value, n in counts.most_common()),
         ]
     counts = {name: len(find(result, replace(filters, wrong_by=name))) for name in WRONG_BY}
     words = {"all": "any", "one": "just one", "several": "several"}

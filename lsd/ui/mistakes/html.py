@@ -5,26 +5,30 @@ Every picture has its size, and every place that is still empty the shape of wha
 
 import functools
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
 
 from lsd import render
-from lsd.evaluation.labelled import PHOTO_SET, LabelledSet, open_set
+from lsd.evaluation.labelled import FOOLED_SET, PHOTO_SET, LabelledSet, open_set
 from lsd.evaluation.mistakes import Prediction
 from lsd.images import fit_within
 from lsd.ui.mistakes import texts
 from lsd.ui.mistakes.address import write
 from lsd.ui.mistakes.request import DRAWN_SET, YOURS, Question, View, shortened
 from lsd.ui.mistakes.search import Search
-from lsd.ui.mistakes.session import PAGE
+from lsd.ui.mistakes.session import PAGE, Session, has_squares, mistake_key
 from lsd.ui.mistakes.views import MAPS, Case, has_sign
 from lsd.ui.shared.markup import data_url, escape, top_table
 
 _CARD_SIDE = 128
 _BLANKS = 6  # places of a list that is still empty
 _CARDS = {
+    FOOLED_SET: (
+        "What fooled the network?",
+        "The crop, the context, a second thing: mistakes sorted by what undoes them. Guess before you look.",
+    ),
     PHOTO_SET: ("Photos that networks get wrong", "ImageNet networks and six photos. What did they go by?"),
     DRAWN_SET: (
         "Drawn pictures with a lying tag",
@@ -97,6 +101,43 @@ def blank_list(*, own: bool = False) -> str:
     """Before the mistakes are found, in a set or about the visitor's own picture."""
     blanks = "<li class=lsd-m-blank></li>" * min(_BLANKS, PAGE)
     return f'<ul class="lsd-m-list{" lsd-m-of-a-set" * (not own)}" aria-hidden="true">{blanks}</ul>'
+
+
+def puzzle(session: Session) -> str:
+    """The picture with its squares: buttons while the visitor is to guess; then what painting each over does, the score, and
+    a button for the next."""
+    said = session.case.said
+    if not has_squares(said):
+        return f'<p class="lsd-note">{texts.NO_SQUARES}</p>'
+    guess, found = session.guesses.get(mistake_key(said)), said.evidence
+    squares = "".join(_square(k, one.box, guess, found.decisive) for k, one in enumerate(found.squares))
+    shown = session.case.picture
+    picture = (
+        f'<div class="lsd-m-ask" style="aspect-ratio: {shown.width} / {shown.height}"><img src="{picture_url(shown)}" alt="'
+        f'The picture, with squares A, B and C">{squares}</div>'
+    )
+    told, after = texts.question(said), ""
+    if guess is not None:
+        told = texts.solution(said, guess, session.score)
+        following = session.next_puzzle()
+        after = f"<p>{texts.ALL_GUESSED}</p>"
+        if following:
+            after = (
+                f'<button type="button" class="lsd-m-following" data-picture="{escape(following.item.id)}" '
+                f'data-by="{escape(following.model)}">Next mistake ›</button>'
+            )
+    return f'<section class="lsd-m-quiz" aria-label="Quiz">{picture}<div><div role="status">{told}</div>{after}</div></section>'
+
+
+def _square(k: int, box: Sequence[float], guess: int | None, decisive: int) -> str:
+    """A square over the picture, which can be pressed while nothing is guessed."""
+    left, top, right, bottom = (100 * edge for edge in box)
+    place = f'style="left: {left:.2f}%; top: {top:.2f}%; width: {right - left:.2f}%; height: {bottom - top:.2f}%"'
+    letter = texts.LETTERS[k]
+    if guess is None:
+        return f'<button type="button" data-guess="{k}" aria-label="Square {letter}" {place}><b>{letter}</b></button>'
+    kind = " lsd-m-decisive" if k == decisive else " lsd-m-missed" if k == guess else ""
+    return f'<span class="lsd-m-square{kind}" {place}><b>{letter}</b></span>'
 
 
 def maps(case: Case, pictures: list[dict[str, Image.Image]]) -> str:

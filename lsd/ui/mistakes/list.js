@@ -6,5 +6,6 @@ element.addEventListener("click", event => {
   button.setAttribute("aria-pressed", "true");
   trigger("select", {picture: button.dataset.picture, by: button.dataset.by});
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  document.getElementById("why")?.scrollIntoView({behavior: calm ? "auto" : "smooth"});
+  const quiz = document.getElementById("quiz"), asking = quiz?.querySelector("input:checked");
+  (asking ? quiz : document.getElementById("why"))?.scrollIntoView({behavior: calm ? "auto" : "smooth"});
 });

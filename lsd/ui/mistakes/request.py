@@ -7,7 +7,7 @@ from pathlib import Path
 from lsd import labels
 from lsd.errors import LSDError, UndefinedError
 from lsd.evaluation.classes import Label
-from lsd.evaluation.labelled import DEMO_SETS, PHOTO_SET, FileItem, LabelledSet, available_sets, open_set
+from lsd.evaluation.labelled import DEMO_SETS, FOOLED_SET, PHOTO_SET, FileItem, LabelledSet, available_sets, open_set
 from lsd.models import ImageModel
 from lsd.saliency import defaults
 from lsd.ui.mistakes.filters import Filters
@@ -73,6 +73,7 @@ class View:
     Attributes:
         page: of the list, from 1.
         picture, by: the mistake that is explained, by the picture's id and the model that makes it; "" for the first.
+        quiz: "on" where a mistake's maps are shown once the visitor has guessed.
     """
 
     question: Question = field(default_factory=Question)
@@ -82,6 +83,7 @@ class View:
     by: str = ""
     look: Look = field(default_factory=Look)
     removal: Removal = field(default_factory=Removal)
+    quiz: str = ""
 
 
 def demo_models() -> list[str]:
@@ -98,8 +100,8 @@ def imagenet_models() -> list[str]:
 def worked_cases() -> dict[str, list[str]]:
     """Set → models whose mistakes in it can be shown at once; what the tab opens with comes first."""
     models = imagenet_models()
-    photos = {PHOTO_SET: models} if models and PHOTO_SET in available_sets() else {}
-    return photos | {DRAWN_SET: demo_models()}
+    photos = [name for name in (FOOLED_SET, PHOTO_SET) if models and name in available_sets()]
+    return dict.fromkeys(photos, models) | {DRAWN_SET: demo_models()}
 
 
 def suitable_models(source: str) -> list[str]:

@@ -53,6 +53,11 @@ class Search:
         """Whether it is about the visitor's own picture."""
         return self.question.source == YOURS
 
+    @property
+    def has_causes(self) -> bool:
+        """Whether it was found what fooled networks about these pictures."""
+        return any(item.evidence(model) for item in self.pictures for model in self.question.models)
+
     def column(self, picture: str) -> int | None:
         """Of the picture of that id; None if there is none."""
         return next((column for column, item in enumerate(self.result.items) if item.id == picture), None)

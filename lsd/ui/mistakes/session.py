@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from lsd.errors import LSDError
+from lsd.evaluation.fooled_cases import CAUSES
+from lsd.evaluation.mistakes import Prediction
 from lsd.ui.mistakes.filters import ALL, Filters, choices, find
 from lsd.ui.mistakes.request import YOURS, Question, View, completed
 from lsd.ui.mistakes.search import Search, search
@@ -26,6 +28,7 @@ class Session:
         listed: whether the list on the page stays as it is.
         search: what was found for it; `scanning` what a scan under way has found so far.
         case: the mistake that is explained.
+        guesses: which square he took for the decisive one, by `mistake_key`.
     """
 
     number: int = 0
@@ -38,6 +41,7 @@ class Session:
     search: Search | None = None
     scanning: Search | None = None
     case: Case | None = None
+    guesses: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def ask(self, view: View, *, told: bool = False, troubles: list[str] | None = None, listed: bool = False) -> int:
         """Want this from now on; whatever works on something else is past. Its number.
@@ -81,6 +85,28 @@ class Session:
         return replace(self.view, picture=self.case.said.item.id, by=self.case.said.model)
 
     @property
+    def puzzles(self) -> bool:
+        """Whether the visitor is to guess before the maps of this mistake are shown."""
+        said = self.case and self.case.said
+        return bool(said and self.view.quiz and has_squares(said) and mistake_key(said) not in self.guesses)
+
+    @property
+    def score(self) -> tuple[int, int]:
+        """How many of his guesses were right, and how many there were."""
+        result = self.search.result if self.search else None
+        told = {mistake_key(p): p for p in find(result, Filters())} if result else {}
+        made = [(guess, told[key]) for key, guess in self.guesses.items() if key in told]
+        return sum(guess == p.evidence.decisive for guess, p in made), len(made)
+
+    def next_puzzle(self) -> Prediction | None:
+        """The next of the listed mistakes that he has not guessed yet, from the explained one on; None where none is left."""
+        listed = find(self.search.result, self.view.filters)
+        here = mistake_key(self.case.said)
+        place = next((k for k, p in enumerate(listed) if mistake_key(p) == here), -1)
+        turned = listed[place + 1 :] + listed[: place + 1]
+        return next((p for p in turned if has_squares(p) and mistake_key(p) not in self.guesses), None)
+
+    @property
     def choice(self) -> Choice | None:
         """The mistake that the view is about; None where there is none."""
         if self.view.picture:
@@ -89,6 +115,16 @@ class Session:
         if first is None:
             return Choice(0, 0) if self.search.is_own and self.search.result.items else None
         return self.search.choice(first.item.id, first.model)
+
+
+def mistake_key(p: Prediction) -> tuple[str, str]:
+    """The picture's id and the model."""
+    return p.item.id, p.model
+
+
+def has_squares(p: Prediction) -> bool:
+    """Whether there are squares to choose from."""
+    return bool(p.evidence and p.evidence.squares)
 
 
 def find_mistakes(session: Session) -> Iterator[Search]:
@@ -139,7 +175,11 @@ def fitted(view: View, search: Search) -> tuple[View, list[str]]:
     for name, offered in choices(result, Filters()).items():
         value = getattr(view.filters, name)
         if value not in (known for _, known in offered):
-            none = f"{value} makes no mistake here" if name == "model" else f"No mistake here is about “{value}”"
+            none = {
+                "model": f"{value} makes no mistake here",
+                "cause": f"No mistake here is known to be due to {CAUSES.get(value, value)}",
+            }  # fmt: skip
+            none = none.get(name, f"No mistake here is about “{value}”")
             without("filters", name, ALL, f"{none}, so that filter is off.")
     last = pages(len(find(result, view.filters)))
     if view.page > last:

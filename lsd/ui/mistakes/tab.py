@@ -16,8 +16,9 @@ from lsd.ui.mistakes.browser import Browser
 from lsd.ui.mistakes.case import CasePart
 from lsd.ui.mistakes.form import Form
 from lsd.ui.mistakes.probe import ProbePart
+from lsd.ui.mistakes.quiz import QuizPart
 from lsd.ui.mistakes.request import YOURS, View, worked_cases
-from lsd.ui.mistakes.session import Session, find_mistakes, fitted
+from lsd.ui.mistakes.session import Session, find_mistakes, fitted, mistake_key
 from lsd.ui.shared import markup
 from lsd.ui.shared.address import QUICK, query_of, told, written
 from lsd.ui.shared.jobs import sentence
@@ -39,9 +40,11 @@ class MistakesTab:
             with gr.Column(scale=10, min_width=320):
                 self.status = gr.HTML(markup.status("Opening …"), elem_classes="lsd-m-status")
                 self.browser = Browser()
-        with gr.Column(elem_id="why") as self.details:
+        self.quiz = QuizPart()
+        # What belongs to the answer is hidden by the style sheet while the quiz asks, so that it is there at once after a guess.
+        with gr.Column(elem_id="why", elem_classes="lsd-m-answer-part") as self.details:
             self.case = CasePart()
-        with gr.Column() as self.prober:
+        with gr.Column(elem_classes="lsd-m-answer-part") as self.prober:
             self.probe = ProbePart()
         self.picture = self.form.picture
         self._work_events()
@@ -51,7 +54,7 @@ class MistakesTab:
     def restore(self, door: gr.HTML) -> None:
         """Show what an address says, the first worked case where it names nothing."""
         outputs = {
-            self.asked, self.address, self.case.what, *self.form.outputs, *self.case.controls.values(),
+            self.asked, self.address, self.quiz.on, self.case.what, *self.form.outputs, *self.case.controls.values(),
             *self.probe.controls.values(),
         }  # fmt: skip
         self._told(door.mistakes(self._open, {self.session, self.picture}, outputs, **ASKING))
@@ -64,7 +67,9 @@ class MistakesTab:
 
     @property
     def _all_outputs(self) -> set[gr.blocks.Block]:
-        return {*self.form.outputs, *self.browser.outputs, *self.case.outputs, *self.probe.outputs}
+        return {
+            *self.form.outputs, *self.browser.outputs, *self.quiz.outputs, *self.case.outputs, *self.probe.outputs,
+        }  # fmt: skip
 
     async def _work(self, values: Mapping) -> AsyncIterator[dict]:
         """The long event of what was asked for last: it ends as soon as something else is asked for."""
@@ -90,6 +95,11 @@ class MistakesTab:
         )
         one = {self.asked, self.address, self.case.what}
         self._told(self.browser.list.select(self._pick, {self.session}, one, **ASKING))
+        self._told(self.quiz.puzzle.select(self._pick, {self.session}, one, **ASKING))
+        self._told(
+            self.quiz.on.input(self._quiz, {self.session, self.quiz.on}, {self.quiz.puzzle, self.address}, **QUICK)
+        )
+        self.quiz.puzzle.submit(self._guess, {self.session}, self.quiz.puzzle, **QUICK)
         look = {self.session, *self.case.controls.values()}
         self._told(self.case.method.input(self._explain_anew, look, one, **ASKING))
         for control in (self.case.scale, self.case.overlay):
@@ -123,12 +133,13 @@ class MistakesTab:
         session.path = values[self.picture]
         number = session.ask(view, told=True, troubles=troubles)
         shown = self.form.show(view.question) | self.case.show(view.look) | self.probe.show(view.removal)
+        shown |= {self.quiz.on: bool(view.quiz)}
         return shown | {self.asked: number, self.address: write(view)}
 
     def _ask(self, values: Mapping) -> dict:
         """The mistakes that the form asks for; how they are explained stays."""
         session, last = values[self.session], values[self.session].view
-        view = View(self.form.read(values), look=last.look, removal=replace(last.removal, model=""))
+        view = View(self.form.read(values), quiz=last.quiz, look=last.look, removal=replace(last.removal, model=""))
         session.path = values[self.picture]
         return {self.asked: session.ask(view), self.address: write(view)}
 
@@ -140,6 +151,19 @@ class MistakesTab:
             return {self.address: gr.skip()}
         view = replace(session.view, picture=picture, by=by)
         return {self.asked: session.ask(view, listed=True), self.address: write(view)}
+
+    def _quiz(self, values: Mapping) -> dict:
+        """The quiz is begun, or ended."""
+        session = values[self.session]
+        session.view = replace(session.settled, quiz="on" if values[self.quiz.on] else "")
+        return self.quiz.show(session) | {self.address: write(session.view)}
+
+    def _guess(self, values: Mapping, event: gr.EventData) -> dict:
+        """A square is taken for the one that did it: now the maps are shown."""
+        session, guess = values[self.session], told(event).get("guess")
+        if session.puzzles and guess in range(len(session.case.said.evidence.squares)):
+            session.guesses[mistake_key(session.case.said)] = guess
+        return self.quiz.show(session)
 
     def _explain_anew(self, values: Mapping) -> dict:
         """The same mistake by another method."""
@@ -217,11 +241,14 @@ class MistakesTab:
             yield updates | {self.status: markup.status(sentence(error), error=True)}
 
     def _wait(self, own: bool) -> dict:
-        return self.browser.wait(own) | self.case.wait() | self.probe.wait() | {self.accuracy: ""}
+        shown = self.browser.wait(own) | self.quiz.wait() | self.case.wait() | self.probe.wait()
+        return shown | {self.accuracy: ""}
 
     def _nothing(self) -> dict:
         """Where there is nothing to show."""
-        return {self.browser.column: gr.update(visible=False), self.accuracy: ""} | self._details(False)
+        return (
+            {self.browser.column: gr.update(visible=False), self.accuracy: ""} | self.quiz.wait() | self._details(False)
+        )
 
     def _details(self, visible: bool) -> dict:
         return {part: gr.update(visible=visible) for part in (self.details, self.prober)}
@@ -233,7 +260,8 @@ class MistakesTab:
         words = texts.own_summary(search.result) if search.is_own else texts.summary(search.result, search.pictures)
         troubles = [*session.troubles, *missing, *search.troubles]
         controls = self.form.show(session.view.question) if session.told else {}
-        return controls | self.browser.show(session) | self._details(session.choice is not None) | {
+        details = self._details(session.choice is not None)
+        return controls | self.browser.show(session) | self.quiz.offer(session) | details | {
             self.status: markup.status(" ".join([*troubles, words]), error=bool(troubles)),
             self.accuracy: "" if search.is_own else texts.accuracies(search.result),
         }  # fmt: skip
@@ -245,7 +273,7 @@ class MistakesTab:
         before = session.case
         for updates in self.case.explain(session, number):
             if session.case is not before:
-                before, updates = session.case, updates | self.probe.wait()
+                before, updates = session.case, updates | self.probe.wait() | self.quiz.show(session)
             yield updates
 
     def _probe(self, session: Session, number: int) -> Iterator[dict]:

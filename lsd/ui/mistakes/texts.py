@@ -5,7 +5,8 @@ from urllib.parse import urlencode
 
 from lsd import labels
 from lsd.catalogue import common_name
-from lsd.evaluation.labelled import FileItem, LabelledSet
+from lsd.evaluation.fooled_cases import CAUSES, why
+from lsd.evaluation.labelled import ComposedItem, FileItem, LabelledSet
 from lsd.evaluation.mistakes import Prediction, ScanResult, confusions
 from lsd.evaluation.probe import ProbeResult
 from lsd.saliency.methods import METHODS
@@ -23,6 +24,9 @@ _UNITS = {
 
 
 INTRO = """<h2>Which pictures do models get wrong, and what did they go by?</h2>"""
+LETTERS = "ABC"
+NO_SQUARES = "No square of this picture stands out, so there is nothing to guess here: its maps are below."
+ALL_GUESSED = "That was the last of those listed; other filters have others."
 YOURS_FIRST = "Upload a picture, choose what it truly is, and press Find the mistakes."
 
 
@@ -61,9 +65,10 @@ def wrong_count(p: Prediction, total: int) -> str:
 def caption(p: Prediction, *, with_model: bool) -> str:
     """Under a picture of the list, in HTML: the answer, the truth, and whose answer it is."""
     model = f'<span class="lsd-note">{escape(common_name(p.model))}</span>' if with_model else ""
+    cause = f'<span class="lsd-note">fooled by {CAUSES[p.evidence.cause]}</span>' if p.evidence else ""
     return (
         f"<span><b>{escape(p.predicted_name)}</b> {_percent(p.probability)}</span>"
-        f"<span>is {escape(p.true_name)}</span>{model}"
+        f"<span>is {escape(p.true_name)}</span>{model}{cause}"
     )
 
 
@@ -100,9 +105,41 @@ def title(p: Prediction) -> str:
     return f"<h3>{who} says {escape(p.predicted_name)} with {sure}. It is {escape(p.true_name)}.</h3>"
 
 
+def cause_sentence(p: Prediction) -> str:
+    """What fooled the model, and by what measurement; "" where that is not known."""
+    return why(p.evidence, p.item.recipe) if p.evidence and isinstance(p.item, ComposedItem) else ""
+
+
+def question(p: Prediction) -> str:
+    """What the quiz asks."""
+    who, said, true = (escape(text) for text in (common_name(p.model), p.predicted_name, p.true_name))
+    return (
+        f"<h3>{who} says {said}. It is {true}. Which pixels did it?</h3><p>Each square was painted over, and the network asked "
+        f"again. One of the three took by far the most from “{said}” against “{true}”. Press it.</p>"
+    )
+
+
+def solution(p: Prediction, guess: int, score: tuple[int, int]) -> str:
+    """Whether the guess was right, what each square does, and the score."""
+    squares, decisive = p.evidence.squares, p.evidence.decisive
+    verdict = "Right" if guess == decisive else f"No, not {LETTERS[guess]}"
+    lines = "".join(
+        f"<li><b>{LETTERS[k]}</b> painted over: {escape(labels.short(p.item.label.space[one.after.said]))} "
+        f"({_percent(one.after.probability)}); {escape(p.predicted_name)} against {escape(p.true_name)} "
+        f"{'loses' if one.drop >= 0 else 'gains'} {abs(one.drop):.1f}</li>"
+        for k, one in enumerate(squares)
+    )
+    right, made = score
+    return (
+        f"<h3>{verdict}: it was {LETTERS[decisive]}.</h3><ul>{lines}</ul><p>Before: {escape(p.predicted_name)} "
+        f"({_percent(p.probability)}). The numbers are differences of logits. The maps are below.</p>"
+        f"<p><b>{right} of {made} guessed right.</b></p>"
+    )
+
+
 def about(case: Case) -> str:
     """Beside the maps: the picture's name, its tag, and what the chosen model makes of the parts that are known."""
-    sentences = [tag_sentence(case)]
+    sentences = [cause_sentence(case.said), tag_sentence(case)]
     if reading := case.reading(case.said.model):
         sentences.append(without_sentence(reading))
         if found := share_sentences(case, reading, "contrast"):

@@ -10,7 +10,6 @@ from PIL import Image
 from lsd import labels, render
 from lsd.errors import UndefinedError
 from lsd.evaluation.contrast_maps import mistake_maps, share_inside, strength
-from lsd.evaluation.labelled import Item
 from lsd.evaluation.mistakes import Prediction, ScanResult
 from lsd.evaluation.probe import CONTROLS, ProbeResult, removed
 from lsd.images import crop_box, lay_on, prepare
@@ -145,12 +144,6 @@ def _rival(model: ImageModel, said: str, true: int, runner_up: int) -> int:
     except UndefinedError:
         return runner_up
     return runner_up if found == true else found
-
-
-def masks_of(item: Item) -> dict[str, np.ndarray]:
-    """Known parts of a drawn picture, by name; nothing for photos."""
-    known = {"corner tag": item.tag_mask(), "object": item.mask()}
-    return {name: mask for name, mask in known.items() if mask is not None and mask.any()}
 
 
 def enlarged(picture: Image.Image, smooth: bool = True) -> Image.Image:

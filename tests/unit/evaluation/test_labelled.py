@@ -135,7 +135,14 @@ def test_a_damaged_file_fails_alone_and_by_its_id(folder, tmp_path):
 def test_listed_folders(folder, monkeypatch):
     path = folder("0001_a.png")
     monkeypatch.setenv("LSD_IMAGE_PATH", f"{path}:/nowhere/at/all")
-    assert available_sets() == ["example-photos", "demo", "demo:true-tags", "demo:misleading-tags", "set"]
+    assert available_sets() == [
+        "example-photos",
+        "what-fooled-them",
+        "demo",
+        "demo:true-tags",
+        "demo:misleading-tags",
+        "set",
+    ]
     assert open_set("set")[0].id == "0001_a.png"
 
 
