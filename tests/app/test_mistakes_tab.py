@@ -821,7 +821,7 @@ def test_a_guess_is_told_and_counted_once_and_shows_the_maps(tab, puzzled, guess
     session, _, other = puzzled
     for told in ({"guess": guess}, {"guess": 1 - guess}):
         updates = guessed(tab, session, told)
-        words = text(updates[tab.quiz.puzzle])
+        words = " ".join(text(updates[tab.quiz.puzzle]).split())
         assert verdict in words and f"{score} guessed right" in words and "B painted over" in words
         assert "data-guess" not in updates[tab.quiz.puzzle]  # by which the maps are hidden
     assert f'data-picture="{other.item.id}"' in updates[tab.quiz.puzzle]

@@ -263,7 +263,8 @@ class MistakesTab:
         details = self._details(session.choice is not None)
         return controls | self.browser.show(session) | self.quiz.offer(session) | details | {
             self.status: markup.status(" ".join([*troubles, words]), error=bool(troubles)),
-            self.accuracy: "" if search.is_own else texts.accuracies(search.result),
+            # Pictures that were chosen for being mistaken say nothing of how often a network is right.
+            self.accuracy: "" if search.is_own or search.has_causes else texts.accuracies(search.result),
         }  # fmt: skip
 
     def _explain(self, session: Session, number: int) -> Iterator[dict]:
