@@ -17,11 +17,15 @@ class QuizPart:
 
     @property
     def outputs(self) -> set[gr.blocks.Block]:
-        """What `offer`, `show` and `wait` change."""
+        """What all of these change."""
         return {self.column, self.puzzle}
 
     def wait(self) -> dict:
         """While there is nothing to guess."""
+        return {self.puzzle: ""}
+
+    def hide(self) -> dict:
+        """Where nothing was found."""
         return {self.column: gr.update(visible=False), self.puzzle: ""}
 
     def offer(self, session: Session) -> dict:

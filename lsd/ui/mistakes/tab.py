@@ -246,9 +246,8 @@ class MistakesTab:
 
     def _nothing(self) -> dict:
         """Where there is nothing to show."""
-        return (
-            {self.browser.column: gr.update(visible=False), self.accuracy: ""} | self.quiz.wait() | self._details(False)
-        )
+        hidden = {self.browser.column: gr.update(visible=False), self.accuracy: ""}
+        return hidden | self.quiz.hide() | self._details(False)
 
     def _details(self, visible: bool) -> dict:
         return {part: gr.update(visible=visible) for part in (self.details, self.prober)}
