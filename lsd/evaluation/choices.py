@@ -63,7 +63,8 @@ CHOICES: dict[str, Choice] = {
                 "captum:occlusion": "occlusion (Captum)",
             },
             "Captum's versions of the handwritten methods give the same values and are not repeated here. HiResCAM and all that "
-            "follows it up to expected gradients were added later, on the first pictures only.",
+            "follows it up to expected gradients were added later, on the first pictures only. Depth fusion is here as it "
+            "was measured; in transformers it has changed since.",
         ),
         Choice(
             "output", "Output", "What is differentiated?",

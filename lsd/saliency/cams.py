@@ -19,7 +19,7 @@ from lsd.precision import at_least_fp32
 from lsd.progress import report
 from lsd.saliency.attribution import Attribution
 from lsd.saliency.gradients import at_one_layer, baseline, grad_cam_map, method, on_grids
-from lsd.saliency.targets import Similarity, Target
+from lsd.saliency.targets import Target
 from lsd.tracing import capture
 
 FUSED_GAMMA = 2.0  # of LayerCAM's tanh, from its paper
@@ -105,14 +105,17 @@ def finer_cam(
         layer: as for `grad_cam`.
 
     Raises:
-        UndefinedError: as for `grad_cam`, and a similarity or a single output, which leave no class to hold against.
+        UndefinedError: as for `grad_cam`, and a similarity, a group or a single output, which leave no class to hold against.
     """
     if references < 1 or strength < 0:
         raise UndefinedError(
             f"Finer-CAM needs one reference or more, not {references}, and a strength of 0 or more, not {strength}."
         )
-    if any(isinstance(target, Similarity) for target in targets):
-        raise UndefinedError("Finer-CAM holds a class against those most like it, and a similarity has no class.")
+    if not all(isinstance(target, Target) for target in targets):
+        raise UndefinedError(
+            "Finer-CAM holds a class against those most like it; a similarity has no class, and a group says itself what "
+            "it is held against."
+        )
 
     def held(target: Target) -> Callable[[Tensor], Tensor]:
         return lambda logits: target_against(target, logits, references, strength)

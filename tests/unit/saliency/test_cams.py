@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from lsd.errors import UndefinedError
+from lsd.groups import Group
 from lsd.layers import depth_layers
 from lsd.saliency import cams
 from lsd.saliency.gradients import baseline, grad_cam
-from lsd.saliency.targets import Similarity, Target
+from lsd.saliency.targets import GroupTarget, Similarity, Target
 from lsd.tracing import capture
 
 ONE_LAYER = {
@@ -20,6 +21,7 @@ ONE_LAYER = {
 FUSED = {"layer_cam": cams.layer_cam, "refine_cam": cams.refine_cam}
 CAMS = ONE_LAYER | FUSED
 SETTINGS = {"score_cam": {"masks": 4}}
+PAIR = Group("pair", (1, 2))
 each_cam = pytest.mark.parametrize("name", CAMS)
 
 
@@ -176,6 +178,9 @@ def test_a_contrast_names_finer_cams_reference(stages, pictures):
 def test_finer_cam_needs_a_class_to_hold_against(stages, wrap, pictures):
     with pytest.raises(UndefinedError, match="a similarity has no class"):
         cams.finer_cam(stages, pictures(1, 16), Similarity(torch.ones(4), {}))
+    for group in (GroupTarget(PAIR), GroupTarget(PAIR, 2)):
+        with pytest.raises(UndefinedError, match="a group says itself what it is held against"):
+            cams.finer_cam(stages, pictures(1, 16), group)
     torch.manual_seed(0)
     single = wrap(nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 1)), 16, 1)
     with pytest.raises(UndefinedError, match="this network has but one"):
@@ -344,12 +349,13 @@ def test_nothing_is_left_behind(image_model, pictures, name):
 
 
 @each_cam
-def test_a_likeness_is_explained_too_where_it_can_be(stages, pictures, name):
+def test_likenesses_and_groups_are_explained_too_where_they_can_be(stages, pictures, name):
     likeness = Similarity(torch.tensor([1.0, -0.5, 0.2, 0.3], dtype=torch.float64), {"name": "x"})
     if name == "finer_cam":
         return  # refused above
-    found = CAMS[name](stages, pictures(1, 16), likeness, **SETTINGS.get(name, {}))
-    assert found.values.abs().max() > 0 and found.target is likeness
+    for target in (likeness, GroupTarget(PAIR), GroupTarget(PAIR, 2)):
+        found = CAMS[name](stages, pictures(1, 16), target, **SETTINGS.get(name, {}))
+        assert found.values.abs().max() > 0 and found.target is target
 
 
 @pytest.mark.parametrize("name", ONE_LAYER)
