@@ -25,7 +25,7 @@ from lsd.recent import Recent
 
 _FACETS = 256  # questions whose facets are remembered
 _FOUND = 64 * 2**20  # bytes of numbers of found rows that are remembered
-_SHOWN = 20_000  # rows of pages that are remembered
+_SHOWN = 10_000  # rows of pages that are remembered
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lsd.recent import Recent
 
 BLOCK = 2**18  # rows that are read at a time where all of them are
 
-_KEPT = 128 * 2**20  # bytes of unpacked row groups kept
+_KEPT = 64 * 2**20  # bytes of unpacked row groups kept
 _ANSWER = TypeVar("_ANSWER")
 
 

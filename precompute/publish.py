@@ -97,7 +97,8 @@ def _hash(name: str) -> str:
 
 def _compare(index: Path, expected: dict[str, int]) -> None:
     """Raise LSDError unless the index, which was made from the files as they are, has so many rows of each model."""
-    found = Counter(pq.read_table(index, columns=["model"])["model"].to_pylist())
+    counts = pq.read_table(index, columns=["model"])["model"].value_counts().to_pylist()
+    found = Counter({one["values"]: one["counts"] for one in counts})
     for model in sorted({*expected, *found}):
         if found[model] != expected.get(model, 0):
             raise LSDError(
