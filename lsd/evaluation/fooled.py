@@ -33,7 +33,7 @@ from lsd import labels, wordnet
 from lsd.errors import LSDError, UndefinedError
 from lsd.evaluation.composed import THINGS, TURNS, Composed, Detail, Paste, Recipe, Thing, blurred, compose, inside
 from lsd.evaluation.contrast_maps import mistake_maps, share_inside, strength
-from lsd.evaluation.fooled_cases import CAUSES, DATA, Answer, Evidence, FooledCase, Square
+from lsd.evaluation.fooled_cases import CAUSES, DATA, DEBATABLE, Answer, Evidence, FooledCase, Square
 from lsd.features.prepare import prepare as twin
 from lsd.images import crop_box, example_images, lay_on, prepare
 from lsd.models import ImageModel, get_model
@@ -231,7 +231,7 @@ def find_cause(asked: Asked, recipe: Recipe, made: Composed, answer: Answer) -> 
     thing = THINGS[recipe.thing]
     true = thing.number
     if names(thing, answer.said):
-        return Evidence("label", answer, about="" if answer.said in thing.fits else thing.kind)
+        return Evidence(DEBATABLE, answer, about="" if answer.said in thing.fits else thing.kind)
     for name, mask in made.masks.items():
         other = THINGS[name]
         if name != recipe.thing and names(other, answer.said):

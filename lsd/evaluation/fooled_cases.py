@@ -17,6 +17,7 @@ CAUSES = {
     "cover": "the cover", "label": "a debatable label",
 }  # fmt: skip
 """What fools a network, and in words; `fooled` says how each is found."""
+DEBATABLE = "label"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def why(found: Evidence, recipe: Recipe) -> str:
     undone = ""
     if found.undone:
         undone = f"{labels.short(names[found.undone.said])} ({_percent(found.undone.probability)})"
-    if found.cause == "label":
+    if found.cause == DEBATABLE:
         both = (
             f"“{said}” and “{true}” are both kinds of {found.about}"
             if found.about
@@ -130,8 +131,7 @@ def why(found: Evidence, recipe: Recipe) -> str:
 
 
 def _percent(share: float) -> str:
-    """With a space that no line breaks at."""
-    return f"{100 * share:.0f}\u00a0%"
+    return f"{share:.0%}"
 
 
 def fooled_cases() -> list[FooledCase]:

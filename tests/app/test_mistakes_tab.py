@@ -862,6 +862,17 @@ def test_causes_can_be_filtered_and_are_told_in_the_list(tab, puzzled):
     assert "fooled by the crop" in texts.caption(found[0], with_model=True)
 
 
+def test_a_debatable_label_is_not_what_one_sees_first(session, monkeypatch):
+    session.view = replace(session.view, picture="", by="", filters=Filters())
+    first, second = mistake_filters.find(session.search.result, session.view.filters)[:2]
+    debated = Evidence("label", Answer(first.predicted, first.probability, first.true_probability))
+    is_first = lambda item, model: (item.id, model) == (first.item.id, first.model)  # noqa: E731
+    monkeypatch.setattr(DemoItem, "evidence", lambda *of: debated if is_first(*of) else None)
+    assert session.choice == session.search.choice(second.item.id, second.model)
+    monkeypatch.setattr(DemoItem, "evidence", lambda *of: debated)
+    assert session.choice == session.search.choice(first.item.id, first.model)  # where there is nothing else
+
+
 def test_a_mistake_without_squares_has_nothing_to_guess(tab, session):
     updates = tab._quiz({tab.session: session, tab.quiz.on: True})
     assert texts.NO_SQUARES in updates[tab.quiz.puzzle] and "data-guess" not in updates[tab.quiz.puzzle]

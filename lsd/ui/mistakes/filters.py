@@ -39,7 +39,7 @@ def find(result: ScanResult, filters: Filters) -> list[Prediction]:
     return [
         p for p in fitting
         if filters.true in (ALL, _class(result, p, "true")) and filters.predicted in (ALL, _class(result, p, "predicted"))
-        and filters.cause in (ALL, _cause(p))
+        and filters.cause in (ALL, cause_of(p))
     ]  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def _class(result: ScanResult, p: Prediction, which: str) -> str:
     return result.class_names[result.row(p.model)][getattr(p, which)]
 
 
-def _cause(p: Prediction) -> str:
+def cause_of(p: Prediction) -> str:
     """ "" where none was found."""
     return p.evidence.cause if p.evidence else ""
 
@@ -56,7 +56,7 @@ def choices(result: ScanResult, filters: Filters) -> dict[str, list[tuple[str, s
     """(text with a count, value) for every filter but the order; each counts what the others let through."""
     found = {}
     words = {"model": common_name, "cause": CAUSES.__getitem__}
-    values = {"model": lambda p: p.model, "cause": _cause}
+    values = {"model": lambda p: p.model, "cause": cause_of}
     for name in ("model", "true", "predicted", "cause"):
         others = find(result, replace(filters, **{name: ALL}))
         value_of = values.get(name, partial(_class, result, which=name))

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from lsd.errors import LSDError
-from lsd.evaluation.fooled_cases import CAUSES
+from lsd.evaluation.fooled_cases import CAUSES, DEBATABLE
 from lsd.evaluation.mistakes import Prediction
-from lsd.ui.mistakes.filters import ALL, Filters, choices, find
+from lsd.ui.mistakes.filters import ALL, Filters, cause_of, choices, find
 from lsd.ui.mistakes.request import YOURS, Question, View, completed
 from lsd.ui.mistakes.search import Search, search
 from lsd.ui.mistakes.views import Case, Choice
@@ -111,7 +111,9 @@ class Session:
         """The mistake that the view is about; None where there is none."""
         if self.view.picture:
             return self.search.choice(self.view.picture, self.view.by)
-        first = next(iter(find(self.search.result, self.view.filters)), None)
+        found = find(self.search.result, self.view.filters)
+        # Of a label that can be debated one learns least, so no other mistake is passed over for it.
+        first = next((p for p in found if cause_of(p) != DEBATABLE), next(iter(found), None))
         if first is None:
             return Choice(0, 0) if self.search.is_own and self.search.result.items else None
         return self.search.choice(first.item.id, first.model)
