@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     saliency.add_argument("--style", default="heatmap", help="heatmap, mask, contours or map (default: %(default)s)")
     saliency.add_argument("--opacity", type=float, default=0.7, help="of the overlay, 0 to 1 (default: %(default)s)")
     saliency.add_argument("--check", action="store_true", help="hold the values against Captum's")
+    saliency.add_argument(
+        "--steady", action="store_true",
+        help="measure how far the map moves when the picture is moved by a few pixels or gets a little grainy; takes as long as "
+        "four more maps",
+    )  # fmt: skip
     saliency.add_argument("--from", dest="manifest", type=Path, help="make the values of a manifest again and compare")
     saliency.add_argument("--output", type=Path, metavar="DIR", help="where the files go (default: lsd-saliency)")
     saliency.set_defaults(run=_saliency)
@@ -168,12 +173,15 @@ def _explain(options: argparse.Namespace) -> int:
     sayings.check(options.model)
     said = [sayings.of(name) for name in options.model]
     failures: list[LSDError] = []
-    run = _run(path, options.model, said, spec, method.name, settings, view, check=options.check, failures=failures)
+    run = _run(
+        path, options.model, said, spec, method.name, settings, view,
+        check=options.check, steady=options.steady, failures=failures,
+    )  # fmt: skip
     if not run.models:
         raise LSDError("\nlsd: ".join(map(str, failures)))
     record = run.record(path, spec, settings, maps, look)
     _write(options.output or Path("lsd-saliency"), run, record)
-    _print_results(record, run.explanations)
+    _print_results(record, run)
     cli_said.print_notes(run.models)
     for failure in failures:
         print(f"lsd: {failure}", file=sys.stderr)
@@ -202,16 +210,18 @@ def _pair(text: str) -> tuple[str, str]:
 class _Run:
     """The models, and what each of them said of one picture, in one explanation or several."""
 
-    def __init__(self, picture, reference, models, explanations, checks):
-        self.picture, self.reference, self.models = picture, reference, models
-        self.explanations, self.checks = explanations, checks
+    def __init__(self, picture, reference, models, explanations, checks, steadinesses):
+        self.picture, self.reference, self.models, self.explanations = picture, reference, models, explanations
+        self.checks, self.steadinesses = checks, steadinesses
 
     def record(self, path: Path, spec, settings, maps, look) -> dict:
         from lsd.images import file_sha256
         from lsd.saliency.bundle import manifest
 
         image = {"file": path.name, "path": str(path), "sha256": file_sha256(path)}
-        return manifest(image, self.models, self.explanations, spec, settings, maps, look, self.checks)
+        return manifest(
+            image, self.models, self.explanations, spec, settings, maps, look, self.checks, self.steadinesses
+        )
 
 
 def _run(
@@ -224,6 +234,7 @@ def _run(
     view,
     *,
     check: bool = False,
+    steady: bool = False,
     failures: list[LSDError] | None = None,
 ) -> _Run:
     """
@@ -238,10 +249,11 @@ def _run(
     from lsd.saliency.bundle import pictures_under
     from lsd.saliency.crosscheck import crosscheck_explanation
     from lsd.saliency.explain import SimilarTo, explain_each
+    from lsd.saliency.steadiness import steadiness_of_each
 
     picture = open_image(path)
     reference = spec.reference.content if isinstance(spec, SimilarTo) and spec.both else None
-    models, explanations, checks = [], [], []
+    models, explanations, checks, steadinesses = [], [], [], []
     for name, told in zip(names, said, strict=True):
         try:
             with bar(name, "pass"):
@@ -260,7 +272,14 @@ def _run(
         models.append(model)
         explanations += found
         checks += compared
-    return _Run(picture, reference, models, explanations, checks)
+        if steady:
+            try:
+                with bar(name, "pass"):
+                    steadinesses += steadiness_of_each(model, under, found, settings)
+            except LSDError as error:  # there is a map all the same
+                steadinesses += [None] * len(found)
+                failures.append(error)
+    return _Run(picture, reference, models, explanations, checks, steadinesses)
 
 
 def _write(folder: Path, run: _Run, record: dict) -> None:
@@ -271,12 +290,13 @@ def _write(folder: Path, run: _Run, record: dict) -> None:
     print(f"wrote {folder}/: comparison.png, manifest.json, attributions.npz, {len(record['results'])} overlays")
 
 
-def _print_results(record: dict, explanations: Sequence) -> None:
+def _print_results(record: dict, run: _Run) -> None:
     from lsd.saliency.bundle import in_words
     from lsd.saliency.maps import MapSettings, sign_instead
+    from lsd.saliency.steadiness import told
 
     maps = MapSettings.from_dict(record["map"])
-    for result, explanation in zip(record["results"], explanations, strict=True):
+    for result, explanation in zip(record["results"], run.explanations, strict=True):
         line = f"{result['model']}: {in_words(explanation)}; {result['seconds']:.2f} s"
         if result["standard_error"] is not None:
             line += f"; standard error {result['standard_error']:.1%}"
@@ -287,6 +307,11 @@ def _print_results(record: dict, explanations: Sequence) -> None:
         if other := sign_instead(explanation.attribution.values[0].numpy(), maps):
             line += f"; the map is empty, as nothing is {maps.sign}: try --sign {other}"
         print(line)
+    of_each = len(run.explanations) > len(run.models)
+    for explanation, found in zip(run.explanations, run.steadinesses, strict=False):
+        if found:
+            whose = f"{explanation.model}, {in_words(explanation)}" if of_each else explanation.model
+            print(f"{whose}: {told(found, record['request']['method'])}")
 
 
 def _reproduce(options: argparse.Namespace) -> int:

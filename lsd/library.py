@@ -48,6 +48,7 @@ from lsd.saliency.maps import MapSettings, to_maps
 from lsd.saliency.methods import find_method
 from lsd.saliency.question import question
 from lsd.saliency.several import in_colours
+from lsd.saliency.steadiness import Steadiness, steadiness_of_explanation
 from lsd.saliency.views import Look, overlays
 from lsd.view import EVALUATED, View
 
@@ -91,6 +92,15 @@ class Saliency:
     def top(self) -> tuple[tuple[int, str, float], ...]:
         """The most probable classes, (index, name, probability); () of a model without classes."""
         return self.explanation.top
+
+    def steadiness(self) -> Steadiness:
+        """Is it sure? How far the map moves when the picture is moved by a few pixels or gets a little grainy: `value` is 1 for a
+        map that stays where it is, about 0 for one that is drawn anew each time. Takes as long as four more maps.
+
+        Raises:
+            LSDError: a map that is zero everywhere.
+        """
+        return steadiness_of_explanation(self.model, self.picture, self.explanation, self.asked[1])
 
     def map(self, **settings) -> np.ndarray:
         """Float array (H, W) of the model's input, in [0, 1], or [−1, 1] with sign="signed".

@@ -11,10 +11,12 @@ from lsd.evaluation import (
     features,
     flip_study,
     fooled,
+    networks,
     pretrained_tags,
     reasons,
     reasons_stability,
     saliency,
+    steadiness,
 )  # fmt: skip
 from lsd.memory import keep_freed_memory
 from lsd.process import print_anywhere
@@ -31,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         ("saliency", saliency, "which choices make a saliency map better, and by which measure?"),
         ("reasons", reasons, "do the channels that are said to carry a decision carry it?"),
         ("stability", reasons_stability, "are a picture's reasons the same when it is changed a little?"),
+        ("steadiness", steadiness, "how far do saliency maps move when the picture is changed a little?"),
+        ("networks", networks, "can a score of saliency maps compare networks?"),
         ("conformance", conformance, "does everything hold on every architecture of timm?"),
         ("tags", pretrained_tags, "is what is said of each of timm's pretrained networks true?"),
         ("mistakes", flip_study, "which map of a mistake changes the decision with the fewest pixels removed?"),

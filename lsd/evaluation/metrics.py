@@ -16,6 +16,7 @@ from torch import Tensor
 from lsd.errors import UndefinedError
 from lsd.evaluation.contrast_maps import share_inside
 from lsd.evaluation.probe import ranks, without
+from lsd.saliency.likeness import as_finite, paired, rank_correlation
 
 POINTING_TOLERANCE = 15 / 224
 
@@ -71,7 +72,7 @@ def pointing(saliency: np.ndarray, mask: np.ndarray, tolerance: float = POINTING
     """
     from scipy.ndimage import distance_transform_edt
 
-    saliency = _finite(saliency)
+    saliency = as_finite(saliency)
     _check(
         saliency.shape == mask.shape,
         f"The map is {saliency.shape} and the mask {mask.shape}; they must have the same shape.",
@@ -119,7 +120,7 @@ def removal_curves(
     for one in maps:
         _check(one.shape == size, f"The picture is {size} and a map {one.shape}; they must have the same size.")
     counts = [round(fraction * maps[0].size) for fraction in _fractions(fractions)]
-    ranked = [ranks(_finite(one)) for one in maps]
+    ranked = [ranks(as_finite(one)) for one in maps]
     steps = [(rank, count) for rank in ranked for count in counts]
     # Insertion is deletion from the filling, with the picture as what comes in its place.
     shown, replacement = (filling, image) if insert else (image, filling)
@@ -206,22 +207,6 @@ def mu_fidelity(sums: np.ndarray, drops: np.ndarray) -> float:
     return rank_correlation(sums, drops)
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation of two arrays of one shape, ties averaged, in [-1, 1].
-
-    A constant array has no order and is given 0, what unrelated ones have on average.
-
-    Raises:
-        UndefinedError: different shapes, or values that are not finite.
-    """
-    from scipy.stats import rankdata
-
-    a, b = _pair(a, b)
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return 0.0
-    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
-
-
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
     """SSIM of two maps, each scaled to a maximum of 1, as by Adebayo et al. (NeurIPS 2018): 1 for equal maps.
 
@@ -233,7 +218,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
     """
     from skimage.metrics import structural_similarity
 
-    a, b = _pair(a, b)
+    a, b = paired(a, b)
     _check(min(a.shape) >= 7, f"SSIM compares windows of 7 pixels, more than a map of {a.shape} holds.")
     return float(structural_similarity(a / (a.max() or 1), b / (b.max() or 1), data_range=1))
 
@@ -280,7 +265,7 @@ def relative_change(before: np.ndarray, after: np.ndarray) -> float:
     Raises:
         UndefinedError: `before` is zero, or values are not finite.
     """
-    before, after = _pair(before, after)
+    before, after = paired(before, after)
     norm = np.linalg.norm(before)
     _check(norm > 0, "The explanation is zero everywhere, so no change can be measured against it.")
     return float(np.linalg.norm(after - before) / norm)
@@ -332,18 +317,6 @@ def _fractions(fractions: Sequence[float]) -> np.ndarray:
 
 def _numpy(values: Tensor | np.ndarray) -> np.ndarray:
     return torch.as_tensor(values).detach().cpu().double().numpy()
-
-
-def _pair(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    _check(a.shape == b.shape, f"Arrays of {a.shape} and {b.shape} cannot be compared; they must have the same shape.")
-    return _finite(a), _finite(b)
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    """As float64."""
-    values = np.asarray(values, dtype=np.float64)
-    _check(np.isfinite(values).all(), "The map holds values that are not finite; choose another method.")
-    return values
 
 
 def _check(condition: bool, message: str) -> None:

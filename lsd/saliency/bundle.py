@@ -20,6 +20,7 @@ from lsd.saliency.explain import Explanation, Spec, by_model
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.several import in_colours
+from lsd.saliency.steadiness import Steadiness
 from lsd.saliency.views import Look, overlays_on
 
 FORMAT = 1
@@ -42,6 +43,7 @@ def manifest(
     maps: MapSettings,
     look: Look,
     checks: Sequence[CrossCheck | None] = (),
+    steadinesses: Sequence[Steadiness | None] = (),
 ) -> dict:
     """Everything that determines the values, and what came out, as plain JSON values.
 
@@ -53,7 +55,7 @@ def manifest(
         explanations: of each model in order, one or several.
         image: "file" (its name), "path" (where it was, or None) and "sha256" of the picture's file.
         settings: of the method, as they were asked for; what each run made of them is among its results.
-        checks: the cross-check of each explanation, if it was made.
+        checks: the cross-check of each explanation, if it was made; `steadinesses` likewise.
     """
     method = explanations[0].attribution.method
     results = []
@@ -63,6 +65,7 @@ def manifest(
     ):
         a = explanation.attribution
         check = checks[i] if i < len(checks) else None
+        steady = steadinesses[i] if i < len(steadinesses) else None
         results.append(
             {
                 "model": model.name,
@@ -81,6 +84,7 @@ def manifest(
                 "completeness_gap": None if a.completeness_gap is None else a.completeness_gap[0].item(),
                 "standard_error": _finite(None if a.standard_error is None else a.standard_error[0].item()),
                 "captum_difference": None if check is None else check.difference,
+                "steadiness": None if steady is None else steady.to_dict(),
                 **({"part": explanation.part} if explanation.part else {}),
                 **({"said": model.said.to_dict()} if model.said else {}),
                 **({"names_assumed": True} if model.names_assumed else {}),

@@ -14,16 +14,17 @@ _FUSED = ("depth_fusion", "captum:depth_fusion", "layer_cam", "refine_cam")  # s
 _PLACES = 3  # pictures of such a pass: whether layers have places is asked by five, on a way without return
 
 
-def memory_of_method(model: ImageModel, method: str, settings: Mapping[str, Any]) -> int:
-    """Bytes that one picture's map takes at the most, beside the network's weights; nothing is run.
+def memory_of_method(model: ImageModel, method: str, settings: Mapping[str, Any], pictures: int = 1) -> int:
+    """Bytes that pictures' maps, asked for together, take at the most, beside the network's weights; nothing is run.
 
     Args:
         settings: of the method, all of them (`Method.parse`).
+        pictures: how many. Methods of many passes, and Captum's, take one after the other.
 
     Raises:
         UndefinedError: no such method.
     """
-    return model_footprint(model).passes(_pictures(method, settings))
+    return model_footprint(model).passes(_pictures(method, settings, pictures))
 
 
 def largest_batch(model: ImageModel, nbytes: int) -> int:
@@ -31,10 +32,10 @@ def largest_batch(model: ImageModel, nbytes: int) -> int:
     return model_footprint(model).fitting(nbytes)
 
 
-def _pictures(method: str, settings: Mapping[str, Any]) -> float:
+def _pictures(method: str, settings: Mapping[str, Any], pictures: int) -> float:
     """How many pictures of a plain pass there and back take as much."""
     chosen = find_method(method)
-    together = settings.get("batch_size", 1)
+    together = settings.get("batch_size", 1 if method.startswith("captum:") else pictures)
     if not settings.keys().isdisjoint(COUNTS):
         together = min(together, passes(settings))
     # Those that look through the layers do so at first: for slopes at all of them, or for their places.

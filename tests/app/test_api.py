@@ -24,6 +24,7 @@ from lsd.packages import PACKAGES
 from lsd.reasons.explain import find_reasons, flips, try_reasons
 from lsd.saliency.explain import TargetSpec, explain, to_input
 from lsd.saliency.methods import attribute
+from lsd.saliency.steadiness import steadiness_of_explanation
 from lsd.saliency.targets import Target
 from lsd.ui.shared import unit_pictures
 from lsd.ui.shared.examples import examples
@@ -104,6 +105,14 @@ def test_a_model_can_be_shown_other_than_the_evaluations_crop(client, picture):
         assert answer["view"] == view and answer["crop_box"] == list(expected.box)
         assert np.array_equal(values, expected.attribution.values.numpy()) and size == wide.size
     assert saliency(client, **request)[0]["view"] == WHOLE[0]
+
+
+def test_a_program_can_ask_how_steady_a_map_is(client, picture):
+    request = {"image": in_base64(picture), "model": "demo:resnet", "method": "gradient"}
+    model = get_model("demo:resnet")
+    found = steadiness_of_explanation(model, picture, explain(model, picture, TargetSpec(), "gradient"), {})
+    assert saliency(client, **request, steady=True)[0]["steadiness"] == pytest.approx(found.to_dict(), abs=1e-6)
+    assert saliency(client, **request)[0]["steadiness"] is None
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from starlette.datastructures import QueryParams
 
 from lsd.cli import main
+from lsd.errors import UndefinedError
 from lsd.images import open_image
 from lsd.models import get_model
 from lsd.packages import PACKAGES
@@ -76,7 +77,7 @@ def given(tab, *, path=None, doubts=(), mine=None, session=None, **changes):
         "picture": str(examples()[DRAWN]) if path is None else path, "models": ["demo:resnet"], "target": FIRST_CHOICE,
         "of": None, "against": None, "group": None, "count": 3, "like": None, "both": False, "method": "gradient",
         "kind": "log_odds", "outputs": "", "layouts": "",
-        "check": False, "view": "evaluated", "square": None,
+        "check": False, "steady": False, "view": "evaluated", "square": None,
     }  # fmt: skip
     settings = {name: setting.default for name, setting in SETTINGS.items()}
     drawn = {name: getattr(MAPS if hasattr(MAPS, name) else LOOK, name) for name in tab.drawing}
@@ -128,6 +129,32 @@ def test_the_badge_says_that_captum_agrees(tab, monkeypatch):
     monkeypatch.setattr(Request, "is_answered", False)
     updates = run(tab, check=True)
     assert ["Captum agrees" in u[tab.results[0].text] for u in updates[:-1]] == [False, False, True]
+
+
+def test_how_steady_the_maps_are_is_told_when_it_is_asked_for_and_measured_once(tab, monkeypatch):
+    models = {"models": ["demo:resnet", "demo:vit"], "method": "gradient_x_input"}
+    assert "Steadiness" not in run(tab, **models)[-2][tab.results[0].text]
+    updates = run(tab, steady=True, **models)
+    shown = [["Steadiness 0." in u[tab.results[place].text] for place in (0, 1)] for u in updates[:-1]]
+    assert shown == [[False, False], [True, False], [True, True]]
+    session = session_of(tab, updates)
+    assert [found.passes for found in session.steadinesses] == [4, 4]
+    monkeypatch.setattr(answers, "steadiness_of_each", lambda *_: pytest.fail("measured again"))
+    assert session_of(tab, run(tab, steady=True, **models)).answers == session.answers
+    with packed(tab, session) as archive:
+        results = json.loads(archive.read("manifest.json"))["results"]
+    assert [r["steadiness"]["value"] for r in results] == [found.value for found in session.steadinesses]
+
+
+def test_a_map_whose_steadiness_cannot_be_measured_stays(tab, monkeypatch):
+    def refuse(*_):
+        raise UndefinedError("The map is zero everywhere, so there is nothing that could move.")
+
+    monkeypatch.setattr(answers, "steadiness_of_each", refuse)
+    updates = run(tab, steady=True, method="gradient_x_input", kind="logit")
+    assert "lsd-map" in stage(tab, page_after(updates))
+    assert "nothing that could move" in updates[-2][tab.results[0].text]
+    assert session_of(tab, updates).answers[0].steadinesses == ()
 
 
 def test_captum_is_asked_after_all_maps_and_after_another_visitors(tab, nothing_answered, monkeypatch):
@@ -282,10 +309,11 @@ def test_asking_anew_gives_up_what_is_under_way():
     events = list(page.fns.values())
     (explain,) = (e for e in events if (tab.asked._id, "change") in e.targets and tab.session in e.outputs)
     assert explain.trigger_mode == "multiple"
-    for component, name in ((tab.run, "click"), (tab.gallery, "select"), (tab.picture, "upload"), (tab.stop, "click")):
+    asks = ((tab.run, "click"), (tab.sure, "click"), (tab.gallery, "select"), (tab.picture, "upload"))
+    for component, name in (*asks, (tab.stop, "click")):
         assert any(explain._id in e.cancels for e in events if (component._id, name) in e.targets), name
     asking = [e for e in events if e.outputs == [tab.asked]]
-    assert len(asking) == 3 and asking[0].fn() != asking[0].fn()
+    assert len(asking) == 4 and asking[0].fn() != asking[0].fn()
 
 
 def test_what_is_answered_already_waits_for_nobody(tab):
@@ -675,7 +703,7 @@ def test_a_picture_that_another_tab_has_put_there_is_what_the_next_run_explains(
 def test_an_address_sets_every_control(tab):
     query = (
         f"tab=saliency&model=demo:resnet&model=demo:vit&example={DRAWN}&method=smoothgrad&set=samples=8&set=antithetic=off"
-        "&of=3&against=5&view=0,10,200&check=off&outputs=sigmoid&layout=demo:vit=a=nchw&sign=signed&channels=max&opacity=0.5"
+        "&of=3&against=5&view=0,10,200&check=off&steady=on&outputs=sigmoid&layout=demo:vit=a=nchw&sign=signed&channels=max&opacity=0.5"
     )
     updates, values = opened(tab, query)
     assert updates[tab.asking["target"]] == CONTRAST and updates[tab.asking["against"]]["visible"]
@@ -708,7 +736,7 @@ WISHES = st.builds(
         "models": st.lists(st.sampled_from(["demo:vit", "hf-hub:a/b", "x+y"]), min_size=1, max_size=4).map(tuple),
         "example": st.sampled_from(["", DRAWN]), "kind": st.sampled_from(["logit", "probability"]),
         "outputs": st.sampled_from(["", "sigmoid"]), "layouts": st.sampled_from(["", "a=nchw, m=b=tokens:1:14x14"]),
-        "check": st.booleans(), "view": st.sampled_from([EVALUATED, View("padded"), View((3, 0, 50))]),
+        "check": st.booleans(), "steady": st.booleans(), "view": st.sampled_from([EVALUATED, View("padded"), View((3, 0, 50))]),
     }),
 )  # fmt: skip
 MAP_SETTINGS = st.builds(
@@ -736,6 +764,7 @@ def test_what_is_at_its_default_is_not_in_the_address():
 @pytest.mark.parametrize(("query", "doubt"), [
     ("method=../../etc", "no method “../../etc”"), ("example=<script>", "no example “<script>”"), ("kind=x", "no output “x”"),
     ("set=samples=4", "no setting “samples”"), ("view=5,5", "“5,5” is no view"), ("check=maybe", "check is on or off"),
+    ("steady=maybe", "steady is on or off"),
     ("sign=both", "sign 'both' is unknown"), ("channels=l2&sign=signed", "leaves no sign to show"), ("style=x", "no overlay “x”"),
     ("opacity=2", "opacity lies between 0 and 1"), ("blur=nan", "blur lies between"), ("clip=x", "clip lies between"),
     ("classes=9", "Two to 5 classes are shown together, not 9"), ("classes=many", "classes is a whole number, not “many”"),

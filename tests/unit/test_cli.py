@@ -45,6 +45,19 @@ def test_a_comparison_is_written_and_made_again_bit_for_bit(picture, tmp_path, c
     assert capsys.readouterr().out.count("identical, bit for bit") == 2
 
 
+def test_how_steady_the_maps_are_is_told_and_recorded(picture, tmp_path, capsys):
+    output = tmp_path / "maps"
+    models = ("--model", "demo:resnet", "--model", "demo:shortcut")
+    assert saliency(picture, *models, "--method", "gradient", "--steady", "--output", output) == 0
+    told = capsys.readouterr().out
+    for result in json.loads((output / "manifest.json").read_text())["results"]:
+        found = result["steadiness"]
+        assert found["value"] == (found["shift"] + found["noise"]) / 2 and found["passes"] == 4
+        assert f"{result['model']}: steadiness {found['value']:.2f} (moved " in told
+    assert saliency(picture, *models, "--method", "gradient", "--output", output) == 0
+    assert json.loads((output / "manifest.json").read_text())["results"][0]["steadiness"] is None
+
+
 def test_a_model_that_cannot_explain_leaves_the_others(picture, tmp_path, capsys):
     output = tmp_path / "maps"
     models = ("--model", "demo:vit", "--model", "no_such_model", "--model", "demo:resnet")

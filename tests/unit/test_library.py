@@ -223,6 +223,13 @@ def test_a_check_is_made_of_a_picture_and_of_a_tensor(model, batch):
         lsd.crosscheck(model, batch, "gradient")
 
 
+def test_a_map_says_how_sure_it_is(model, batch):
+    for picture in ("example:Coffee cup", batch[0]):
+        found = lsd.explain(model, picture, "gradient", target=1)
+        steady = found.steadiness()
+        assert steady == found.steadiness() and -1 <= steady.value < 1 and steady.passes == 4
+
+
 def test_a_likeness_is_explained(model):
     for other in ("example:Coffee cup", lsd.open_image("example:Coffee cup")):
         same = lsd.explain(model, "example:Coffee cup", "gradient", like=other)

@@ -46,7 +46,7 @@ from lsd.saliency.views import Look, overlays
 from lsd.ui.api.mcp import mend
 from lsd.ui.api.reasons import told
 from lsd.ui.shared import gpu, unit_pictures, visitors
-from lsd.ui.shared.answers import cost, explained, other_picture
+from lsd.ui.shared.answers import cost, explained, other_picture, steadied, steady_cost
 from lsd.ui.shared.controls import default_models
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.job import Progress
@@ -109,6 +109,7 @@ def saliency(
     within: str = "",
     classes: int = 0,
     both_ways: bool = False,
+    steady: bool = False,
 ) -> tuple[dict, FileData, FileData]:
     """Which pixels moved the output.
 
@@ -131,12 +132,15 @@ def saliency(
         within: why `target` rather than the others of this group, such as "dog".
         classes: 2 to 5 for the model's first choices, each with a map of its own; 0 for one target.
         both_ways: of `like`, the other picture is explained too.
+        steady: also measure how far each map moves when its picture is moved by a few pixels or gets a little grainy; takes
+            as long as four more maps.
 
     Returns:
-        {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box", "maps"}, as for `predict`;
-        the picture with the map over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over what the model saw,
-        which `crop_box` tells in the picture's pixels. Of several maps, all are in one picture and in one array (K, C, h, w),
-        and "maps" has the "target", "score", "view" and "crop_box" of each.
+        {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box", "steadiness", "maps"}, as
+        for `predict`; steadiness is null, or {"value", "shift", "noise", "passes"}: rank correlations, of which 1 is a map that
+        stays where it is. And the picture with the map over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over
+        what the model saw, which `crop_box` tells in the picture's pixels. Of several maps, all are in one picture and in one
+        array (K, C, h, w), and "maps" has the "target", "score", "view", "crop_box" and "steadiness" of each.
     """
     chosen, seen = find_method(method), View.parse(view)
     about(method=chosen.name)
@@ -151,6 +155,10 @@ def saliency(
     check_settings(settings)
     with turn(cost(network.name, method, settings, spec)):
         explanations = explained(network, picture, sha256, spec, method, settings, seen)
+    steadinesses = [None] * len(explanations)
+    if steady:
+        with turn(steady_cost(network.name, method, settings, spec)):
+            steadinesses = steadied(network, picture, sha256, spec, explanations, settings)
     maps, look = MapSettings(sign=chosen.sign), Look()
     if len(explanations) == 1:
         (shown,) = overlays(picture, explanations, maps, look)
@@ -163,8 +171,9 @@ def saliency(
             "score": one.attribution.scores[0].item(),
             "view": str(one.view),
             "crop_box": list(one.box),
+            "steadiness": found and found.to_dict(),
         }
-        for one in explanations
+        for one, found in zip(explanations, steadinesses, strict=True)
     ]
     answer = {
         "model": network.name,

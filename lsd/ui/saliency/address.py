@@ -61,7 +61,8 @@ def write(wish: Wish, maps: MapSettings, look: Look) -> str:
     if wish.group:
         pairs.append(("group" if wish.target == GROUP else "within", wish.group))
     pairs += [(name, getattr(wish, name)) for name in ("of", "against") if getattr(wish, name)]
-    pairs += [(n, _plain(v)) for n in ("both", "kind", "view", "check") if (v := getattr(wish, n)) != getattr(usual, n)]
+    own = ("both", "kind", "view", "check", "steady")
+    pairs += [(n, _plain(v)) for n in own if (v := getattr(wish, n)) != getattr(usual, n)]
     if wish.outputs:
         pairs.append(("outputs", wish.outputs))
     pairs += [("layout", layout) for layout in wish.layouts.split(", ") if layout]
@@ -91,6 +92,7 @@ def read(query: Mapping) -> Reading:
         outputs=outputs,
         layouts=layouts,
         check=_said(query, "check", True, doubts),
+        steady=_said(query, "steady", False, doubts),
         view=_view(query.get("view"), doubts),
     )
     return Reading(

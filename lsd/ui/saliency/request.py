@@ -59,6 +59,7 @@ class Wish:
     outputs: str = ""
     layouts: str = ""
     check: bool = True
+    steady: bool = False
     view: View = EVALUATED
 
 
@@ -70,7 +71,7 @@ class Request:
         path: of the picture; `reference` of the other one, of a similarity.
         settings: of the method, all of them.
         sayings: what is said of the models.
-        check: whether the values are held against Captum's.
+        check: whether the values are held against Captum's; `steady`, whether it is measured how steady the maps are.
         view: what of the picture the models are shown.
     """
 
@@ -83,6 +84,7 @@ class Request:
     check: bool
     reference: Path | None = None
     view: View = EVALUATED
+    steady: bool = False
 
     @cached_property
     def sha256(self) -> str:
@@ -109,7 +111,7 @@ def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:
 
     Args:
         values: picture, models, target, of, against, group, count, like, both, method, kind, outputs, layouts, check,
-            view and square.
+            steady, view and square.
         settings: of all methods, by name.
 
     Raises:
@@ -134,6 +136,7 @@ def wish_of(values: Mapping[str, Any], settings: Mapping[str, Any]) -> Wish:
         outputs=values["outputs"] or "",
         layouts=", ".join(re.findall(r"[^\s,]+", values["layouts"] or "")),
         check=bool(values["check"]),
+        steady=bool(values["steady"]),
         view=_view(values["view"], values["square"]),
     )
 
@@ -179,7 +182,7 @@ def request_of(wish: Wish, picture: str | Path | None, like: str | Path | None) 
     check_settings(settings)
     return Request(
         Path(picture), tuple(names), spec, wish.method, settings, sayings, wish.check,
-        Path(like) if isinstance(spec, SimilarTo) else None, wish.view,
+        Path(like) if isinstance(spec, SimilarTo) else None, wish.view, wish.steady,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from lsd.labels import short
 from lsd.provenance import png, slug
 from lsd.saliency.bundle import in_words, is_of_classes
 from lsd.saliency.maps import MapSettings
+from lsd.saliency.steadiness import told
 from lsd.ui.saliency.session import Answer, Drawn, Session
 from lsd.ui.shared import markup
 from lsd.ui.shared.markup import data_url, escape
@@ -114,8 +115,19 @@ def text(answer: Answer, example: str) -> str:
     table = markup.top_table(answer.explanation.top, target) if answer.explanation.top else ""
     return (
         markup.facts(answer.explanations, answer.class_names) + table + markup.names_note(answer.note)
-        + markup.badge(answer.check) + _links(answer, example)
+        + markup.badge(answer.check) + _steadiness(answer) + _links(answer, example)
     )  # fmt: skip
+
+
+def _steadiness(answer: Answer) -> str:
+    """How steady each map is; "" where that was not measured."""
+    lines = []
+    for explanation, found in zip(answer.explanations, answer.steadinesses, strict=False):
+        if found:
+            words = told(found, explanation.attribution.method)
+            of = f"{markup.describe_target(explanation, answer.class_names)}: " if len(answer.explanations) > 1 else ""
+            lines.append(escape(of + words[0].upper() + words[1:]))
+    return f'<div class="lsd-facts">{".<br>".join(lines)}. Steady is not yet right.</div>' if lines else ""
 
 
 def _links(answer: Answer, example: str) -> str:

@@ -13,9 +13,10 @@ from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
 from lsd.process import is_gpu_lent
 from lsd.saliency.crosscheck import CrossCheck
+from lsd.saliency.steadiness import Steadiness
 from lsd.ui.saliency.request import Request, Wish, request_of
 from lsd.ui.saliency.session import Answer, Session
-from lsd.ui.shared.answers import checked, cost, explained, is_there, other_picture
+from lsd.ui.shared.answers import checked, cost, explained, is_there, other_picture, steadied, steady_cost
 from lsd.ui.shared.controls import default_example
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
@@ -27,14 +28,15 @@ DISPLAY_SIDE = 640  # pixels; overlays on the page are drawn at this size, those
 
 
 def explain_all(request: Request, *, unasked: str = "") -> Iterator[Session]:
-    """Explain with one model after the other, and hold the maps against Captum when all are there and nobody waits for his own.
+    """Explain with one model after the other; then, if that is asked for, measure how steady the maps are, and hold them against
+    Captum when nobody waits for his own.
 
     Args:
         unasked: what it is for, if no visitor has asked for it: then it comes after whatever somebody has.
 
     Yields:
-        the session, before the first model, and whenever one has explained the picture, was held against Captum, or has
-        failed, which leaves the others; what is answered already comes at once and together.
+        the session, before the first model, and whenever one has explained the picture, was measured or held against Captum, or
+        has failed, which leaves the others; what is answered already comes at once and together.
 
     Raises:
         LSDError: the picture cannot be read.
@@ -53,6 +55,10 @@ def explain_all(request: Request, *, unasked: str = "") -> Iterator[Session]:
             for further in _explained(session, picture):
                 yield further
             session = further
+    if request.steady:
+        for further in _steadied(session, picture):
+            yield further
+            session = further
     if request.check:
         yield from _compared(session, picture)
 
@@ -70,9 +76,28 @@ def _explained(session: Session, picture: Image.Image) -> Iterator[Session]:
             answer = Answer(place, model.name, model.class_names, model.names_note, found)
             if request.check and is_there("check", model, *request.question):
                 answer = replace(answer, checks=_checks(answer, model, picture, request))
+            if request.steady and is_there("steady", model, *request.question):
+                answer = replace(answer, steadinesses=_steadinesses(answer, model, picture, request))
             session = session.answered(answer)
         except Exception as error:
             session = session.troubled(place, sentence(error))
+        yield session
+
+
+def _steadied(session: Session, picture: Image.Image) -> Iterator[Session]:
+    """With one map more each time of which is known how steady it is."""
+    request = session.request
+    for answer in session.answers:
+        name = request.models[answer.place]
+        if answer.steadinesses:
+            continue
+        try:
+            with turn(steady_cost(name, request.method, request.settings, request.spec)):
+                doing(f"{common_name(name)}: is it sure?")
+                found = _steadinesses(answer, _model(request, name), picture, request)
+            session = session.answered(replace(answer, steadinesses=found))
+        except Exception as error:
+            session = session.troubled(answer.place, sentence(error))
         yield session
 
 
@@ -101,6 +126,12 @@ def _model(request: Request, name: str) -> ImageModel:
 
 def _checks(answer: Answer, model: ImageModel, picture: Image.Image, request: Request) -> tuple[CrossCheck, ...]:
     return checked(model, picture, request.sha256, request.spec, answer.explanations, request.settings)
+
+
+def _steadinesses(
+    answer: Answer, model: ImageModel, picture: Image.Image, request: Request
+) -> tuple[Steadiness | None, ...]:
+    return steadied(model, picture, request.sha256, request.spec, answer.explanations, request.settings)
 
 
 def explain_first() -> None:

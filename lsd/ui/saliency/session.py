@@ -17,6 +17,7 @@ from lsd.saliency.crosscheck import CrossCheck, furthest
 from lsd.saliency.explain import Explanation, SimilarTo
 from lsd.saliency.maps import MapSettings, to_maps
 from lsd.saliency.several import in_colours, strengths
+from lsd.saliency.steadiness import Steadiness
 from lsd.saliency.views import Look, overlays_on
 from lsd.ui.saliency.request import Request
 from lsd.ui.shared.answers import other_picture
@@ -32,7 +33,7 @@ class Answer:
         place: among the request's models.
         class_names: of the model, and `note`, why they are to be doubted; "" where they are not.
         explanations: one, or several of one question.
-        checks: one for each of them; () where there is none, or none yet.
+        checks: one for each of them; () where there is none, or none yet; `steadinesses` likewise.
     """
 
     place: int
@@ -41,6 +42,7 @@ class Answer:
     note: str
     explanations: tuple[Explanation, ...]
     checks: tuple[CrossCheck, ...] = ()
+    steadinesses: tuple[Steadiness | None, ...] = ()
 
     @property
     def explanation(self) -> Explanation:
@@ -91,6 +93,11 @@ class Session:
     def checks(self) -> list[CrossCheck | None]:
         """One for each of `explanations`."""
         return [check for a in self.answers for check in (a.checks or [None] * len(a.explanations))]
+
+    @property
+    def steadinesses(self) -> list[Steadiness | None]:
+        """One for each of `explanations`."""
+        return [found for a in self.answers for found in (a.steadinesses or [None] * len(a.explanations))]
 
     @property
     def tried(self) -> int:
@@ -193,6 +200,7 @@ def files(session: Session, maps: MapSettings, look: Look) -> dict[str, bytes]:
         {"file": name, "path": None, "sha256": file_sha256(request.path)},
         [as_said(get_model(model), request.sayings.of(model)) for model in session.models],
         session.explanations, request.spec, request.settings, maps, look, session.checks,
+        session.steadinesses,
     )  # fmt: skip
     found = bundle.files(open_image(request.path), session.explanations, record, other_picture(request.spec))
     found[name] = request.path.read_bytes()

@@ -147,6 +147,13 @@ class SaliencyTab:
                     label="Hold against Captum",
                     info="Runs Captum's version too, and shows the largest difference.",
                 ),
+                "steady": gr.Checkbox(
+                    False,
+                    label="Is it sure?",
+                    elem_id="steady",
+                    info="How alike the map stays when the picture is moved by a few pixels or gets a little grainy: 1 is the "
+                    "same, 0 another one. Takes as long as four more maps: 4 passes for most methods, 128 for SmoothGrad.",
+                ),
             }
 
     def _shown(self, models: Sequence[str], first: Path) -> None:
@@ -165,6 +172,9 @@ class SaliencyTab:
         with gr.Row(elem_classes="lsd-results"):
             self.results = [Result(model, size) for model in (*models[:MAX_MODELS], *[""] * (MAX_MODELS - len(models)))]
         with gr.Row(elem_classes="lsd-download"):
+            self.sure = gr.Button(
+                "Is it sure? (as long as four maps)", size="sm", scale=0, min_width=240, elem_id="sure"
+            )
             self.pack = gr.Button("Download pictures, values and manifest", size="sm", scale=0, min_width=300)
             self.file = gr.DownloadButton(visible=False)  # what is downloaded
 
@@ -204,6 +214,8 @@ class SaliencyTab:
         forget = {"fn": lambda: (), "inputs": None, "outputs": self.doubts, "cancels": explain} | QUICK
         pick = {"fn": _pick_example, "inputs": None, "outputs": [self.picture, self.doubts], "cancels": explain} | QUICK
         self.run.click(**forget).then(**self.ask)
+        measure = {"fn": lambda: (True, ()), "outputs": [self.asking["steady"], self.doubts]}
+        self.sure.click(**forget | measure).then(**self.ask)
         self.picture.upload(**forget).then(**self.squared).then(**self.ask)
         self.gallery.select(**pick).then(**self.squared).then(**self.ask)
         self.stop.click(
@@ -418,6 +430,7 @@ def _values(wish: Wish) -> dict[str, Any]:
     return {
         "models": list(wish.models), "target": wish.target, "method": wish.method, "kind": wish.kind,
         "outputs": wish.outputs, "layouts": wish.layouts, "check": wish.check,
+        "steady": wish.steady,
         "view": SQUARE if is_square else wish.view.what,
         "both": wish.both,
         "of": gr.update(value=wish.of or None, visible=wish.target in (OWN_CLASS, CONTRAST, WITHIN)),

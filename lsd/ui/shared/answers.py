@@ -1,6 +1,7 @@
 """Explanations kept by content: the same question is answered once, for all visitors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from PIL import Image
 
@@ -10,6 +11,7 @@ from lsd.saliency.bundle import pictures_under
 from lsd.saliency.crosscheck import CrossCheck, crosscheck_explanation
 from lsd.saliency.explain import Explanation, SimilarTo, Spec, answers_to, explain_each
 from lsd.saliency.methods import passes
+from lsd.saliency.steadiness import COPIES, Steadiness, steadiness_of_each
 from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.room import room_for_method
@@ -19,12 +21,15 @@ MAX_BYTES = 256 * 2**20  # some four hundred maps of 224 × 224 pixels
 _OVERHEAD = 4096  # bytes of an answer besides its map
 
 
-def _size(answer: tuple[Explanation, ...] | tuple[CrossCheck, ...]) -> int:
+_Answer = tuple[Explanation, ...] | tuple[CrossCheck, ...] | tuple[Steadiness | None, ...]
+
+
+def _size(answer: _Answer) -> int:
     values = [one.attribution.values for one in answer if isinstance(one, Explanation)]
     return _OVERHEAD + sum(one.numel() * one.element_size() for one in values)
 
 
-_answers: Recent[tuple[Explanation, ...] | tuple[CrossCheck, ...]] = Recent(MAX_BYTES, _size)
+_answers: Recent[_Answer] = Recent(MAX_BYTES, _size)
 
 
 def _key(what: str, model: ImageModel, sha256: str, spec: Spec, method: str, settings: Mapping, view: View) -> tuple:
@@ -40,6 +45,12 @@ def cost(model: str, method: str, settings: Mapping, spec: Spec) -> Cost:
 def other_picture(spec: Spec) -> Image.Image | None:
     """The one that is explained too, where a likeness is asked for both ways."""
     return spec.reference.content if isinstance(spec, SimilarTo) and spec.both else None
+
+
+def steady_cost(model: str, method: str, settings: Mapping, spec: Spec) -> Cost:
+    """Of an answer's steadiness that is not there yet."""
+    one = cost(model, method, settings, spec)
+    return replace(one, amount=COPIES * one.amount)
 
 
 def explained(
@@ -94,6 +105,32 @@ def checked(
     return _answers.get(key, compute)
 
 
+def steadied(
+    model: ImageModel,
+    picture: Image.Image,
+    sha256: str,
+    spec: Spec,
+    explanations: Sequence[Explanation],
+    settings: Mapping,
+) -> tuple[Steadiness | None, ...]:
+    """`steadiness_of_each` of an answer's explanations, unless it was measured before.
+
+    Raises:
+        LSDError: what `steadiness_of_each` raises.
+    """
+    first = explanations[0]
+    method = first.attribution.method
+    key = _key("steady", model, sha256, spec, method, settings, first.view)
+
+    def compute() -> tuple[Steadiness | None, ...]:
+        under = pictures_under(picture, explanations, other_picture(spec))
+        room = room_for_method(model, method, settings, pictures=COPIES)
+        with room, measured(steady_cost(model.name, method, settings, spec)):
+            return gpu.call(steadiness_of_each, model, under, explanations, dict(settings))
+
+    return _answers.get(key, compute)
+
+
 def is_there(
     what: str,
     model: ImageModel,
@@ -103,6 +140,7 @@ def is_there(
     settings: Mapping,
     view: View = EVALUATED,
 ) -> bool:
-    """Whether the explanation ("explain") or its comparison ("check") is there already, or there is none to make."""
+    """Whether the explanation ("explain"), its comparison ("check") or its steadiness ("steady") is there already, or there is
+    none to make."""
     none_to_make = what == "check" and method.startswith("captum:")
     return none_to_make or _key(what, model, sha256, spec, method, settings, view) in _answers

@@ -19,19 +19,20 @@ from lsd.saliency.price import largest_batch, memory_of_method
 
 @contextmanager
 def room_for_method(
-    model: ImageModel, method: str, settings: Mapping[str, Any], *, check: bool = False
+    model: ImageModel, method: str, settings: Mapping[str, Any], *, check: bool = False, pictures: int = 1
 ) -> Iterator[None]:
     """For an explanation.
 
     Args:
         settings: of the method, all of them.
+        pictures: that are explained together.
         check: whether the same is then asked of Captum.
     """
     if ACCOUNT.limit is None:
         yield
         return
     chosen = find_method(method)
-    needed = memory_of_method(model, method, settings)
+    needed = memory_of_method(model, method, settings, pictures)
     if check and chosen.counterpart:
         needed = max(needed, memory_of_method(model, chosen.counterpart, settings))
     batch = settings.get("batch_size")
