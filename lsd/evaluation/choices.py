@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lsd.evaluation.variants import FACTORS, Variant
+from lsd.evaluation.variants import FACTORS, PIXEL, Variant
+from lsd.saliency.methods import passes as passes_of
 
 SUMMARY = Path(__file__).parent / "choices.json"
 MOVED = {"clip": "99", "channels": "max", "upsampling": "bilinear"}
@@ -140,3 +141,12 @@ assert set(CHOICES) == set(FACTORS)
 def summary() -> dict:
     """The study's figures; see `ranking.summarise`."""
     return json.loads(SUMMARY.read_text("utf-8"))
+
+
+def passes(factor: str, level: str) -> int:
+    """How often the network runs for one map of a level, on a picture of 224 pixels; 1 for a level without settings."""
+    variant = next((v for v in FACTORS[factor].levels if v.level == level), None)
+    settings = dict(variant.source.settings) if variant else {}
+    if "window" in settings:
+        return ((round(1 / PIXEL) - settings["window"]) // settings["stride"] + 1) ** 2
+    return passes_of(settings)

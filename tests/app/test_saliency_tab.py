@@ -42,7 +42,7 @@ from lsd.ui.saliency.run import explain_first
 from lsd.ui.saliency.session import draw, files
 from lsd.ui.saliency.square import square_on, within
 from lsd.ui.saliency.tab import SaliencyTab, _show_targets
-from lsd.ui.shared import answers, controls, jobs, markup
+from lsd.ui.shared import answers, controls, evidence, jobs, markup
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, FIRST_CLASSES, GROUP, OWN_CLASS, SETTINGS, SIMILAR, WITHIN
 from lsd.ui.shared.examples import drawn as drawn_examples
 from lsd.ui.shared.examples import examples
@@ -144,6 +144,12 @@ def test_how_steady_the_maps_are_is_told_when_it_is_asked_for_and_measured_once(
     with packed(tab, session) as archive:
         results = json.loads(archive.read("manifest.json"))["results"]
     assert [r["steadiness"]["value"] for r in results] == [found.value for found in session.steadinesses]
+
+
+def test_which_method_did_best_on_its_like_is_told_with_the_evidence(tab):
+    shown = page_after(run(tab))[tab.results[0].text]
+    assert "On the resnet networks of the study (Demo ResNet, ResNet-50 (tf_uint8_in1k))" in shown
+    assert f'href="{html.escape(evidence.address("method"))}"' in shown
 
 
 def test_a_map_whose_steadiness_cannot_be_measured_stays(tab, monkeypatch):
@@ -801,10 +807,10 @@ def test_what_cannot_be_run_leaves_the_address(tab):
 def test_a_result_leads_on_to_its_class(tab):
     text = page_after(run(tab))[tab.results[0].text]
     links = [QueryParams(html.unescape(link)[1:]) for link in re.findall(r'href="([^"]+)"', text)]
-    assert [link.get("tab") for link in links] == ["gallery", "features"]
-    assert links[0].multi_items()[1:] == [("view", "class"), ("class", DRAWN)]
-    assert links[1].get("model") == "demo:resnet" and links[1].get("unit") == "class/0"
-    assert links[1].get("example") == DRAWN
+    assert [link.get("tab") for link in links] == ["choices", "gallery", "features"]
+    assert links[1].multi_items()[1:] == [("view", "class"), ("class", DRAWN)]
+    assert links[2].get("model") == "demo:resnet" and links[2].get("unit") == "class/0"
+    assert links[2].get("example") == DRAWN
     both = page_after(run(tab, target=CONTRAST, of="3", against="5"))[tab.results[0].text]
     assert "view=compare" in both and "class=checkered+circle&amp;class=striped+square" in both
 

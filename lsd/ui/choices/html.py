@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lsd.evaluation.choices import CHOICES
+from lsd.evaluation.choices import CHOICES, passes
 from lsd.evaluation.variants import FACTORS
 from lsd.ui.choices import plot, texts
 from lsd.ui.choices.plot import NARROW, WIDE, Panel
@@ -209,7 +209,7 @@ def _levels(summary: Mapping, factor: str, of: Callable, controls: Mapping | Non
 def _standing(told: Mapping, factor: str, level: str) -> str:
     wins = told["against"].get(level, {}).get("pooled")
     shown = "default" if level == told["default"] else texts.share(wins) if wins else "–"
-    return f"<td>{shown}</td><td>{texts.passes(factor, level)}</td>"
+    return f"<td>{shown}</td><td>{passes(factor, level)}</td>"
 
 
 def _metric_head(metric: Mapping) -> str:

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from lsd.evaluation.choices import CHOICES, MOVED
-from lsd.evaluation.variants import FACTORS, PIXEL
-from lsd.saliency.methods import passes as passes_of
+from lsd.evaluation.choices import CHOICES, MOVED, passes
+from lsd.evaluation.variants import FACTORS
 
 _NARROW = "\u00a0"  # between a number and its per cent
 
@@ -43,15 +42,6 @@ def mark(told: Mapping) -> str:
 def label(factor: str, told: Mapping) -> str:
     """ "✓ Sign: strength"."""
     return f"{mark(told)} {CHOICES[factor].title}: {name(factor, told['default'])}"
-
-
-def passes(factor: str, level: str) -> int:
-    """How often the network runs for one map of a level, on a picture of 224 pixels; 1 for a level without settings."""
-    variant = next((v for v in FACTORS[factor].levels if v.level == level), None)
-    settings = dict(variant.source.settings) if variant else {}
-    if "window" in settings:
-        return ((round(1 / PIXEL) - settings["window"]) // settings["stride"] + 1) ** 2
-    return passes_of(settings)
 
 
 def tried(factor: str) -> str:

@@ -15,7 +15,7 @@ from lsd.saliency.bundle import in_words, is_of_classes
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.steadiness import told
 from lsd.ui.saliency.session import Answer, Drawn, Session
-from lsd.ui.shared import markup
+from lsd.ui.shared import evidence, markup
 from lsd.ui.shared.markup import data_url, escape
 
 Serve = Callable[[str, bytes], str]  # file name, content → the address that the page gets it from
@@ -115,7 +115,7 @@ def text(answer: Answer, example: str) -> str:
     table = markup.top_table(answer.explanation.top, target) if answer.explanation.top else ""
     return (
         markup.facts(answer.explanations, answer.class_names) + table + markup.names_note(answer.note)
-        + markup.badge(answer.check) + _steadiness(answer) + _links(answer, example)
+        + markup.badge(answer.check) + _steadiness(answer) + _advice(answer) + _links(answer, example)
     )  # fmt: skip
 
 
@@ -128,6 +128,14 @@ def _steadiness(answer: Answer) -> str:
             of = f"{markup.describe_target(explanation, answer.class_names)}: " if len(answer.explanations) > 1 else ""
             lines.append(escape(of + words[0].upper() + words[1:]))
     return f'<div class="lsd-facts">{".<br>".join(lines)}. Steady is not yet right.</div>' if lines else ""
+
+
+def _advice(answer: Answer) -> str:
+    """Which method did best on networks like this one, and where that is shown."""
+    if not answer.advice:
+        return ""
+    link = f'<a href="{escape(evidence.address("method"))}">The evidence</a>'
+    return f'<div class="lsd-note">{escape(answer.advice)} {link}</div>'
 
 
 def _links(answer: Answer, example: str) -> str:

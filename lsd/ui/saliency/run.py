@@ -8,6 +8,7 @@ from PIL import Image
 
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
+from lsd.evaluation.recommend import recommend
 from lsd.images import fit_within, open_image
 from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
@@ -73,7 +74,8 @@ def _explained(session: Session, picture: Image.Image) -> Iterator[Session]:
             about(model.name)
             doing(common_name(name))
             found = explained(model, picture, *request.question)
-            answer = Answer(place, model.name, model.class_names, model.names_note, found)
+            advice = str(recommend(model))
+            answer = Answer(place, model.name, model.class_names, model.names_note, found, advice=advice)
             if request.check and is_there("check", model, *request.question):
                 answer = replace(answer, checks=_checks(answer, model, picture, request))
             if request.steady and is_there("steady", model, *request.question):

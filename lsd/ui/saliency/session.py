@@ -34,6 +34,7 @@ class Answer:
         class_names: of the model, and `note`, why they are to be doubted; "" where they are not.
         explanations: one, or several of one question.
         checks: one for each of them; () where there is none, or none yet; `steadinesses` likewise.
+        advice: which method did best on networks like this one.
     """
 
     place: int
@@ -43,6 +44,7 @@ class Answer:
     explanations: tuple[Explanation, ...]
     checks: tuple[CrossCheck, ...] = ()
     steadinesses: tuple[Steadiness | None, ...] = ()
+    advice: str = ""
 
     @property
     def explanation(self) -> Explanation:
