@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import timm
 from torch import Tensor, nn
 
 from lsd.catalogue import common_name
@@ -203,6 +202,8 @@ def _known(name: str) -> tuple[str, str]:
     if name.startswith("demo:"):
         model = get_model(name)
         return model.family, _kind(model.net)
+    import timm  # late, as it takes seconds
+
     architecture = name.partition(".")[0]
     family = timm.model_entrypoint(architecture).__module__.rpartition(".")[2]
     return family, _kind(hollow(lambda: timm.create_model(architecture)))

@@ -306,6 +306,19 @@ def test_a_square_is_moved_and_is_what_the_model_sees(server, tab):
     expect(square).to_be_hidden()
 
 
+def test_is_it_sure_is_asked_by_a_click_and_said_by_the_address(server, tab):
+    tab.goto(f"{server}?tab=saliency&model=demo:resnet&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    expect(tab.get_by_text(re.compile("^Steadiness "))).to_have_count(0)
+    tab.locator("#sure").click()
+    expect(tab.get_by_text(re.compile(r"^Steadiness 0\.\d\d \(moved "))).to_have_count(1, timeout=60_000)
+    tab.wait_for_url("**steady=on*", wait_until="commit")
+    tab.reload(wait_until="domcontentloaded")
+    expect(tab.get_by_text(re.compile("^Steadiness "))).to_have_count(1, timeout=60_000)
+    tab.get_by_role("link", name="The evidence").click()
+    tab.wait_for_url("**tab=choices&factor=method", wait_until="commit")
+
+
 def test_a_link_from_a_result_and_the_way_back_keep_the_visitors_picture(server, tab, tmp_path):
     path = tmp_path / "mine.png"
     Image.new("RGB", (300, 200), "olive").save(path)

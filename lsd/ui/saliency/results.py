@@ -132,7 +132,7 @@ def _steadiness(answer: Answer) -> str:
 
 def _advice(answer: Answer) -> str:
     """Which method did best on networks like this one, and where that is shown."""
-    if not answer.advice:
+    if not answer.classes:  # the study is of classes
         return ""
     link = f'<a href="{escape(evidence.address("method"))}">The evidence</a>'
     return f'<div class="lsd-note">{escape(answer.advice)} {link}</div>'

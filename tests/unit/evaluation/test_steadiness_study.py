@@ -1,12 +1,13 @@
 """The study of how steady maps are."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from lsd.evaluation import __main__ as command
-from lsd.evaluation.steadiness import DEAR, ONCE, Row, rows_of, summarise, told_apart
+from lsd.evaluation.steadiness import DEAR, ONCE, Row, rows_of, summarise, table, told_apart
 from lsd.saliency import steadiness as measured
 from lsd.saliency.methods import attribute
 from lsd.saliency.steadiness import steadiness
@@ -34,6 +35,11 @@ def test_a_row_is_the_steadiness_of_the_first_choice(image_model, pictures):
 def test_a_method_that_is_not_defined_has_no_row(image_model, pictures):
     model, (image, other) = image_model("test_vit", 64), pictures(2, 64).split(1)
     assert [row.method for row in rows_of(model, image, other, ["guided_backprop", "gradient"])] == ["gradient"]
+
+
+def test_the_page_has_the_figures_that_ship():
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf-8")
+    assert "\n".join(table(json.loads(measured.USUAL.read_text("utf-8")))) in page
 
 
 def test_methods_are_those_of_one_pass_and_those_of_many():
