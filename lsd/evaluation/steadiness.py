@@ -237,14 +237,14 @@ def _quantile(values: Sequence[float], weights: Sequence[float], q: float) -> fl
 def table(told: Mapping) -> Iterator[str]:
     """The figures as a table in Markdown, the steadiest first; controls in italics."""
     heads = ["map", "passes", "maps", "steadiness: median, middle half", "moved", "grainy", "maps of two photos",
-             "told apart", "told apart by SSIM", "with the log-odds"]  # fmt: skip
+             "told apart", "told apart by SSIM"]  # fmt: skip
     rows = []
     for part, title in (("methods", lambda name: find_method(name).title), ("controls", "*{}*".format)):
         for name, own in sorted(told[part].items(), key=lambda pair: -pair[1]["pooled"]["middle"]):
             p, of_a_method = own["pooled"], part == "methods"
             figures = [f"{value:.2f}" for value in (own["shift"], own["noise"], p["other"])]
             # A control has no network that could tell photos apart.
-            figures += [f"{own[key]:.2f}" if of_a_method else "–" for key in ("rank", "ssim", "score")]
+            figures += [f"{own[key]:.2f}" if of_a_method else "–" for key in ("rank", "ssim")]
             middle = f"{p['middle']:.2f} [{p['low']:.2f}–{p['high']:.2f}]"
             rows.append([title(name), str(own["passes"]) if of_a_method else "–", str(own["maps"]), middle, *figures])
     yield from (line.replace("-0.00", "0.00").replace("| -", "| −") for line in markdown.table(heads, rows))

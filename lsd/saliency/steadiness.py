@@ -35,6 +35,7 @@ NOISE = 0.03  # standard deviation, of a range of 1: grain that shows in flat pa
 _PART = (
     150  # of the shorter side: a shift of 3 pixels of 224, and always odd, so that no stride of a network divides it
 )
+_ENOUGH = 12  # maps, without which nobody knows what is usual
 USUAL = Path(__file__).with_suffix(".json")
 
 
@@ -173,9 +174,9 @@ def _moved(image: Tensor, step: int) -> Tensor:
 
 @functools.cache
 def usual() -> dict[str, Usual]:
-    """Method → what its maps of photos have; of the methods that the study tried (`python -m lsd.evaluation steadiness`)."""
+    """Method → what its maps of photos have; of those of which `python -m lsd.evaluation steadiness` has enough."""
     told = json.loads(USUAL.read_text("utf-8"))["methods"]
-    return {name: Usual(**figures["pooled"]) for name, figures in told.items()}
+    return {name: Usual(**figures["pooled"]) for name, figures in told.items() if figures["maps"] >= _ENOUGH}
 
 
 def told(found: Steadiness, method: str) -> str:

@@ -159,7 +159,7 @@ def test_it_is_told_beside_what_is_usual():
     assert words.startswith("steadiness 0.60 (moved 0.50, grainy 0.70); usual for this method: ")
     assert words == told(Steadiness(0.5, 0.7, 4), "captum:saliency")
     assert told(Steadiness(0.5, 0.7, 4), "captum:occlusion").endswith("grainy 0.70)")
-    assert {"gradient", "grad_cam", "depth_fusion", "smoothgrad"} <= set(usual())
+    assert {"gradient", "grad_cam", "depth_fusion", "guided_backprop"} <= set(usual())
     for name, held in usual().items():
         assert -1 <= held.low <= held.middle <= held.high <= 1, name
         assert -1 <= held.other <= 1, name
