@@ -180,10 +180,21 @@ def usual() -> dict[str, Usual]:
 
 
 def told(found: Steadiness, method: str) -> str:
-    """A steadiness in words, beside what it is to be held against; a method by Captum is told of as the handwritten one."""
-    words = f"steadiness {found.value:.2f} (moved {found.shift:.2f}, grainy {found.noise:.2f})"
+    """A steadiness in words, beside what it is to be held against."""
+    return "; ".join(filter(None, (figures(found), usual_in_words(method))))
+
+
+def figures(found: Steadiness) -> str:
+    """A steadiness in words."""
+    return f"steadiness {found.value:.2f} (moved {found.shift:.2f}, grainy {found.noise:.2f})"
+
+
+def usual_in_words(method: str) -> str:
+    """What a method's maps usually have, "" where that is not known; one by Captum is told of as the handwritten one."""
     own = next((m.name for m in METHODS.values() if m.counterpart == method), method)
     if own not in usual():
-        return words
+        return ""
     held = usual()[own]
-    return f"{words}; usual for this method: {held.low:.2f} to {held.high:.2f}, and {held.other:.2f} between the maps of two photos"
+    return (
+        f"usual for this method: {held.low:.2f} to {held.high:.2f}, and {held.other:.2f} between the maps of two photos"
+    )

@@ -276,6 +276,20 @@ def test_the_first_classes_in_one_call(client, picture):
     assert size > picture.size  # the sheet of all of them
 
 
+@pytest.mark.parametrize("question", [{"classes": 3}, {"like": "example:Chelsea the cat", "both_ways": True}])
+def test_of_several_maps_each_has_its_own_steadiness(client, question):
+    request = {"image": "example:Coffee cup", "model": "demo:resnet", "method": "gradient", "steady": True} | question
+    answer, *_ = saliency(client, **request)
+    each = [one["steadiness"] for one in answer["maps"]]
+    assert len({found["value"] for found in each}) == len(each) > 1 and answer["steadiness"] == each[0]
+    if "like" in question:
+        turned = {"image": question["like"], "like": request["image"], "both_ways": False}
+        assert saliency(client, **request | turned)[0]["steadiness"] == pytest.approx(each[1], abs=1e-6)
+    else:
+        last = {"classes": 0, "target": str(answer["maps"][2]["target"]["index"])}
+        assert saliency(client, **request | last)[0]["steadiness"] == pytest.approx(each[2], abs=1e-6)
+
+
 def test_a_group_and_a_class_within_it(client):
     request = {"image": "example:Chelsea the cat", "method": "gradient"}
     group, *_ = saliency(client, **request, group="true cat")

@@ -146,6 +146,21 @@ def test_how_steady_the_maps_are_is_told_when_it_is_asked_for_and_measured_once(
     assert [r["steadiness"]["value"] for r in results] == [found.value for found in session.steadinesses]
 
 
+def test_of_several_maps_each_has_its_own_steadiness(tab):
+    session = session_of(tab, updates := run(tab, target=FIRST_CLASSES, count=3, steady=True))
+    (answer,), text = session.answers, page_after(updates)[tab.results[0].text]
+    assert len({found.value for found in answer.steadinesses}) == 3 and session.steadinesses == list(
+        answer.steadinesses
+    )
+    for explanation, found in zip(answer.explanations, answer.steadinesses, strict=True):
+        name = markup.describe_target(explanation, answer.class_names)
+        assert f"{html.escape(name[1:])}: steadiness {found.value:.2f} (moved" in text
+    assert text.count("Usual for this method") == 1
+    with packed(tab, session) as archive:
+        results = json.loads(archive.read("manifest.json"))["results"]
+    assert [r["steadiness"] for r in results] == [found.to_dict() for found in session.steadinesses]
+
+
 def test_which_method_did_best_on_its_like_is_told_with_the_evidence(tab):
     shown = page_after(run(tab))[tab.results[0].text]
     assert "On the resnet networks of the study (Demo ResNet, ResNet-50 (tf_uint8_in1k))" in shown

@@ -82,6 +82,19 @@ def test_what_is_said_of_a_network_counts_for_all_its_answers(picture, tmp_path,
     assert ["outputs" in result["target"] for result in results] == [False, False, True, True]
 
 
+@pytest.mark.parametrize("question", [["--classes", 3], ["--like", "other", "--both-ways"]])
+def test_of_several_maps_each_has_its_own_steadiness(picture, other, tmp_path, capsys, question):
+    folder, question = tmp_path / "maps", [other if word == "other" else word for word in question]
+    asked = ["--method", "gradient", "--steady", "--output", folder]
+    assert saliency(picture, "--model", "demo:resnet", "--model", "demo:vit", *question, *asked) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": steadiness " in line]
+    found = [result["steadiness"]["value"] for result in made_again(folder, capsys, len(lines))["results"]]
+    assert len(set(found)) == len(lines) == 2 * (3 if "--classes" in question else 2)
+    for line, value in zip(lines, found, strict=True):
+        assert f": steadiness {value:.2f} (moved" in line
+    assert len({line.partition(": steadiness")[0] for line in lines}) == len(lines)  # each says which it is of
+
+
 @pytest.mark.parametrize("model", ["demo:resnet", "demo:vit"])
 def test_two_pictures_each_way(picture, other, tmp_path, capsys, model):
     folder, asked = tmp_path / "maps", (picture, "--model", model, "--like", other)

@@ -127,6 +127,7 @@ def test_first_classes_are_a_map_each_and_one_figure(model, tmp_path, capsys):
     assert str(found).startswith(f"Gradient, {MODEL}: ") and str(found).count("%") == 4
     folder = found.save(tmp_path / "maps")
     assert len(list(folder.glob("*-classes.png"))) == 1
+    assert len({one.steadiness().value for one in found}) == 4
     assert main(["saliency", "--from", str(folder / "manifest.json")]) == 0
     assert capsys.readouterr().out.count("identical, bit for bit") == 4
     with pytest.raises(LSDError, match="Two to 5 classes"):

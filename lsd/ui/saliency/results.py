@@ -13,7 +13,7 @@ from lsd.labels import short
 from lsd.provenance import png, slug
 from lsd.saliency.bundle import in_words, is_of_classes
 from lsd.saliency.maps import MapSettings
-from lsd.saliency.steadiness import told
+from lsd.saliency.steadiness import figures, told, usual_in_words
 from lsd.ui.saliency.session import Answer, Drawn, Session
 from lsd.ui.shared import evidence, markup
 from lsd.ui.shared.markup import data_url, escape
@@ -121,13 +121,18 @@ def text(answer: Answer, example: str) -> str:
 
 def _steadiness(answer: Answer) -> str:
     """How steady each map is; "" where that was not measured."""
-    lines = []
-    for explanation, found in zip(answer.explanations, answer.steadinesses, strict=False):
-        if found:
-            words = told(found, explanation.attribution.method)
-            of = f"{markup.describe_target(explanation, answer.class_names)}: " if len(answer.explanations) > 1 else ""
-            lines.append(escape(of + words[0].upper() + words[1:]))
-    return f'<div class="lsd-facts">{".<br>".join(lines)}. Steady is not yet right.</div>' if lines else ""
+    if not answer.steadinesses:
+        return ""
+    method = answer.explanation.attribution.method
+    if len(answer.explanations) == 1:
+        words = [told(answer.steadinesses[0], method)]
+    else:
+        words = [
+            f"{markup.describe_target(explanation, answer.class_names)}: {figures(found)}"
+            for explanation, found in zip(answer.explanations, answer.steadinesses, strict=True) if found
+        ] + [usual_in_words(method)]  # fmt: skip
+    lines = ".<br>".join(escape(line[0].upper() + line[1:]) for line in words if line)
+    return f'<div class="lsd-facts">{lines}. Steady is not yet right.</div>'
 
 
 def _advice(answer: Answer) -> str:

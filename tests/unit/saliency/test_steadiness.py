@@ -3,16 +3,29 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import spearmanr
 from torch import nn
 
 from lsd.embedding import embed
 from lsd.errors import UndefinedError
+from lsd.groups import Group
 from lsd.saliency import steadiness as module
+from lsd.saliency.explain import TargetSpec, explain
 from lsd.saliency.maps import MapSettings, to_map
 from lsd.saliency.methods import METHODS, attribute
-from lsd.saliency.steadiness import NOISE, Steadiness, aligned, changed, steadiness, told, usual
-from lsd.saliency.targets import Similarity, Target
+from lsd.saliency.steadiness import (
+    NOISE,
+    Steadiness,
+    aligned,
+    changed,
+    steadiness,
+    steadiness_of_each,
+    steadiness_of_explanation,
+    told,
+    usual,
+)
+from lsd.saliency.targets import GroupTarget, Similarity, Target
 
 
 class Linear(nn.Module):
@@ -65,7 +78,8 @@ def slowly(model, image, name, target, **settings):
 
 @pytest.mark.parametrize(
     "name, settings",
-    [("gradient", {}), ("grad_cam", {}), ("depth_fusion", {}), ("captum:saliency", {}), ("smoothgrad", {"samples": 4, "seed": 0})],
+    [("gradient", {}), ("grad_cam", {}), ("depth_fusion", {}), ("captum:saliency", {}), ("smoothgrad", {"samples": 4, "seed": 0}),
+     ("refine_cam", {}), ("finer_cam", {}), ("score_cam", {"masks": 3})],
 )  # fmt: skip
 def test_it_is_what_loops_over_the_pixels_find(image_model, pictures, name, settings):
     model, image = image_model("test_resnet", 64), pictures(1, 64)
@@ -145,6 +159,27 @@ def test_likeness_to_another_picture_has_a_steadiness_too(image_model, pictures)
     target = Similarity(embed(model, other)[0], {"file": "other.png"})
     mine = attribute("gradient", model, image, target)
     assert -1 <= steadiness(model, image, mine, {}).value < 1
+
+
+@pytest.mark.parametrize("index", [None, 1])
+def test_a_group_and_a_class_within_it_have_a_steadiness_too(image_model, pictures, index):
+    model, image = image_model("test_resnet", 64), pictures(1, 64)
+    target = GroupTarget(Group("kind", (0, 1, 2)), index)
+    found = steadiness(model, image, attribute("gradient", model, image, target), {})
+    shifts, noises = np.split(np.array(slowly(model, image, "gradient", target)), 2)
+    assert (found.shift, found.noise) == pytest.approx((shifts.mean(), noises.mean()), abs=1e-9)
+
+
+def test_of_several_maps_each_is_measured_and_an_empty_one_is_left_out(wrap):
+    model, picture = (
+        wrap(Square(), 32),
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)),
+    )
+    moving, still = (explain(model, picture, TargetSpec(c, "logit"), "gradient") for c in (0, 2))
+    alone = steadiness_of_explanation(model, picture, moving, {})
+    assert steadiness_of_each(model, [picture] * 2, [still, moving], {}) == (None, alone)
+    with pytest.raises(UndefinedError, match="zero everywhere"):
+        steadiness_of_each(model, [picture] * 2, [still, still], {})
 
 
 def test_what_cannot_move_is_refused(wrap, pictures):
