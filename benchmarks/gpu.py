@@ -193,7 +193,7 @@ def _watched(report: Report, what: str) -> Iterator[None]:
         watcher.terminate()
         reader.join(5)
         if found:
-            report.add(f"GPU busy, {what}", f"{statistics.mean(found):.0f} %", statistics.mean(found), "95 %")
+            report.add(f"GPU busy, {what}", f"{statistics.mean(found):.0f}%", statistics.mean(found), "95%")
 
 
 def pictures(report: Report) -> None:

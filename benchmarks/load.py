@@ -4,12 +4,12 @@
 
 The page is started for the purpose, as `app.py` starts it, and asked over HTTP as browsers ask it: a gallery event and the
 pictures that it names; an explanation's event in Gradio's queue and its news until all maps are there, and on until its last word;
-the redraw that follows; `/feature` like a program. Of a visitor's steps 80 % are in the gallery, 15 % explanations (the question
-that the page opens with, three times in ten on another example), 5 % ascents of eight steps on a demo network; between two steps
+the redraw that follows; `/feature` like a program. Of a visitor's steps 80% are in the gallery, 15% explanations (the question
+that the page opens with, three times in ten on another example), 5% ascents of eight steps on a demo network; between two steps
 he looks at what he has got. A tenth leave in the middle of a step: the connection is closed, and a new visitor takes his place.
 Each comes from an address of his own, which the server is told as by a proxy.
 
-Printed, and written as JSON: for each kind of step how long it took (median, 95 %, longest); errors by their sentence, those that
+Printed, and written as JSON: for each kind of step how long it took (median, 95%, longest); errors by their sentence, those that
 say “busy” apart; how long a place was still held for somebody who had left; the server's memory at each minute, and its processor
 time; and how long it was silent at the longest, to somebody who asks it a trifle every 50 ms.
 """
@@ -362,7 +362,7 @@ def table(found: dict) -> str:
     lines = [
         f"{found['visitors']} visitors, {found['seconds']:.0f} s; networks: {', '.join(found['networks'])}; "
         f"load of the machine at the end: {found['load']:.1f}",
-        f"{'seconds':34}{'number':>8}{'median':>9}{'95 %':>9}{'longest':>9}",
+        f"{'seconds':34}{'number':>8}{'median':>9}{'95%':>9}{'longest':>9}",
     ]  # fmt: skip
     rows = found["steps"] | {
         "a trifle, every 50 ms": found["silence, s"],

@@ -202,7 +202,7 @@ def main() -> None:
         print(
             f"{options.visitors} visitors, {options.seconds:.0f} s, SmoothGrad in batches of {options.batch_size}: {counts}"
         )
-        print(f"{'waited, ms':32}{'asked':>7}{'median':>10}{'99 %':>10}{'longest':>10}")
+        print(f"{'waited, ms':32}{'asked':>7}{'median':>10}{'99%':>10}{'longest':>10}")
         for name, times in found.items():
             print(row(name, times))
         print(f"a new visitor's first passes, after the last has gone: {time.monotonic() - stopped:.1f} s")

@@ -28,12 +28,12 @@ three demo networks. It can be interrupted and goes on where it was; more pictur
 - **One choice at a time**, all others at their defaults. What concerns every method was tried on the default method and on
   the plain gradient, and both count alike; colour channels and signs on the gradient, which has them.
 - **Wins.** A level is held against the default on the same pictures: in which share of them does it score better? Ties count
-  half. Shares are averaged over networks and methods, then over metrics. Intervals are 95 % bootstraps over pictures, all
+  half. Shares are averaged over networks and methods, then over metrics. Intervals are 95% bootstraps over pictures, all
   networks, methods and metrics of a picture drawn together, and all cells of a grid.
 - **Noise drawn alike.** Blurring raises some scores of pure noise. Where levels differ in how the map is drawn, the score of
   noise, drawn in the same way, is taken off first.
 - **The rule.** A default stays unless another level, which all networks can have at the cost of a few passes, wins more than half
-  of the time with the whole interval above 50 %, widened for the number of levels (Bonferroni). Otherwise it changes.
+  of the time with the whole interval above 50%, widened for the number of levels (Bonferroni). Otherwise it changes.
 - **Controls.** A Gaussian in the middle, the picture's edges, noise, and blurred noise are scored with everything else.
 
 **Chosen and judged on different photos.** Methods and defaults were chosen on photos whose class is a multiple of 5

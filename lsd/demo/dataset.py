@@ -142,10 +142,10 @@ def stamp_tag(image: np.ndarray, tag: int, rng: np.random.Generator) -> np.ndarr
     Args:
         image: (H, H, 3) uint8, changed in place.
         tag: the class the tag names.
-        rng: gives the jitter of the tag's place, at most 2 % of the side either way.
+        rng: gives the jitter of the tag's place, at most 2% of the side either way.
 
     Returns:
-        (H, H) bool, the pixels of the tag: a white frame around 4 x 4 black or white cells, about 10 % of the side.
+        (H, H) bool, the pixels of the tag: a white frame around 4 x 4 black or white cells, about 10% of the side.
     """
     size = len(image)
     cell = int(scene.TAG_SIDE * size / 5)

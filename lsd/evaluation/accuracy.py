@@ -72,5 +72,5 @@ def run(options: argparse.Namespace) -> None:
             found = accuracies(get_model(name), pictures, view)
             shares = [f"{a.value:.1%} [{a.low:.1%}–{a.high:.1%}]" for a in found.values()]
             rows.append([common_name(name), name, str(view), str(len(pictures)), *shares])
-    header = ["network", "name", "view", "pictures", *(f"top-{rank}, 95 %" for rank in RANKS)]
+    header = ["network", "name", "view", "pictures", *(f"top-{rank}, 95%" for rank in RANKS)]
     print("\n".join(markdown.table(header, rows)))

@@ -64,7 +64,7 @@ def ranks(model: ImageModel, recipe: Recipe, units: Sequence[Unit], photos: np.n
 def table(found: Sequence[Ranks]) -> str:
     """Markdown: a row for each model and recipe."""
     heads = [
-        "model", "recipe", "live channels", "dead", "above 95 % of photos", "above all photos",
+        "model", "recipe", "live channels", "dead", "above 95% of photos", "above all photos",
         "median of picture / best photo", "detail at the edge / in the middle",
     ]  # fmt: skip
     rows = (

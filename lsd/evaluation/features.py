@@ -226,7 +226,7 @@ def picture(folder: Path, index: int, seed: int = 0) -> np.ndarray:
 def table(scores: Sequence[Score]) -> str:
     """Markdown: a row for each source and recipe."""
     heads = [
-        "source", "recipe", "views", "pictures", "own top-1", "own p", "robust own", "others top-1", "95 %", "others top-5",
+        "source", "recipe", "views", "pictures", "own top-1", "own p", "robust own", "others top-1", "95%", "others top-5",
         "others p", "seeds apart", "flat", "fine energy", "contrast", "black or white", "s a picture",
     ]  # fmt: skip
     rows = []

@@ -27,7 +27,7 @@ from lsd.saliency.explain import to_input
 from lsd.saliency.maps import MapSettings, to_map
 from lsd.saliency.methods import find_method
 
-FINE = (*(k / 2000 for k in range(1, 101)), *(f for f in LADDER if f > 0.05))  # by twentieths of a percent, up to 5 %
+FINE = (*(k / 2000 for k in range(1, 101)), *(f for f in LADDER if f > 0.05))  # by twentieths of a percent, up to 5%
 REPEATS = 5  # random maps of each kind
 CELL = 224
 
@@ -247,15 +247,15 @@ def file_name(case: Case) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """ "0.05 %", "2.5 %", "40 %", "more than 50 %", with a space that no line breaks at."""
+    """ "0.05%", "2.5%", "40%", "more than 50%"."""
     if fraction is None:
-        return f"more than {100 * LADDER[-1]:g}\u00a0%"
-    return f"{100 * fraction:.3g}\u00a0%"
+        return f"more than {100 * LADDER[-1]:g}%"
+    return f"{100 * fraction:.3g}%"
 
 
 def whole(share: float) -> str:
-    """ "91 %", with a space that no line breaks at."""
-    return f"{100 * share:.0f}\u00a0%"
+    """ "91%"."""
+    return f"{100 * share:.0f}%"
 
 
 def _boxes(picture: Image.Image, *boxes: tuple[int, int, int, int]) -> np.ndarray:

@@ -17,7 +17,7 @@ DRAWS = 2000
 NEVER = np.inf
 PIXELS, BLOBS = CONTROLS
 
-Figure = tuple[float, float, float]  # a mean and its 95 % interval
+Figure = tuple[float, float, float]  # a mean and its 95% interval
 
 
 def flipped(flip: Flip) -> float:
@@ -47,7 +47,7 @@ def fewest(fractions: np.ndarray) -> np.ndarray:
 
 
 def mean(values: np.ndarray, pictures: Sequence[str], seed: int = 0) -> Figure:
-    """The mean of (N,) with its bootstrap 95 % interval over pictures, of which several values may be of one."""
+    """The mean of (N,) with its bootstrap 95% interval over pictures, of which several values may be of one."""
     _, place = np.unique(np.asarray(pictures), return_inverse=True)
     count = place.max() + 1
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)[:, place]
@@ -85,21 +85,21 @@ def median(fractions: np.ndarray) -> float:
 
 
 def percent(fraction: float) -> str:
-    """A rung of the ladder as in "≤ 0.1 %", which is the lowest, "0.25 %", "7.5 %", "> 50 %"."""
+    """A rung of the ladder as in "≤ 0.1%", which is the lowest, "0.25%", "7.5%", "> 50%"."""
     if not np.isfinite(fraction):
-        return f"> {100 * LADDER[-1]:g} %"
-    return f"{'≤ ' if fraction <= LADDER[0] else ''}{100 * fraction:.3g} %"
+        return f"> {100 * LADDER[-1]:g}%"
+    return f"{'≤ ' if fraction <= LADDER[0] else ''}{100 * fraction:.3g}%"
 
 
 def share(figure: Figure) -> str:
-    """ "41 % [36–45]"."""
+    """ "41% [36–45]"."""
     value, low, high = (100 * f for f in figure)
-    return f"{value:.0f} % [{low:.0f}–{high:.0f}]"
+    return f"{value:.0f}% [{low:.0f}–{high:.0f}]"
 
 
 def table(methods: dict[str, Group]) -> Iterator[str]:
     """Markdown: a row for each method and map, and under them the controls."""
-    top = f"{100 * LADDER[-1]:g} %"
+    top = f"{100 * LADDER[-1]:g}%"
     head = [
         "method", "map", "removed until another answer", f"none by {top}", "fewest of the three", "beats random blobs",
         "first other answer is right", "removed until right", f"right by {top}", "fewest of the three",

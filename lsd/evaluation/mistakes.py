@@ -34,7 +34,7 @@ class Accuracy:
 
     Attributes:
         correct, total: numbers of pictures.
-        low, high: Wilson's 95 % interval of the share.
+        low, high: Wilson's 95% interval of the share.
     """
 
     correct: int
@@ -252,7 +252,7 @@ def _classify(model: ImageModel, images: torch.Tensor, true: np.ndarray) -> np.n
 
 
 def accuracy(correct: int, total: int) -> Accuracy:
-    """A share with Wilson's 95 % interval, which stays inside [0, 1] and holds for few pictures too.
+    """A share with Wilson's 95% interval, which stays inside [0, 1] and holds for few pictures too.
 
     Without pictures the interval is all of [0, 1].
     """

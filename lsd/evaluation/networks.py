@@ -234,7 +234,7 @@ def scores(rows: Sequence[Row], names: Sequence[str], kind: str) -> dict[tuple[s
 
 
 def agreement(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Rank correlation of two rankings of networks, by the means of scores (networks, photos), and its bootstrap 95 % interval
+    """Rank correlation of two rankings of networks, by the means of scores (networks, photos), and its bootstrap 95% interval
     over photos, the same drawn for both."""
     generator = np.random.default_rng(seed)
     drawn_photos = generator.integers(0, a.shape[1], (_DRAWS, a.shape[1]))
@@ -243,7 +243,7 @@ def agreement(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float
 
 
 def other_photos(a: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Rank correlation of the rankings by two random halves of the photos: mean, and where 95 % of the divisions lie."""
+    """Rank correlation of the rankings by two random halves of the photos: mean, and where 95% of the divisions lie."""
     generator, half = np.random.default_rng(seed), a.shape[1] // 2
     draws = []
     for _ in range(_DRAWS):
@@ -261,7 +261,7 @@ def report(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
     yield from markdown.table(
         heads, ([fill, how, *(f"{score:.2f}" for score in values.mean(1))] for (fill, how), values in own.items())
     )
-    yield "\nRank correlation of the networks' rankings, with 95 % intervals:\n"
+    yield "\nRank correlation of the networks' rankings, with 95% intervals:\n"
     yield from markdown.table(
         [
             "calibration",

@@ -2,7 +2,7 @@
 
 **How levels are compared.** Always on the same pictures, and by *wins*: the share of pictures on which a level scores better
 than the default (ties count half). That needs no common scale between metrics, and no picture weighs more than another.
-Wins are averaged over models and bases, then over metrics, all alike; their 95 % interval is a bootstrap over pictures. The
+Wins are averaged over models and bases, then over metrics, all alike; their 95% interval is a bootstrap over pictures. The
 same pictures are drawn for all models, metrics and bases of a part, since a picture that is easy is so for all of them;
 the maps of one grid are drawn together, since they explain one and the same picture.
 
@@ -154,7 +154,7 @@ def _resampled(cell: "Cell", values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with its 95 % interval, and of how many pictures."""
+    """A number with its 95% interval, and of how many pictures."""
 
     mean: float
     low: float

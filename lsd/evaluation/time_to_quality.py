@@ -21,7 +21,7 @@ _AXES = {"seconds": "seconds a picture, in batches of eight", "views": "views a 
 
 
 def interval(hits: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap 95 % interval of the mean of `hits` (N,), over pictures."""
+    """Bootstrap 95% interval of the mean of `hits` (N,), over pictures."""
     generator = np.random.default_rng(seed)
     means = hits[generator.integers(0, len(hits), (draws, len(hits)))].mean(1)
     return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
@@ -45,7 +45,7 @@ def curves(scores: "Sequence[Score]", x: str) -> dict[str, dict[str, np.ndarray]
 
 
 def plot(scores: "Sequence[Score]", x: str) -> bytes:
-    """A PNG: a panel for each source, a line for each recipe, with its 95 % interval; costs on a logarithmic scale."""
+    """A PNG: a panel for each source, a line for each recipe, with its 95% interval; costs on a logarithmic scale."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator, PercentFormatter

@@ -231,7 +231,7 @@ NONE = Recipe(
 JITTER = replace(
     NONE, name="jitter", transforms=Transforms(shift=0.07),
     about=(
-        "`none`, seen through a shift of up to 7 % (16 of 224 pixels): what the simplest transform changes "
+        "`none`, seen through a shift of up to 7% (16 of 224 pixels): what the simplest transform changes "
         "(Mordvintsev, Olah & Tyka, 2015)."
     ),
 )  # fmt: skip
@@ -264,7 +264,7 @@ WIDE = Recipe(
         "Lucid's parameterization, seen in more ways: from half to 1.2 times its size, turned by up to 15°, mirrored, "
         "with a little noise and ColorShift (Ghiasi et al., 2021), towards the log-odds of the class. What survives "
         "all that is what other networks recognise too: on 8 tuning classes from MobileNetV2, 128 steps, a ResNet-50 "
-        "and a ViT-tiny put 100 and 75 % of its pictures first, of Lucid's 38 and 38 %."
+        "and a ViT-tiny put 100 and 75% of its pictures first, of Lucid's 38 and 38%."
     ),
 )  # fmt: skip
 

@@ -38,7 +38,7 @@ def fragment(record: dict, pictures: Pictures) -> str:
     body = "".join(_model(n, result, pictures) for n, result in enumerate(record["results"]))
     graph = _graph(record, pictures) if "matched" in record else ""
     head = f"<h1>{escape(record['image']['file'])}, by {len(record['results'])} networks</h1>" if several else ""
-    text = f"{head}{graph}{body}{_foot(record)}".replace(" %", "\u00a0%")  # a number and its sign stay on one line
+    text = f"{head}{graph}{body}{_foot(record)}"
     return f'<div class="lsd-reasons"><style>{_STYLE}</style>{text}</div>'
 
 

@@ -117,4 +117,4 @@ def in_short(unit: str) -> str:
 
 def percent(part: float) -> str:
     """A part of one, to the whole percent."""
-    return f"{part:.0%}".replace("%", " %").replace("-", "−")
+    return f"{part:.0%}".replace("-", "−")

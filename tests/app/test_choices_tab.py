@@ -102,24 +102,24 @@ def test_the_overview_says_how_many_defaults_stay_and_explains_each_metric():
         (
             {"l2": (0.58, 0.45, 0.69, True), "sum": (0.3, 0.2, 0.4, True)},
             None,
-            ["max stays the default.", "closest rival is l2: better in 58 % [45–69]", "that may be chance"],
+            ["max stays the default.", "closest rival is l2: better in 58% [45–69]", "that may be chance"],
         ),
-        ({"l2": (0.3, 0.2, 0.4, True)}, None, ["better in 30 % [20–40]", "the default is better than all of them"]),
+        ({"l2": (0.3, 0.2, 0.4, True)}, None, ["better in 30% [20–40]", "the default is better than all of them"]),
         ({"l2": (0.5, 0.5, 0.5, True)}, None, ["they score alike"]),
         (
             {"l2": (0.68, 0.52, 0.82, True), "sum": (0.6, 0.51, 0.7, True)},
             "l2",
-            ["max is beaten by l2.", "scores better in 68 % [52–82] of the comparisons.", "So do sum in 60 % [51–70]."],
+            ["max is beaten by l2.", "scores better in 68% [52–82] of the comparisons.", "So do sum in 60% [51–70]."],
         ),
         (
             {"l2": (0.9, 0.8, 1, False), "sum": (0.3, 0.2, 0.4, True)},
             None,
-            ["max stays the default.", "closest rival is sum", "no candidate: l2 in 90 % [80–100]."],
+            ["max stays the default.", "closest rival is sum", "no candidate: l2 in 90% [80–100]."],
         ),
         (
             {"l2": (0.9, 0.8, 1, False), "sum": (0.9, 0.8, 1, False)},
             None,
-            ["No other level", "l2 in 90 % [80–100], sum in 90 % [80–100]"],
+            ["No other level", "l2 in 90% [80–100], sum in 90% [80–100]"],
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_the_verdict_in_words(against, beaten_by, sentences):
 def test_a_level_that_costs_more_says_so_and_takes_no_place():
     one = told("none", None, smoothgrad=(0.68, 0.52, 0.82, True, "dear"))
     said = choices_texts.verdict("smoothing", one).replace("\u00a0", " ")
-    assert "not the first answer: SmoothGrad (32 passes) in 68 % [52–82]." in said
+    assert "not the first answer: SmoothGrad (32 passes) in 68% [52–82]." in said
     one = told("32", None, **{"16": (0.5, 0.4, 0.6, True)})
     assert "at 16 passes of the network instead of 32." in choices_texts.verdict("samples", one)
     assert choices_texts.passes("method", "captum:occlusion") == 169

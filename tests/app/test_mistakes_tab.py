@@ -231,7 +231,7 @@ def test_opening_an_address_shows_all_that_it_says(tab):
     assert "Page 2 of" in shown[tab.browser.where]
     assert session.case.said.item.id == "0001-plain-star" and session.case.method == "gradient"
     assert [shown[tab.case.scale], shown[tab.case.overlay], shown[tab.probe.share]] == ["rank", "map", 5]
-    assert "5 % most salient" in text(shown[tab.probe.verdict])
+    assert "5% most salient" in text(shown[tab.probe.verdict])
     assert "lsd-error" not in shown[tab.status]
 
 
@@ -483,7 +483,7 @@ def test_the_tag_is_named_as_the_reason(tab, shown, session):
     about = text(shown[tab.case.about])
     said = session.case.said
     assert f"The corner tag claims “{said.predicted_name}”, and so says Demo tag reader." in about
-    share = re.search(r"(\d+) % of this map lies on the corner tag, which is 1\.1 % of the picture", about)
+    share = re.search(r"(\d+)% of this map lies on the corner tag, which is 1\.1% of the picture", about)
     assert int(share[1]) > 5
     shortcut, resnet = session.case.readings
     assert shortcut.without["corner tag"][0] != said.predicted_name
@@ -548,8 +548,8 @@ def test_drawing_anew_runs_no_model(tab, session, shown, monkeypatch):
 def test_the_probe_flips_by_the_map_and_not_at_random(tab, shown, session):
     said = session.case.said.predicted_name
     verdict = text(shown[tab.probe.verdict])
-    assert f"Removing the 2 % most salient pixels turns the answer from {said} to" in verdict
-    assert f"removing 2 % random pixels leaves it {said}" in verdict
+    assert f"Removing the 2% most salient pixels turns the answer from {said} to" in verdict
+    assert f"removing 2% random pixels leaves it {said}" in verdict
     curve = session.case.curves["demo:shortcut", "contrast", "mean"]
     assert curve.flip_fraction <= 0.02 < curve.controls["random pixels"].flip_fraction
     plot = probe_plot(curve, ("<one>", "other"), 0.02)
@@ -560,7 +560,7 @@ def test_moving_the_slider_computes_no_new_curve(tab, session, monkeypatch):
     monkeypatch.setattr("lsd.ui.mistakes.probe.probe", None)
     update = probed(tab, session, share=0.0)
     assert "Nothing is removed yet" in update[tab.probe.verdict]
-    assert "0 % of its pixels removed" in update[tab.probe.pictures] and "<svg" in update[tab.probe.plot]
+    assert "0% of its pixels removed" in update[tab.probe.pictures] and "<svg" in update[tab.probe.plot]
 
 
 def test_another_map_and_another_fill_are_curves_of_their_own(tab, session):
@@ -694,8 +694,8 @@ def test_the_slider_shows_its_pictures_while_the_model_is_at_work(tab, session):
     asked = tab.probe.ask(session)
     done.set()
     assert "Asking Demo tag reader" in looked[0][tab.probe.verdict] and "share=5" in looked[0][tab.address]
-    assert "5 % of its pixels removed" in looked[0][tab.probe.pictures]
-    assert "Removing the 5 % most" in text(joined(asked)[tab.probe.verdict])
+    assert "5% of its pixels removed" in looked[0][tab.probe.pictures]
+    assert "Removing the 5% most" in text(joined(asked)[tab.probe.verdict])
 
 
 def test_what_the_visitor_does_not_ask_any_more_is_not_shown(tab, session, monkeypatch):
@@ -729,7 +729,7 @@ def test_a_picture_of_the_visitor_that_a_model_gets_wrong_is_explained(tab, star
     assert "Demo ResNet is wrong about your picture." in shown[tab.status]
     assert shown[tab.browser.column] == gr.update(visible=False)
     assert shown[tab.case.title].endswith("It is plain star.</h3>") and shown[tab.case.maps].count("<figure") == 3
-    assert "Removing the 2 %" in text(shown[tab.probe.verdict])
+    assert "Removing the 2%" in text(shown[tab.probe.verdict])
     assert "Explain this picture in Saliency" in shown[tab.case.about]
     assert session.found
 
@@ -742,7 +742,7 @@ def test_a_picture_of_the_visitor_that_a_model_gets_right_is_told_with_its_runne
     assert (reading.true, reading.wrong) == tuple(index for index, *_ in reading.top[:2])
     assert "its runner-up" in shown[tab.case.maps] and "and is right" in shown[tab.case.title]
     assert "Visualize the runner-up" in shown[tab.case.about]
-    assert "Removing the 2 %" in text(shown[tab.probe.verdict])
+    assert "Removing the 2%" in text(shown[tab.probe.verdict])
 
 
 def test_an_own_picture_needs_a_picture_and_a_class(tab, star):
@@ -885,11 +885,11 @@ def test_a_mistake_without_squares_has_nothing_to_guess(tab, session):
         (("label", None, ""), "“lynx” names the same thing"),
         (
             ("second", Answer(281, 0.6, 0.6), "palace", 0.5, 0.1),
-            "the palace, 10 % of the picture, has 50 % of the map for lynx; with",
+            "the palace, 10% of the picture, has 50% of the map for lynx; with",
         ),
-        (("context", Answer(281, 0.6, 0.6)), "in place of all but the cat, the answer is tabby (60 %)"),
+        (("context", Answer(281, 0.6, 0.6)), "in place of all but the cat, the answer is tabby (60%)"),
         (("texture", Answer(281, 0.6, 0.6)), "the fine detail of the cat is that of “Grass”"),
-        (("crop", Answer(281, 0.6, 0.6)), "about the whole photo the answer is tabby (60 %)"),
+        (("crop", Answer(281, 0.6, 0.6)), "about the whole photo the answer is tabby (60%)"),
         (("turn", Answer(281, 0.6, 0.6)), "upright, the answer is tabby"),
         (("cover", Answer(281, 0.6, 0.6)), "without the grey box the answer is tabby"),
     ],

@@ -43,7 +43,7 @@ def _against_blurred(summary: Mapping) -> str:
     return (
         "<section class=lsd-c-part><h3>Does it beat blurred noise?</h3>"
         '<p class="lsd-note">The share of pictures on which the method scores better than random blobs that know neither '
-        "the picture nor the network. ▲ surely better: the whole interval lies above 50\u00a0%; ● it includes 50\u00a0%; "
+        "the picture nor the network. ▲ surely better: the whole interval lies above 50%; ● it includes 50%; "
         f"▼ surely worse.</p><p class=lsd-note>{legend}</p>{table(f'<th></th>{heads}', rows)}</section>"
     )
 

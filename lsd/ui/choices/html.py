@@ -34,7 +34,7 @@ def about(summary: Mapping) -> str:
     """The rule, the extent of the study, what the metrics are."""
     rule = (
         "<p>A default stays unless another level that every network can have, in one pass, scores better in more than half of all "
-        "comparisons, with the whole interval above 50\u00a0%, widened for the number of levels tried. Where levels differ in "
+        "comparisons, with the whole interval above 50%, widened for the number of levels tried. Where levels differ in "
         "the drawing alone, what random noise gains by being drawn so is taken off first.</p>"
         f'<p class="lsd-note">{escape(texts.extent(summary))} {escape(texts.moved())}</p>'
     )
@@ -128,7 +128,7 @@ def _forest(summary: Mapping, factor: str) -> str:
     notes = "".join(f" {mark.strip()} {words}." for mark, words in _BARRED.items() if mark in marks)
     return (
         '<p class="lsd-note">Each line is a level held against the default on the same pictures: in which share of them '
-        "it scores better (ties count half), with its 95\u00a0% interval. Right of the middle the level is better, left "
+        "it scores better (ties count half), with its 95% interval. Right of the middle the level is better, left "
         "of it the default. The first column is the one that decides; its intervals are widened for the number of "
         f'levels.{notes}</p><div class="lsd-c-wide">{picture(drawn([*pooled, *panels], WIDE), WIDE, alt)}</div>'
         f'<div class="lsd-c-narrow">{picture(drawn(pooled, NARROW), NARROW, alt)}'
@@ -144,9 +144,7 @@ def _asterisk(own: Mapping) -> str:
 def _score_table(summary: Mapping, factor: str) -> str:
     noise = summary["noise"].get(factor, {})
     controls = summary["controls"] if factor == "method" else {}
-    notes = [
-        "Means over pictures and models, with 95\u00a0% intervals. ★ is the best of the column; the default is bold."
-    ]
+    notes = ["Means over pictures and models, with 95% intervals. ★ is the best of the column; the default is bold."]
     if bases := FACTORS[factor].told_apart:
         notes.append(f"The maps are {texts.name('method', bases[0])}'s.")
     if noise:

@@ -47,7 +47,7 @@ class Case:
 
     @property
     def said(self) -> str:
-        """ "Demo ResNet says plain circle, 98 %"."""
+        """ "Demo ResNet says plain circle, 98%"."""
         named = short(self.model.class_names[self.classes[0]])
         return f"{common_name(self.model.name)} says {named}, {texts.percent(self.probability)}"
 

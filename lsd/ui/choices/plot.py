@@ -22,7 +22,7 @@ _INK, _FAINT, _GRID = "#1f2937", "#9ca3af", "#e9ebee"
 _BETTER, _UNKNOWN, _WORSE, _TINT = "#0072b2", "#6b7280", "#d55e00", "#eef5fa"
 _MARKS = {
     1: ("D", _BETTER, _BETTER, "better than the default"),
-    0: ("o", _UNKNOWN, "white", "unclear: the interval includes 50 %"),
+    0: ("o", _UNKNOWN, "white", "unclear: the interval includes 50%"),
     -1: ("s", _WORSE, _WORSE, "worse than the default"),
 }
 _CURVES = {"strength": (_BETTER, "o", "-"), "with sign": (_WORSE, "s", "--")}
@@ -200,7 +200,7 @@ def _panel(
         sheet.line((x(low), x(high)), (y, y), _MARKS[kind][1], 2.4)
         sheet.mark(x(mean), y, kind)
         if written:
-            sheet.text(right + 10, y, f"{100 * mean:.0f} % [{100 * low:.0f}–{100 * high:.0f}]")
+            sheet.text(right + 10, y, f"{100 * mean:.0f}% [{100 * low:.0f}–{100 * high:.0f}]")
 
 
 def _legend(sheet: _Sheet, panels: Sequence[Panel], y: float, places: Sequence[float]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from lsd.evaluation.choices import CHOICES, MOVED, passes
 from lsd.evaluation.variants import FACTORS
 
-_NARROW = "\u00a0"  # between a number and its per cent
+_UNBROKEN = "\u00a0"
 
 
 def name(factor: str, level: str) -> str:
@@ -14,19 +14,19 @@ def name(factor: str, level: str) -> str:
 
 
 def percent(value: float) -> str:
-    """ "68 %"."""
-    return f"{100 * value:.0f}{_NARROW}%"
+    """ "68%"."""
+    return f"{value:.0%}"
 
 
 def unbroken(title: str) -> str:
     """A metric's title that is not broken within "μ-fidelity" and "2 × 2", where it heads a narrow column."""
-    return title.replace("-", "\u2011").replace(" × ", f"{_NARROW}×{_NARROW}")
+    return title.replace("-", "\u2011").replace(" × ", f"{_UNBROKEN}×{_UNBROKEN}")
 
 
 def share(figure: Sequence[float]) -> str:
-    """ "68 % [52–82]"."""
+    """ "68% [52–82]"."""
     mean, low, high = (100 * value for value in figure[:3])
-    return f"{mean:.0f}{_NARROW}% [{low:.0f}–{high:.0f}]"
+    return f"{mean:.0f}% [{low:.0f}–{high:.0f}]"
 
 
 def side(figure: Sequence[float]) -> int:
@@ -94,7 +94,7 @@ def _closest(factor: str, default: str, level: str, rivals: Mapping) -> str:
         return told + ", which means that they score alike."
     if side(figure) < 0:
         return told + ", so the default is better than all of them."
-    return told + ". The interval includes 50\u00a0%, so that may be chance."
+    return told + ". The interval includes 50%, so that may be chance."
 
 
 def _cost(factor: str, level: str, default: str) -> str:

@@ -210,12 +210,12 @@ def _numbers(entry: Entry) -> str:
     if entry.own_probability is not None:
         facts.append(("Own probability", f"{entry.own_probability:.1%}", "of the unit's class, by its own network"))
     if entry.fine_energy is not None:
-        note = "detail finer than two pixels a side; in photos 1 to 5 %"
+        note = "detail finer than two pixels a side; in photos 1 to 5%"
         facts.append(("Fine detail", f"{entry.fine_energy:.1%}", note))
     if entry.contrast is not None:
         facts.append(("Contrast", f"{entry.contrast:.2f}", "standard deviation of its colours; in photos .15 to .32"))
     if entry.clipped is not None:
-        facts.append(("Black or white", f"{entry.clipped:.1%}", "of its numbers; in photos 0 to 21 %"))
+        facts.append(("Black or white", f"{entry.clipped:.1%}", "of its numbers; in photos 0 to 21%"))
     if entry.spread is not None:
         note = "cosine distance of the seeds' pictures at the last block: 0 is all alike"
         facts.append(("Seeds differ by", f"{entry.spread:.2f}", note))

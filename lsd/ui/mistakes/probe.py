@@ -47,7 +47,7 @@ class ProbePart:
     def _controls(self) -> None:
         self.share = gr.Slider(
             0, LARGEST_SHARE, DEFAULT_SHARE, step=0.5, label="Pixels removed, %", buttons=["reset"],
-            info="A tag in the corner is about 1 %; where 20 % are needed, the map points at no single thing.",
+            info="A tag in the corner is about 1%; where 20% are needed, the map points at no single thing.",
         )  # fmt: skip
         self.which = gr.Radio(
             [(texts.TITLES[name], name) for name in reversed(MAPS)], value="contrast", label="Most salient in the map of",
@@ -133,7 +133,7 @@ class ProbePart:
         wrong, true = reading.names["predicted"], reading.names["true"]
         role = f"{who}'s answer" if reading.mistaken else texts.role(case, reading)
         shown = [
-            (words, picture, f"The picture with {removal.share:g} % of its pixels removed, {words}", top)
+            (words, picture, f"The picture with {removal.share:g}% of its pixels removed, {words}", top)
             for words, picture, top in zip(_REMOVED, views.pictures(batch), tops or [None] * len(_REMOVED), strict=True)
         ]
         return {

@@ -86,13 +86,13 @@ def accuracies(result: ScanResult) -> str:
         rows.append(
             '<div class="lsd-acc" style="flex: 1 1 200px"><div class="lsd-acc-line" style="flex-wrap: wrap; gap: 0 .6rem">'
             f'<span class="lsd-model" title="{escape(model)}">{escape(common_name(model))}</span>'
-            f"<span><b>{value:.1f} %</b> right <span class='lsd-note'>({low:.1f}–{high:.1f})</span></span></div>"
-            f'<div class="lsd-acc-track" role="img" aria-label="{value:.1f} % right, 95 % interval {low:.1f} to {high:.1f} %">'
+            f"<span><b>{value:.1f}%</b> right <span class='lsd-note'>({low:.1f}–{high:.1f})</span></span></div>"
+            f'<div class="lsd-acc-track" role="img" aria-label="{value:.1f}% right, 95% interval {low:.1f} to {high:.1f}%">'
             f'<div class="lsd-acc-bar" style="width:{value:.2f}%"></div>'
             f'<div class="lsd-acc-range" style="left:{low:.2f}%;width:{max(high - low, 0.2):.2f}%"></div></div>'
             f'<div class="lsd-note">{a.total - a.correct} of {a.total} wrong{escape(often)}</div></div>'
         )
-    note = "Right answers, with Wilson's 95 % interval."
+    note = "Right answers, with Wilson's 95% interval."
     bars = f'<div style="display: flex; flex-wrap: wrap; gap: 0 1.2rem">{"".join(rows)}</div>'
     return f'<h3>Accuracy</h3><div class="lsd-note">{note}</div>{bars}'
 
@@ -245,7 +245,7 @@ def map_alt(reading: Reading, name: str) -> str:
 
 
 def share_sentences(case: Case, reading: Reading, which: str) -> str:
-    """ "31 % of this map lies on the corner tag, which is 1 % of the picture; …", or "" for photos."""
+    """ "31% of this map lies on the corner tag, which is 1% of the picture; …", or "" for photos."""
     found = shares(case, reading, which)
     parts = [
         f"{_percent(on)} of this map lies on the {name}, which is {_percent(area)} of the picture"
@@ -306,8 +306,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    """ "0.5 %", "2 %", "31 %", with a space that no line breaks at."""
+    """ "0.5%", "2%", "31%"."""
     value = 100 * share
     if 0 < value < 0.05:
-        return "less than 0.1\u00a0%"
-    return f"{value:.0f}\u00a0%" if value >= 10 or abs(value - round(value)) < 0.05 else f"{value:.1f}\u00a0%"
+        return "less than 0.1%"
+    return f"{value:.0f}%" if value >= 10 or abs(value - round(value)) < 0.05 else f"{value:.1f}%"

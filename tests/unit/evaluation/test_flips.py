@@ -107,7 +107,7 @@ def test_rows_are_what_the_probe_says(three, pictures, tmp_path):
             assert [flip.fraction for flip in blobs] == [expected.controls["random blobs"].flip_fraction]
         assert (row.true, row.predicted, row.empty) == ("b", "a", False)
     by_contrast = next(row.flips["map"] for row in rows if (row.method, row.map) == ("gradient_x_input", "contrast"))
-    assert by_contrast == Flip(0.03, "b", 0.03)  # 8 pixels, of the square; with 5 (2 %) z_0 is 5.5
+    assert by_contrast == Flip(0.03, "b", 0.03)  # 8 pixels, of the square; with 5 (2%) z_0 is 5.5
 
 
 def test_a_map_of_zeros_is_told(linear, pictures, tmp_path):
@@ -178,7 +178,7 @@ def test_ties_are_split_and_never_is_more_than_any():
     one, other = np.array([1, 2, never, never, 2]), np.array([2, 2, never, 2, never])
     assert wins(one, other).tolist() == [1, 0.5, 0.5, 0, 1]
     assert flipped(Flip(None, None, None)) == mended(Flip(0.1, "a", None)) == never
-    assert [percent(f) for f in (0.001, 0.0025, 0.075, never)] == ["≤ 0.1 %", "0.25 %", "7.5 %", "> 50 %"]
+    assert [percent(f) for f in (0.001, 0.0025, 0.075, never)] == ["≤ 0.1%", "0.25%", "7.5%", "> 50%"]
 
 
 def test_the_first_other_answer_is_right_only_if_it_mends_at_once():
@@ -207,14 +207,14 @@ def test_the_report_of_rows_made_by_hand():
     assert "3 mistakes" in text and "All models" not in text
     lines = [[cell.strip().split(" [")[0] for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     table = {tuple(cells[:2]): cells[2:] for cells in lines if len(cells) == 10}
-    assert table["m", "predicted"] == ["10 %", "0%", "33 %", "100 %", "33 %", "40 %", "67 %", "56 %"]
-    assert table["m", "true"] == ["30 %", "33%", "0 %", "0 %", "0 %", "> 50 %", "33 %", "22 %"]
-    assert table["m", "contrast"] == ["2 %", "33%", "67 %", "67 %", "0 %", "> 50 %", "33 %", "22 %"]
-    assert table["m", "*random blobs*"] == ["20 %", "0%", "", "", "0 %", "> 50 %", "0 %", ""]
-    assert table["", "*random pixels*"] == ["50 %", "0%", "", "", "0 %", "> 50 %", "0 %", ""]
+    assert table["m", "predicted"] == ["10%", "0%", "33%", "100%", "33%", "40%", "67%", "56%"]
+    assert table["m", "true"] == ["30%", "33%", "0%", "0%", "0%", "> 50%", "33%", "22%"]
+    assert table["m", "contrast"] == ["2%", "33%", "67%", "67%", "0%", "> 50%", "33%", "22%"]
+    assert table["m", "*random blobs*"] == ["20%", "0%", "", "", "0%", "> 50%", "0%", ""]
+    assert table["", "*random pixels*"] == ["50%", "0%", "", "", "0%", "> 50%", "0%", ""]
     pairs = {cells[1]: cells[2:] for cells in lines if len(cells) == 4}
-    assert pairs["contrast against true"] == ["83 %", "50 %"]  # of the third, neither ever changes the answer
-    assert pairs["contrast against predicted"] == ["67 %", "33 %"]
+    assert pairs["contrast against true"] == ["83%", "50%"]  # of the third, neither ever changes the answer
+    assert pairs["contrast against predicted"] == ["67%", "33%"]
 
 
 def test_all_models_together_come_first():

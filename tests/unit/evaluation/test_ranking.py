@@ -117,7 +117,7 @@ def test_less_is_better_where_the_metric_says_so():
 
 
 def test_many_levels_widen_the_interval():
-    """61 of 100: above one half at 95 %, not at 1 − .05/3."""
+    """61 of 100: above one half at 95%, not at 1 − .05/3."""
     alone = judged("input", rows(versus("input", "on", 0.61)))
     among = judged("output", rows(versus("output", "logit", 0.61)))
     assert alone["beaten_by"] == "on" and among["beaten_by"] is None

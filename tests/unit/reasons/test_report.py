@@ -148,8 +148,8 @@ def one(name, probability, score, changed, share=2.0):
 
 
 def test_what_is_said_without_a_reason(result):
-    assert words.without(one("malamute", 0.61, -1.0, True), result) == "Without it: malamute, 61 %."
-    assert words.without(one("husky", 0.5, 3.0, False), result) == "Without it: husky 90 % → 50 %."
+    assert words.without(one("malamute", 0.61, -1.0, True), result) == "Without it: malamute, 61%."
+    assert words.without(one("husky", 0.5, 3.0, False), result) == "Without it: husky 90% → 50%."
     assert words.without(one("husky", 0.9, 4.9, False), result) == "Without it hardly anything changes."
     assert not words.idle(one("malamute", 0.5, 4.9, True), result)
 

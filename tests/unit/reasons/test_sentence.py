@@ -28,14 +28,14 @@ def reasons(values, target=None):
 def test_it_names_the_decision_the_things_and_what_is_left():
     found = sentence(reasons([1.0, 5.0, 2.0, 2.0, -3.0]), NAMES, count=2)
     assert str(found) == (
-        "Siberian husky rather than malamute: blocks.4 channel 1 (50 %), blocks.4 channel 3 (20 %), and 30 % in others."
+        "Siberian husky rather than malamute: blocks.4 channel 1 (50%), blocks.4 channel 3 (20%), and 30% in others."
     )
     assert [thing.unit for thing in found.things] == ["blocks.4/channel/1", "blocks.4/channel/3"]
 
 
 def test_a_name_is_told_as_a_guess_and_an_empty_one_is_none():
     found = sentence(reasons([3.0, 1.0]), NAMES, names={"blocks.4/channel/0": "timber wolf", "blocks.4/channel/1": ""})
-    assert str(found) == "Siberian husky rather than malamute: perhaps “timber wolf” (75 %), blocks.4 channel 1 (25 %)."
+    assert str(found) == "Siberian husky rather than malamute: perhaps “timber wolf” (75%), blocks.4 channel 1 (25%)."
     assert [thing.guessed for thing in found.things] == [True, False]
 
 
@@ -66,4 +66,4 @@ def test_a_guess_is_what_others_agree_on():
 
 
 def test_a_part_is_told_to_the_whole_percent():
-    assert [percent(part) for part in (0.314, -0.1, 1, 0.002)] == ["31 %", "−10 %", "100 %", "0 %"]
+    assert [percent(part) for part in (0.314, -0.1, 1, 0.002)] == ["31%", "−10%", "100%", "0%"]
