@@ -65,7 +65,7 @@ CHOICES: dict[str, Choice] = {
             },
             "Captum's versions of the handwritten methods give the same values and are not repeated here. HiResCAM and all that "
             "follows it up to expected gradients were added later, on the first pictures only. Depth fusion is here as it "
-            "was measured; in transformers it has changed since.",
+            "is now; the other choices below were measured, in transformers, with it as it was before LibraGrad.",
         ),
         Choice(
             "output", "Output", "What is differentiated?",
