@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -35,6 +36,7 @@ from lsd.saliency.methods import METHODS
 from lsd.saliency.views import Look
 from lsd.sayings import NOTHING_OF_ANY
 from lsd.ui.saliency import address
+from lsd.ui.saliency import results as results_html
 from lsd.ui.saliency import run as saliency_run
 from lsd.ui.saliency.drawing import allowed_channels
 from lsd.ui.saliency.request import Request, Wish
@@ -156,6 +158,8 @@ def test_of_several_maps_each_has_its_own_steadiness(tab):
         name = markup.describe_target(explanation, answer.class_names)
         assert f"{html.escape(name[1:])}: steadiness {found.value:.2f} (moved" in text
     assert text.count("Usual for this method") == 1
+    empty = replace(answer, steadinesses=(None, *answer.steadinesses[1:]))
+    assert results_html.text(empty, "").count("no steadiness, as its map is zero everywhere") == 1
     with packed(tab, session) as archive:
         results = json.loads(archive.read("manifest.json"))["results"]
     assert [r["steadiness"] for r in results] == [found.to_dict() for found in session.steadinesses]

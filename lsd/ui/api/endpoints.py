@@ -137,10 +137,11 @@ def saliency(
 
     Returns:
         {"model", "names_assumed", "method", "settings", "target", "score", "top", "view", "crop_box", "steadiness", "maps"}, as
-        for `predict`; steadiness is null, or {"value", "shift", "noise", "passes"}: rank correlations, of which 1 is a map that
-        stays where it is. And the picture with the map over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over
-        what the model saw, which `crop_box` tells in the picture's pixels. Of several maps, all are in one picture and in one
-        array (K, C, h, w), and "maps" has the "target", "score", "view", "crop_box" and "steadiness" of each.
+        for `predict`; steadiness is null where it is not asked for or one of several maps is zero everywhere, else {"value",
+        "shift", "noise", "passes"}: rank correlations, of which 1 is a map that stays where it is. And the picture with the map
+        over it (PNG); and the map's values (.npy), float32 (1, C, h, w) over what the model saw, which `crop_box` tells in the
+        picture's pixels. Of several maps, all are in one picture and in one array (K, C, h, w), and "maps" has the "target",
+        "score", "view", "crop_box" and "steadiness" of each.
     """
     chosen, seen = find_method(method), View.parse(view)
     about(method=chosen.name)

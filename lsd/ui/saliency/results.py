@@ -26,6 +26,7 @@ _KEY = (
     "differ, and white is where they are alike."
 )
 _TURNED = "The other picture: what in it makes it like this one"
+_EMPTY = "no steadiness, as its map is zero everywhere"
 _UNITS = {"image": "strongest", "shared": "strongest of all models", "rank": "highest rank"}
 _SIGNS = {"abs": "either way", "positive": "for", "negative": "against"}
 
@@ -128,8 +129,8 @@ def _steadiness(answer: Answer) -> str:
         words = [told(answer.steadinesses[0], method)]
     else:
         words = [
-            f"{markup.describe_target(explanation, answer.class_names)}: {figures(found)}"
-            for explanation, found in zip(answer.explanations, answer.steadinesses, strict=True) if found
+            f"{markup.describe_target(explanation, answer.class_names)}: {figures(found) if found else _EMPTY}"
+            for explanation, found in zip(answer.explanations, answer.steadinesses, strict=True)
         ] + [usual_in_words(method)]  # fmt: skip
     lines = ".<br>".join(escape(line[0].upper() + line[1:]) for line in words if line)
     return f'<div class="lsd-facts">{lines}. Steady is not yet right.</div>'
