@@ -59,12 +59,14 @@ CHOICES: dict[str, Choice] = {
                 "integrated_gradients": "integrated gradients", "hires_cam": "HiResCAM", "grad_cam_plus_plus": "Grad-CAM++",
                 "finer_cam": "Finer-CAM (of the logit)", "layer_cam": "LayerCAM, fused", "refine_cam": "RefineCAM (of LayerCAM)",
                 "refine_cam:grad_cam_plus_plus": "RefineCAM (of Grad-CAM++)", "score_cam": "Score-CAM (64 masks)",
-                "expected_gradients": "expected gradients", "captum:guided_grad_cam": "guided Grad-CAM (Captum)",
+                "expected_gradients": "expected gradients", "libragrad": "LibraGrad × input",
+                "attention_rollout": "attention rollout", "gradient_rollout": "gradient-weighted rollout", "legrad": "LeGrad",
+                "captum:guided_grad_cam": "guided Grad-CAM (Captum)",
                 "captum:deep_lift": "DeepLift (Captum, of the logit)", "captum:gradient_shap": "GradientShap (Captum)",
                 "captum:occlusion": "occlusion (Captum)",
             },
             "Captum's versions of the handwritten methods give the same values and are not repeated here. HiResCAM and all that "
-            "follows it up to expected gradients were added later, on the first pictures only. Depth fusion is here as it "
+            "follows it up to LeGrad were added later, on the first pictures only. Depth fusion is here as it "
             "is now; the other choices below were measured, in transformers, with it as it was before LibraGrad.",
         ),
         Choice(

@@ -32,7 +32,12 @@ from lsd.saliency.targets import Target
 SIDE = 28
 NOTHING_DEAR = Size(many=0, removed=0, full=0)
 CAMS = {"grad_cam", "hires_cam", "grad_cam_plus_plus", "finer_cam", "layer_cam", "refine_cam", "score_cam"}
-LAYERED = {"guided_backprop", "deconvnet", "depth_fusion", "captum:guided_grad_cam", "captum:occlusion"} | CAMS
+FOR_TRANSFORMERS = {"libragrad", "attention_rollout", "gradient_rollout", "legrad"}
+LAYERED = (
+    {"guided_backprop", "deconvnet", "depth_fusion", "captum:guided_grad_cam", "captum:occlusion"}
+    | CAMS
+    | FOR_TRANSFORMERS
+)
 """Not defined for a linear model: no layers, no ReLUs; and the squares of occlusion are larger than the picture."""
 
 
@@ -191,6 +196,13 @@ def test_what_is_shown_is_told_of_clipping_and_of_noise_clipped_alike(two, pictu
     for clip in (95.0, 100.0):
         expected = metrics.shown_bits(draw(gradient, Drawing(clip=clip), picture))
         assert found[f"clip/{clip:g}@gradient", "shown"] == pytest.approx(expected)
+
+
+def test_of_methods_that_are_not_defined_there_are_no_rows(two, picture):
+    only = [v for v in FACTORS["method"].levels if v.source.method in FOR_TRANSFORMERS]
+    assert len(only) == 4
+    size = Size(many=0, removed=1, full=0)
+    assert score_picture(two, picture, 0, 0, size, np.ones((SIDE, SIDE), bool), only=only) == []
 
 
 @pytest.mark.parametrize("outputs", ["classes", "sigmoid"])
