@@ -92,7 +92,7 @@ def saliency(tab, url: str) -> None:
 def mistakes(tab, url: str) -> None:
     """Why a network is wrong about a photo: the maps of the first mistake."""
     tab.goto(f"{url}?tab=mistakes", wait_until="domcontentloaded")
-    tab.wait_for_function("document.body.innerText.includes('turns the answer from')", timeout=240_000)
+    tab.wait_for_selector(".lsd-verdict", timeout=240_000)
     _settle(tab)
     save(tab.screenshot(full_page=True), "mistakes.png", 1500)
 

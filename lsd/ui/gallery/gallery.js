@@ -95,6 +95,7 @@ async function copied(button) {
 function shown() {
   const view = document.querySelector("#lsd-g-main [data-view]"), query = lsd.params(location.search);
   const what = view?.dataset.view || "browse";
+  lsd.answered("gallery");
   waiting = Math.max(0, waiting - 1);
   if (!waiting) root().removeAttribute("aria-busy");
   root().dataset.view = what;

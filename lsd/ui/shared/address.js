@@ -5,7 +5,7 @@ const shown = {};  // the address that each tab shows, without the "?"
 const spelt = {};  // the same as it stood in the address bar
 const wanted = {};  // by tab, the address that it is to show, until it has said what it makes of it
 const telling = {};  // by tab, what it was told and has not answered: {text, answer: a promise, answered: fulfils it}
-const PATIENCE = 20000;  // ms that an answer is waited for
+const PATIENCE = 4000;  // ms for which another address waits for an answer
 
 window.lsd?.stop();
 const off = new AbortController();
@@ -48,15 +48,16 @@ async function show(state) {
   document.dispatchEvent(new CustomEvent("lsd:show", {detail: {tab: tab, query: query, state: state}}));
   await opened(tab);
   await telling[tab]?.answer;  // one at a time: two answers may come in either order
-  if (wanted[tab] !== text || telling[tab]) return;  // another address is wanted by now
+  if (wanted[tab] !== text) return;  // another address is wanted by now
   const one = telling[tab] = {text: text};
   one.answer = new Promise(resolve => one.answered = resolve);
-  setTimeout(() => { if (telling[tab] === one) answered(tab); }, PATIENCE);
+  setTimeout(one.answered, PATIENCE);
   trigger(tab, {query: text});
 }
 
-// The tab has said what it makes of what it was told, or says nothing. Returns whether that is still what it is to show.
+// The tab has made something of what it was told. Returns whether that is still what it is to show.
 function answered(tab) {
+  if (!(tab in telling)) return false;
   const {text, answered} = telling[tab];
   delete telling[tab];
   answered();
@@ -116,5 +117,5 @@ on(document, "click", event => {
 });
 on(window, "popstate", event => show(event.state));
 
-window.lsd = {go: go, write: write, amend: amend, params: params, tabOf: tabOf, stop: () => off.abort()};
+window.lsd = {go: go, write: write, amend: amend, answered: answered, params: params, tabOf: tabOf, stop: () => off.abort()};
 show(history.state);
