@@ -3,8 +3,8 @@
 import argparse
 import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lsd.errors import LSDError
@@ -23,15 +23,22 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about)
         _add_settings(command)
         command.add_argument("--output", required=name == "run", metavar="DIR", help="a folder, or a bucket's URL")
+        command.add_argument(
+            "--budget",
+            metavar="TIME",
+            help="30min, 2h, 1d of one worker on this machine: the most valuable units first",
+        )
+        command.add_argument(
+            "--precision", choices=("fp32", "tf32", "bf16"), default="tf32", help="of a GPU's products (default: tf32)"
+        )
+        command.add_argument(
+            "--deterministic",
+            action="store_true",
+            help="on a GPU, the same bits every time as far as torch can; slower",
+        )
     command.add_argument("--engine", choices=("local", "ray"), default="local", help="where (default: local)")
     command.add_argument("--address", help="of a Ray cluster (default: start one here)")
     command.add_argument("--workers", type=int, metavar="N", help="tasks at once (default: two a GPU, else one)")
-    command.add_argument(
-        "--precision", choices=("fp32", "tf32", "bf16"), default="tf32", help="of a GPU's products (default: tf32)"
-    )
-    command.add_argument(
-        "--deterministic", action="store_true", help="on a GPU, the same bits every time as far as torch can; slower"
-    )
     command.add_argument("--retry-failed", action="store_true", help="try rows again that failed before")
 
     command = commands.add_parser("status", help="how far the runs in a folder are")
@@ -101,16 +108,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _settings(options: argparse.Namespace):
-    from precompute.settings import KEYS, read
-
-    return read({name: getattr(options, name) for name in KEYS}, options.config)
-
-
 def _make_plan(options: argparse.Namespace):
-    from precompute.plan import make_plan
+    from precompute.plan import joined, make_plan
+    from precompute.settings import KEYS, read_parts
 
-    plan = make_plan(_settings(options), lambda name: print(f"looking at {name}", file=sys.stderr))
+    told = lambda name: print(f"looking at {name}", file=sys.stderr)  # noqa: E731
+    parts = read_parts({name: getattr(options, name) for name in KEYS}, options.config)
+    plan = joined([make_plan(settings, told) for settings in parts])
     for problem in plan.problems:
         print(f"precompute: {problem}", file=sys.stderr)
     if not plan.tasks:
@@ -119,17 +123,63 @@ def _make_plan(options: argparse.Namespace):
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from precompute.plan import bytes_of, seconds_of
+    from lsd import precision
+    from lsd.models import get_model
+    from lsd.provenance import environment
+    from precompute.budget import most_valuable
+    from precompute.cost import Costs
+    from precompute.run import missing_of
+    from precompute.storage import Storage
+    from precompute.work import all_finished
 
+    precision.to_environment(options.precision, deterministic=options.deterministic)
+    budget = _budget(options)
     plan = _make_plan(options)
-    models = Counter()
-    for task in plan.tasks:
-        models[task.model, task.recipe.name] += task.pictures
-    for (model, recipe), count in models.items():
-        print(f"{model}, {recipe}: {count:,} pictures")
-    print(f"{len(plan.tasks):,} tasks, {plan.pictures:,} pictures, about {_size(sum(map(bytes_of, plan.tasks)))}")
-    print(f"about {_duration(seconds_of(plan.tasks))} on this machine with one worker", flush=True)
+    costs = Costs(plan.tasks)
+    tasks = plan.tasks
+    if options.output:
+        done = {name: record.outcome for name, record in all_finished(tasks, Storage(options.output)).items()}
+        tasks = missing_of(tasks, done)
+        print(f"{_count(set(plan.tasks) - set(tasks))} are there already")
+    now = tasks if budget is None else most_valuable(plan.tasks, tasks, budget, costs.seconds)
+    models = defaultdict(list)
+    for task in now:
+        models[task.model, task.recipe.name].append(task)
+    for (model, recipe), some in models.items():
+        print(f"{model}, {recipe}: {_cost(some, costs)}", flush=True)
+    if not now:
+        return 1 if plan.problems else 0
+    seen = environment(get_model(now[0].model).device)
+    where = (
+        f"{seen['device']}, {seen['precision']}"
+        if "precision" in seen
+        else f"{seen['device']}, {seen['threads']} threads"
+    )
+    print(f"{len(now):,} tasks, {_cost(now, costs)}")
+    print(
+        f"an estimate for this machine ({where}) with one worker, from two steps of each network, recipe and kind of unit, "
+        "taken just now; loading, judging and writing are not in it"
+    )
+    if left := set(tasks) - set(now):
+        print(f"left for another time: {_count(left)}")
     return 1 if plan.problems else 0
+
+
+def _count(tasks: Collection) -> str:
+    return f"{len(tasks):,} tasks, {sum(task.pictures for task in tasks):,} pictures"
+
+
+def _cost(tasks: Collection, costs) -> str:
+    from precompute.cost import bytes_of
+
+    pictures, seconds = sum(task.pictures for task in tasks), sum(map(costs.seconds, tasks))
+    return f"{pictures:,} pictures, about {_size(sum(map(bytes_of, tasks)))}, about {_duration(seconds)}"
+
+
+def _budget(options: argparse.Namespace) -> float | None:
+    from precompute.budget import seconds_in
+
+    return None if options.budget is None else seconds_in(options.budget)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -137,14 +187,17 @@ def _run(options: argparse.Namespace) -> int:
     from precompute.run import run
 
     precision.to_environment(options.precision, deterministic=options.deterministic)
+    budget = _budget(options)
     plan = _make_plan(options)
     report = run(
         plan, options.output, engine=options.engine, address=options.address, workers=options.workers,
-        again=options.retry_failed,
+        again=options.retry_failed, budget=budget,
     )  # fmt: skip
     made = report.pictures - report.reused
     overhead = f", {report.ascent / report.seconds:.0%} of it in the ascent" if made and report.ascent else ""
     print(f"{options.output}: {report.pictures:,} rows, {made:,} of them made in {_duration(report.seconds)}{overhead}")
+    if report.left:
+        print(f"left for another time: {_count(report.left)}; the same command goes on with them")
     _print_failures(report.failures)
     for shard, reason in report.damaged.items():
         print(f"left out of the index: {shard}: {reason}", file=sys.stderr)

@@ -1,24 +1,16 @@
-"""From settings to tasks: which models match, which units they have, and what that will cost."""
+"""From settings to tasks: which models match, and which units they have."""
 
 import fnmatch
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from lsd.errors import LSDError
-from lsd.features.ascent import ascend
 from lsd.features.objectives import needs_photo
-from lsd.features.pictures import picture_size
-from lsd.features.recipes import Recipe
-from lsd.features.units import Unit, check, expand, other_models, parse
+from lsd.features.units import check, expand, other_models, parse
 from lsd.layers import as_said
 from lsd.models import ImageModel, get_model, ready_models
-from lsd.said import NOTHING
 from precompute.settings import Settings
 from precompute.tasks import UNITS, Task
-
-# At quality 90 a ResNet-50's pictures of the sample take .60 with their thumbnails; the other columns are on top.
-_BYTES_A_PIXEL = 0.62
 
 
 @dataclass(frozen=True)
@@ -102,6 +94,15 @@ def make_plan(settings: Settings, told: Callable[[str], None] = lambda name: Non
     return Plan(tuple(dict.fromkeys(tasks)), tuple(problems))  # a model may have two names
 
 
+def joined(plans: Iterable[Plan]) -> Plan:
+    """One after another, nothing twice."""
+    plans = list(plans)
+    tasks, problems = (
+        dict.fromkeys(one for plan in plans for one in getattr(plan, of)) for of in ("tasks", "problems")
+    )
+    return Plan(tuple(tasks), tuple(problems))
+
+
 def _units(pattern: str, model: ImageModel, others: dict[str, ImageModel], settings: Settings) -> list[str]:
     """The units that a pattern stands for; further models that they name are put into `others`, read as was said."""
     try:
@@ -143,40 +144,3 @@ def _tasks(
 def _digests(models: Sequence[ImageModel]) -> tuple[tuple[str, str | None], ...]:
     """(name, digest of the weights) of each."""
     return tuple((model.name, model.identity.digest) for model in models)
-
-
-def bytes_of(task: Task) -> int:
-    """About how much its shard takes."""
-    height, width = picture_size(task.recipe, get_model(task.model).spec)
-    return round(task.pictures * _BYTES_A_PIXEL * height * width)
-
-
-def seconds_of(tasks: Sequence[Task]) -> float:
-    """About how long the tasks take on this machine, one after another.
-
-    Measured: a few steps of the first units of each model and recipe. A model's first steps are left out, and units of
-    shallower layers cost less than the ones that are tried, so it is an upper bound rather than a mean.
-    """
-    total = 0.0
-    pace: dict[tuple[str, Recipe], float] = {}
-    for task in tasks:
-        key = (task.model, task.recipe)
-        if key not in pace:
-            pace[key] = _seconds_a_step(task)
-        total += pace[key] * task.recipe.steps * task.pictures
-    return total
-
-
-def _seconds_a_step(task: Task) -> float:
-    """Of one picture."""
-    units: list[Unit] = [parse(unit) for unit in task.units[: task.batch_size or 8]]
-    seeds = task.seeds if len(units) * len(task.seeds) <= 8 else task.seeds[:1]
-    recipe = replace(task.recipe, steps=4, stages=((1.0, 1.0),))
-    said = dict(task.said)
-    model, *others = (
-        as_said(get_model(name), said.get(name, NOTHING)) for name in (task.model, *(name for name, _ in task.others))
-    )
-    times = []
-    for _ in ascend(model, units, recipe, seeds, others=others, every=1):
-        times.append(time.perf_counter())
-    return (times[-2] - times[0]) / (len(times) - 2) / (len(units) * len(seeds)) if len(times) > 2 else 0.0

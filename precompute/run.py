@@ -3,13 +3,15 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from lsd.errors import LSDError
 from precompute import card, engines
+from precompute.budget import most_valuable
+from precompute.cost import Costs
 from precompute.plan import Plan
 from precompute.storage import Storage, sha256
 from precompute.tasks import Task
@@ -28,6 +30,7 @@ class Report:
         failures: (unit_id or a task's title, sentence).
         seconds: altogether; `ascent`: inside the gradient ascents, summed over the workers.
         damaged: shards that the index leaves out, and why; anybody's, so not only this run's.
+        left: tasks that the budget leaves for another time.
     """
 
     pictures: int = 0
@@ -36,6 +39,7 @@ class Report:
     seconds: float = 0.0
     ascent: float = 0.0
     damaged: dict[str, str] = field(default_factory=dict)
+    left: list[Task] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         """Take in a task's outcome."""
@@ -53,6 +57,7 @@ def run(
     address: str | None = None,
     workers: int | None = None,
     again: bool = False,
+    budget: float | None = None,
 ) -> Report:
     """Make all rows of a plan that are not there yet, and the index over everything in the folder.
 
@@ -63,10 +68,12 @@ def run(
         workers: at most so many tasks at once; None for two a GPU (while one makes pictures, the other loads, judges or
             writes), or one here where there is none.
         again: try rows anew that failed before.
+        budget: seconds that one worker on this machine may take, by what some steps of it take here; then only the most
+            valuable tasks are done. All of the plan is kept, so that `status` knows what is left.
 
     Raises:
         StorageError: the folder cannot be used. What was finished stays, and the same run goes on from there.
-        LSDError: no such engine.
+        LSDError: no such engine, or a budget that does not suffice for anything.
     """
     if engine not in ENGINES:
         raise LSDError(f"There is no engine “{engine}”; choose one of {', '.join(ENGINES)}.")
@@ -76,10 +83,16 @@ def run(
     keep_plan(plan, storage)
     report = Report()
     done = {name: record.outcome for name, record in all_finished(plan.tasks, storage).items()}
-    missing = [task for task in plan.tasks if task.hash not in done or (again and done[task.hash].failures)]
+    missing = missing_of(plan.tasks, done, again)
     for name in done.keys() - {task.hash for task in missing}:
         report.add(done[name])
-    with _progress(plan, report) as told:
+    if budget is not None:
+        chosen = most_valuable(plan.tasks, missing, budget, Costs(plan.tasks).seconds)
+        now = set(chosen)
+        report.left = [task for task in missing if task not in now]
+        missing = chosen
+    left = set(report.left)
+    with _progress([task for task in plan.tasks if task not in left], report) as told:
         lost = tried = 0
         for outcome in _outcomes(missing, storage.url, engine, address, workers, again):
             report.add(outcome)
@@ -97,6 +110,11 @@ def run(
         report.damaged = build(storage.folder).damaged
     report.seconds = time.perf_counter() - started
     return report
+
+
+def missing_of(tasks: Sequence[Task], done: Mapping[str, Outcome], again: bool = False) -> list[Task]:
+    """The tasks that are not among those done, by hash; or, if they are tried again, of which some rows failed."""
+    return [task for task in tasks if task.hash not in done or (again and done[task.hash].failures)]
 
 
 def _outcomes(tasks: Sequence[Task], url, engine, address, workers, again) -> Iterable[Outcome]:
@@ -139,21 +157,22 @@ def planned(storage: Storage) -> list[Task]:
 
 
 @contextmanager
-def _progress(plan: Plan, report: Report) -> Iterator:
+def _progress(tasks: Sequence[Task], report: Report) -> Iterator:
     """A bar over all workers' pictures: done, rate, time left, failures; in this process also within a task."""
     from tqdm import tqdm
 
     from lsd.progress import listening
 
+    sizes = {task.hash: task.pictures for task in tasks}
+    pictures = sum(sizes.values())
     with tqdm(
-        total=plan.pictures, initial=report.pictures, unit="picture", desc="pictures", smoothing=0.05,
+        total=pictures, initial=report.pictures, unit="picture", desc="pictures", smoothing=0.05,
         mininterval=0.5 if sys.stderr.isatty() else 30,  # a log wants no more
     ) as bar:  # fmt: skip
-        sizes = {task.hash: task.pictures for task in plan.tasks}
         done, task_size = report.pictures, max(sizes.values(), default=0)
 
         def within(now: int, total: int) -> None:
-            bar.update(done + int(min(task_size, plan.pictures - done) * now / max(total, 1)) - bar.n)
+            bar.update(done + int(min(task_size, pictures - done) * now / max(total, 1)) - bar.n)
 
         def told(outcome: Outcome) -> None:
             nonlocal done

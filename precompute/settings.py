@@ -43,16 +43,32 @@ _TEXTS = ("effort",)
 KEYS = (*_LISTS, *_NUMBERS, *_TEXTS)  # what the command line and a file may say
 
 
-def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
+def read_parts(values: Mapping[str, Any], file: Path | None = None) -> tuple[Settings, ...]:
     """Settings from what the command line says (None where it says nothing), over those of a TOML file.
 
-    Both know the `KEYS`.
+    Both know the `KEYS`. A file may have several parts, `[[part]]`, each of which has what stands above them unless it says
+    otherwise; what the command line says holds for all.
 
     Raises:
         LSDError: an unknown key, a value of the wrong kind or out of range, or a file that cannot be read.
     """
-    given = _from_file(file) if file else {}
-    given |= {key: value for key, value in values.items() if value is not None}
+    said = {key: value for key, value in values.items() if value is not None}
+    return tuple(dict.fromkeys(_read(part | said) for part in (_from_file(file) if file else [{}])))
+
+
+def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
+    """`read_parts` of what has one part.
+
+    Raises:
+        LSDError: as there, or the file has several.
+    """
+    parts = read_parts(values, file)
+    if len(parts) > 1:
+        raise LSDError(f"{file} has {len(parts)} parts, where one is wanted.")
+    return parts[0]
+
+
+def _read(given: dict[str, Any]) -> Settings:
     for key in ("models", "units"):
         if not given.get(key):
             raise LSDError(f"Which {key}? Give --{key} …, or {key} = […] in the file of --config.")
@@ -85,14 +101,18 @@ def read(values: Mapping[str, Any], file: Path | None = None) -> Settings:
     return settings
 
 
-def _from_file(file: Path) -> dict[str, Any]:
+def _from_file(file: Path) -> list[dict[str, Any]]:
+    """What each part of it says, with what stands above the parts."""
     try:
         given = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise LSDError(f"{file} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LSDError(f"{file} is not TOML: {error}.") from error
-    for key in given:
+    parts = given.pop("part", [{}])
+    if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
+        raise LSDError(f"A part of {file} begins with [[part]], and its settings stand below that.")
+    for key in (key for values in (given, *parts) for key in values):
         if key not in KEYS:
             raise LSDError(f"“{key}” is not a setting of a run; there are {', '.join(KEYS)}.")
-    return given
+    return [given | part for part in parts]

@@ -1,6 +1,7 @@
 """`python -m precompute`: what it prints, and its exit status."""
 
 import json
+import re
 import runpy
 import sys
 
@@ -13,6 +14,7 @@ from precompute import plan as planning
 from precompute import publish as publishing
 from precompute import work
 from precompute.__main__ import main
+from precompute.cost import Costs
 from precompute.storage import Storage, StorageError
 
 QUICK = ["--models", "demo:resnet", "--units", "class:0-2", "--steps", "2"]
@@ -22,13 +24,53 @@ def make(folder, *arguments):
     return main(["run", *QUICK, "--output", str(folder), *arguments])
 
 
+def ten_seconds_a_task(monkeypatch):
+    monkeypatch.setattr(Costs, "seconds", lambda self, task: 10.0)
+
+
 def test_a_plan_is_printed_and_nothing_is_done(tmp_path, capsys, monkeypatch):
+    ten_seconds_a_task(monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert main(["plan", *QUICK, "--recipe", "lucid", "none"]) == 0
     told = capsys.readouterr()
-    assert "demo:resnet, lucid: 3 pictures\ndemo:resnet, none: 3 pictures\n2 tasks, 6 pictures, about" in told.out
-    assert "on this machine with one worker" in told.out and told.err == "looking at demo:resnet\n"
-    assert not list(tmp_path.iterdir())
+    *recipes, whole, basis = told.out.splitlines()
+    assert recipes == [f"demo:resnet, {recipe}: 3 pictures, about 17 KB, about 10 s" for recipe in ("lucid", "none")]
+    assert whole == "2 tasks, 6 pictures, about 34 KB, about 20 s"
+    assert re.match(
+        r"an estimate for this machine \(cpu, \d+ threads\) with one worker, from two steps of each network", basis
+    )
+    assert told.err == "looking at demo:resnet\n" and not list(tmp_path.iterdir())
+
+
+def test_a_plan_tells_what_a_budget_leaves_and_counts_only_what_is_not_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(planning, "UNITS", 2)
+    ten_seconds_a_task(monkeypatch)
+    asked = [*QUICK, "--units", "class:0-5", "--output", str(tmp_path), "--budget", "10s"]
+    for there, left in ((0, 2), (1, 1)):
+        assert main(["plan", *asked]) == 0
+        first, *_, last = capsys.readouterr().out.splitlines()
+        assert first == f"{there} tasks, {2 * there} pictures are there already"
+        assert last == f"left for another time: {left} tasks, {2 * left} pictures"
+        assert main(["run", *asked]) == 0
+        told = capsys.readouterr().out
+        assert f"{2 * there + 2} rows, 2 of them made in" in told
+        assert f"left for another time: {left} tasks, {2 * left} pictures; the same command goes on with them" in told
+    assert main(["run", *asked]) == 0 and "6 rows, 2 of them made" in (told := capsys.readouterr().out)
+    assert "left for another time" not in told
+    assert main(["plan", *asked]) == 0 and capsys.readouterr().out == "3 tasks, 6 pictures are there already\n"
+
+
+def test_the_parts_of_a_file_are_one_plan(tmp_path, capsys, monkeypatch):
+    ten_seconds_a_task(monkeypatch)
+    (tmp_path / "run.toml").write_text(
+        'models = ["demo:resnet"]\nsteps = 1\n[[part]]\nunits = ["class:0-2", "class:99"]\n'
+        '[[part]]\nunits = ["layer3:channels:2", "class:99"]\nrecipe = ["texture"]\n'
+    )
+    assert main(["plan", "--config", str(tmp_path / "run.toml")]) == 1
+    told = capsys.readouterr()
+    lines = [line.rpartition(", about 10 s")[0].partition(", about")[0] for line in told.out.splitlines()[:2]]
+    assert lines == ["demo:resnet, lsd: 3 pictures", "demo:resnet, texture: 2 pictures"]
+    assert told.err.count("Class 99 is out of range") == 1
 
 
 def test_a_run_says_what_it_made_and_what_was_there(tmp_path, capsys):
@@ -70,6 +112,7 @@ def test_a_damaged_shard_of_another_run_is_named(tmp_path, capsys):
     (["--seeds", "0"], "seeds lies between 1 and 1000"),
     (["--set", "foo=1"], "is not a setting"),
     (["--config", "missing.toml"], "missing.toml cannot be read"),
+    (["--budget", "soon"], "“soon” is not a budget; write for example 30min, 2h or 1d."),
 ])  # fmt: skip
 def test_where_nothing_can_be_done_the_reason_is_said(tmp_path, capsys, arguments, words):
     assert make(tmp_path / "run", *arguments) == 2

@@ -11,7 +11,7 @@ from lsd.features.recipes import LSD
 from lsd.models import get_model, ready_models
 from lsd.said import Said
 from precompute import plan as planning
-from precompute.plan import bytes_of, make_plan, matching, seconds_of
+from precompute.plan import joined, make_plan, matching
 from precompute.settings import read
 
 
@@ -115,20 +115,16 @@ def test_one_model_under_two_names_is_made_once(plan_of, monkeypatch):
     assert len(plan_of("class:0", models=["demo:resnet", "resnet"]).tasks) == 1
 
 
+def test_plans_are_joined_one_after_another_and_nothing_twice(plan_of):
+    first, second = plan_of("class:0", "class:99"), plan_of("layer3:channels:2", "class:99", recipe=["texture"])
+    plan = joined([first, second, first])
+    assert plan.tasks == first.tasks + second.tasks and plan.problems == first.problems == second.problems
+
+
 def test_every_model_is_told_before_it_is_loaded():
     heard = []
     make_plan(read({"models": ["demo:resnet"], "units": ["class:0"], "verifiers": ["demo:vit"]}), heard.append)
     assert heard == ["demo:vit", "demo:resnet"]
-
-
-def test_the_cost_of_a_plan_is_measured(plan_of):
-    small, large = (plan_of("class:0-3", steps=steps, size=size).tasks for steps, size in ((4, 48), (400, 96)))
-    assert 0 < bytes_of(small[0]) < bytes_of(large[0]) == bytes_of(plan_of("class:0-3").tasks[0])  # the model's own 96
-    assert 0 < seconds_of(small) < seconds_of(large)
-
-
-def test_the_cost_of_units_of_several_models_is_measured(plan_of):
-    assert seconds_of(plan_of("class/0 + demo:vit::class/0").tasks) > 0
 
 
 def test_the_default_recipe_is_our_own():

@@ -3,9 +3,9 @@
 import pytest
 
 from lsd.errors import LSDError
-from lsd.features.recipes import LSD, LUCID, MACO
+from lsd.features.recipes import LSD, LUCID, MACO, TEXTURE
 from lsd.said import Said
-from precompute.settings import QUALITY, read
+from precompute.settings import QUALITY, read, read_parts
 
 LEAST = {"models": ["demo:resnet"], "units": ["class:all"]}
 
@@ -43,6 +43,38 @@ def test_the_command_line_wins_over_the_file_where_it_says_something(tmp_path):
     assert settings.seeds == 3 and settings.quality == 50 and settings.units == ("class:0",)
 
 
+PARTS = """
+models = ["demo:resnet"]
+seeds = 2
+quality = 80
+[[part]]
+units = ["class:all"]
+[[part]]
+units = ["layer3:channels"]
+recipe = ["texture"]
+seeds = 1
+"""
+
+
+def test_the_parts_of_a_file_have_what_stands_above_them_and_the_command_line_holds_for_all(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(PARTS)
+    classes, channels = read_parts({"quality": 70}, file)
+    assert (classes.units, classes.recipes, classes.seeds) == (("class:all",), (LSD,), 2)
+    assert (channels.units, channels.recipes, channels.seeds) == (("layer3:channels",), (TEXTURE,), 1)
+    assert all(part.models == ("demo:resnet",) and part.quality == 70 for part in (classes, channels))
+    assert len(read_parts({"units": ["class:0"], "recipe": ["lsd"], "seeds": 1}, file)) == 1  # the same twice is once
+    with pytest.raises(LSDError, match="has 2 parts, where one is wanted"):
+        read({}, file)
+
+
+def test_what_a_part_says_wrongly_is_said_before_anything_is_done(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(PARTS + "quality = 101\n")
+    with pytest.raises(LSDError, match="quality lies between 1 and 100, not 101"):
+        read_parts({}, file)
+
+
 def test_the_same_recipe_or_verifier_twice_is_once():
     settings = read(LEAST | {"recipe": ["lucid", "lucid"], "verifiers": ["demo:vit", "demo:vit"]})
     assert settings.recipes == (LUCID,) and settings.verifiers == ("demo:vit",)
@@ -77,6 +109,8 @@ def test_what_is_wrong_is_one_sentence(values, words):
 
 @pytest.mark.parametrize("text, words", [
     ('modles = ["demo:resnet"]', "“modles” is not a setting of a run; there are models"),
+    ('part = ["class:all"]', r"A part of .* begins with \[\[part\]\]"),
+    ('[[part]]\nmodles = ["demo:resnet"]', "“modles” is not a setting of a run"),
     ("models = [", "is not TOML"),
     ("[models]\na = 1", "models is a list of texts"),
     ("\udcff", "is not TOML"),
