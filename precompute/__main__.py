@@ -279,7 +279,7 @@ def _publish(options: argparse.Namespace) -> int:
     rows = assemble(source, options.repo, folder, told, options.shard_mb * 2**20)
     print(f"{folder}: {rows:,} rows, {_size(sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()))}")
     if not options.dry_run:
-        print(f"published: {upload(folder, options.repo)}")
+        print(f"published: {upload(folder, options.repo)}; a page with LSD_GALLERY_REPO set to that shows it")
     return 0
 
 

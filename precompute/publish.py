@@ -225,7 +225,9 @@ def licence(model: str) -> str:
 
 
 def upload(folder: Path, repo: str) -> str:
-    """Send an assembled data set to the Hub; its address. Files that are there already are not sent again.
+    """Send an assembled data set to the Hub; its name there, pinned to the commit: “user/name@…”, as `LSD_GALLERY_REPO` takes it.
+
+    Files that are there already are not sent again.
 
     Raises:
         LSDError: not logged in, no network, or no rights.
@@ -236,7 +238,8 @@ def upload(folder: Path, repo: str) -> str:
     api = HfApi()
     try:
         api.create_repo(repo, repo_type="dataset", exist_ok=True)
-        return str(api.upload_folder(repo_id=repo, folder_path=folder, repo_type="dataset", delete_patterns="data/*"))
+        sent = api.upload_folder(repo_id=repo, folder_path=folder, repo_type="dataset", delete_patterns="data/*")
+        return f"{repo}@{sent.oid}"
     except HFValidationError as error:
         raise LSDError(f"“{repo}” is not the name of a repository on the Hub; write user/name.") from error
     except LocalTokenNotFoundError as error:

@@ -266,9 +266,10 @@ def test_a_dry_run_puts_the_data_set_together_and_sends_nothing(finished_run, ca
 
 def test_a_data_set_is_put_where_one_says_and_sent(finished_run, tmp_path, capsys, monkeypatch):
     sent = []
-    monkeypatch.setattr(publishing, "upload", lambda folder, repo: sent.append((folder, repo)) or "https://hub/it")
+    monkeypatch.setattr(publishing, "upload", lambda folder, repo: sent.append((folder, repo)) or "user/name@c0ffee")
     assert main(["publish", str(finished_run), "--repo", "user/name", "--folder", str(tmp_path / "set")]) == 0
-    assert sent == [(tmp_path / "set", "user/name")] and "published: https://hub/it" in capsys.readouterr().out
+    assert sent == [(tmp_path / "set", "user/name")]
+    assert "published: user/name@c0ffee; a page with LSD_GALLERY_REPO set to that shows it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 """From settings to tasks: models, units, and what cannot be done."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from pyarrow import parquet
 
+from lsd.curated import CURATED
 from lsd.errors import LSDError
 from lsd.features.recipes import LSD
+from lsd.features.units import parse
 from lsd.models import get_model, ready_models
 from lsd.said import Said
 from precompute import plan as planning
 from precompute.plan import joined, make_plan, matching
-from precompute.settings import read
+from precompute.settings import read, read_parts
 
 
 def test_a_wildcard_stands_for_models_here_and_of_timm():
@@ -148,6 +151,24 @@ def test_the_channels_of_the_sample_that_ships_are_those_that_its_files_ask_for(
         (r["model"], r["unit"]) for r in index.to_pylist() if r["recipe"] == "texture" and r["model"] in settings.models
     }
     assert not plan.problems and asked == sorted(made)
+
+
+PUBLIC = SAMPLE / "precompute" / "public.toml"
+
+
+def test_the_public_gallery_is_of_all_the_networks_of_the_catalogue_and_of_no_others():
+    classes, channels = read_parts({}, PUBLIC)
+    assert classes.models == channels.models == tuple(network.name for network in CURATED)
+    assert classes.units == ("class:all",) and channels.units == ("layer:curated:16",)
+    assert set(classes.verifiers) < set(classes.models) and not channels.verifiers
+
+
+def test_the_public_gallerys_part_of_a_network_that_everybody_has():
+    """All of its classes by the recipe for classes, and its curated channels by that for channels."""
+    only = {"models": ["tf_efficientnet_lite0.in1k"], "verifiers": []}
+    plan = joined([make_plan(part) for part in read_parts(only, PUBLIC)])
+    made = Counter((task.recipe.name, parse(unit).kind) for task in plan.tasks for unit in task.units)
+    assert made == {("lsd", "class"): 1000, ("texture", "channel"): 256} and not plan.problems
 
 
 def test_every_network_of_the_sample_has_a_file_of_its_channels():

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from datasets import load_dataset
 from gallery_fixture import make_row, write_shard
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from PIL import Image
 
@@ -332,10 +332,10 @@ def test_the_whole_folder_is_sent_and_what_is_gone_is_deleted_there(published, m
 
     def upload_folder(self, **settings):
         sent.update(settings)
-        return "https://huggingface.co/datasets/user/name/commit/1"
+        return CommitInfo("https://huggingface.co/datasets/user/name/commit/c0ffee", "Sent", "", "c0ffee")
 
     monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
-    assert upload(published, "user/name").startswith("https://huggingface.co/datasets/user/name")
+    assert upload(published, "user/name") == "user/name@c0ffee"
     assert sent["created"] == ("user/name", {"repo_type": "dataset", "exist_ok": True})
     assert sent["folder_path"] == published and sent["repo_type"] == "dataset" and sent["delete_patterns"] == "data/*"
 
