@@ -133,8 +133,9 @@ def _reduce(values: np.ndarray, settings: MapSettings) -> np.ndarray:
     if settings.channels == "sum":
         return _select(values.sum(axis=1), settings.sign)
     if settings.sign == "signed":
-        high, low = values.max(axis=1), values.min(axis=1)
-        return np.where(high >= -low, high, low)
+        # Of equal ones the first, whatever its sign, so that what is turned round gives the map turned round.
+        largest = np.abs(values).argmax(axis=1)[:, None]
+        return np.take_along_axis(values, largest, axis=1)[:, 0]
     parts = _select(values, settings.sign)
     if settings.channels == "max":
         return parts.max(axis=1)

@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
@@ -108,6 +108,7 @@ def test_unless_shared_a_map_does_not_depend_on_its_company(values, settings):
 
 
 @given(attributions, st.sampled_from([s for s in DEFINED if s.sign == "signed"]))
+@example(np.array([[[[-1.0]], [[1.0]]]], np.float32), MapSettings(sign="signed", channels="max"))
 def test_turning_the_attribution_turns_a_signed_map(values, settings):
     np.testing.assert_array_equal(to_map(-values, settings), -to_map(values, settings))
 
