@@ -17,7 +17,7 @@ STYLES = ("heatmap", "mask", "contours", "map")
 SEQUENTIAL = "inferno"  # even in lightness, so that equal steps of the map look equal
 DIVERGING = "bwr"  # blue opposes, red supports, white at 0; vivid at its ends, where "RdBu_r" darkens
 
-CATEGORIES = ("#d55e00", "#56b4e9", "#f0e442", "#009e73", "#cc79a7")
+CATEGORIES = {"red": "#d55e00", "blue": "#56b4e9", "yellow": "#f0e442", "green": "#009e73", "pink": "#cc79a7"}
 """Colours that say which: told apart on a grey picture, by the colour-blind too (Okabe & Ito, 2008)."""
 
 LEVELS = (0.25, 0.5, 0.75)
@@ -109,7 +109,7 @@ def categories(
     """
     grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)[..., None].repeat(3, 2)
     below = np.zeros_like(grey) if alone else _DIMMED * grey
-    colours = np.array([ImageColor.getrgb(colour) for colour in CATEGORIES], np.float32)[which]
+    colours = np.array([ImageColor.getrgb(colour) for colour in CATEGORIES.values()], np.float32)[which]
     tinted = _blend(np.full_like(colours, 255), colours, np.sqrt(lead)[..., None])
     shown = _blend(below, tinted, (1 if alone else opacity) * strength[..., None])
     return shown if box is None else _frame(shown, box)

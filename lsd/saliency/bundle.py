@@ -25,7 +25,6 @@ from lsd.saliency.views import Look, overlays_on
 
 FORMAT = 1
 _CELL = 320  # pixels of a picture on a sheet
-_COLOURS = ("red", "blue", "yellow", "green", "pink")  # of `render.CATEGORIES`, for people
 
 
 def array_names(models: Sequence[str]) -> list[str]:
@@ -179,7 +178,7 @@ def sheet(
     for own in models:
         drawn, shown = shown[: len(own)], shown[len(own) :]
         if is_of_classes(own):
-            key = ", ".join(f"{name}: {in_words(e)}" for name, e in zip(_COLOURS, own, strict=False))
+            key = ", ".join(f"{name}: {in_words(e)}" for name, e in zip(render.CATEGORIES, own, strict=False))
             cells = [picture, in_colours(picture, own, maps, look), *drawn]
             labels = ["the picture", f"{key}; white: all alike", *map(in_words, own)]
         else:

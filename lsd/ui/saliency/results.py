@@ -88,7 +88,7 @@ def _others(drawn: Drawn, serve: Serve) -> str:
     answer, figures = drawn.answer, []
     of_classes = is_of_classes(answer.explanations)
     told = answer.explanations if of_classes else answer.explanations[1:]
-    for colour, explanation, image in zip(render.CATEGORIES, told, drawn.others, strict=False):
+    for colour, explanation, image in zip(render.CATEGORIES.values(), told, drawn.others, strict=False):
         words = in_words(explanation)
         caption = f"<i style='background:{colour}'></i> {escape(words)}" if of_classes else _TURNED
         address = serve(f"{slug(answer.model)}-{explanation.part}.jpg", light(image))
