@@ -438,6 +438,15 @@ def test_the_page_starts_without_a_database():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_front_is_told_without_timm():
+    """Importing it takes seconds, which the first visitor would wait for."""
+    import subprocess
+    import sys
+
+    code = "import sys; from lsd.ui.gallery.tab import show; assert 'lsd-g-card' in show({})[1]; sys.exit('timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_plot_bears_gaps_and_flat_lines():
     assert trace_plot([], 5, "") == trace_plot([1.0], 5, "") == trace_plot([None, None], 5, "") == ""
     assert trace_plot([1.0, None, 2.0, float("nan"), 3.0], 64, "").count("M") == 3

@@ -7,6 +7,7 @@ from dataclasses import replace
 from gallery.filters import FACETS, Filters
 from gallery.queries import Entry, Gallery
 from lsd.catalogue import common_name
+from lsd.curated import CURATED
 from lsd.models import ready_models
 from lsd.recent import remembered
 from lsd.ui.gallery.address import CLASSES, COMPARE, View
@@ -203,13 +204,17 @@ def _tries(gallery: Gallery) -> tuple[str, ...]:
 def _shown_first(gallery: Gallery) -> tuple[str, ...]:
     """The models of the front, the largest first: those that can be run here, so that what catches the eye can be opened live.
 
-    Where there are none, those that cannot; the small demo models' shapes only where there is nothing else to be seen.
+    First those of which that is told without timm, which takes seconds to import: all others are asked about only where none of
+    these can be run. Where there are none, those that cannot; the small demo models' shapes only where there is nothing else.
     """
     most = FRONT_MODELS if gallery.is_local else FRONT_FAR
     models = [name for name, _ in sorted(gallery.models(), key=lambda pair: -pair[1])]
     photos = [name for name in models if not name.startswith("demo:")]
-    can_run = itertools.islice((name for name in photos if model_availability(name).can_load), most)
-    return tuple(can_run) or tuple(photos or models)[:most]
+    known = {*ready_models(), *(network.name for network in CURATED)}
+    for names in ([name for name in photos if name in known], [name for name in photos if name not in known]):
+        if can_run := tuple(itertools.islice((name for name in names if model_availability(name).can_load), most)):
+            return can_run
+    return tuple(photos or models)[:most]
 
 
 @remembered
