@@ -31,6 +31,10 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--method", help="how channels are ranked, such as integrated (default: what docs/reasons.md says)"
     )
+    parser.add_argument(
+        "--kind", choices=("channel", "head", "position"), default="channel",
+        help="what the reasons are: channels, heads of an attention layer, or places of a layer (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--count", type=int, default=10, metavar="N", help="channels that are told (default: 10)")
     parser.add_argument(
         "--view", default="evaluated", metavar="WHAT",
@@ -60,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from lsd.images import picture_path
     from lsd.reasons.bundle import Request
-    from lsd.reasons.defaults import METHOD
+    from lsd.reasons.defaults import method_of
     from lsd.saliency.explain import TargetSpec
     from lsd.view import View
 
@@ -77,8 +81,9 @@ def _explain(options: argparse.Namespace) -> int:
         tuple(options.model), tuple(_layers(options.layer, options.model)),
         tuple(sayings.of(name) for name in options.model),
         TargetSpec(options.target, "contrast", options.against) if contrast else TargetSpec(options.target),
-        options.method or METHOD, options.count, str(View.parse(options.view)), options.missing, not options.no_pictures,
-        tuple(options.verifier), None if options.photos is None else str(options.photos),
+        options.method or method_of(options.kind), options.count, str(View.parse(options.view)), options.missing,
+        not options.no_pictures,
+        tuple(options.verifier), None if options.photos is None else str(options.photos), options.kind,
     )  # fmt: skip
     path = picture_path(options.image)
     failures: list[LSDError] = []
@@ -157,7 +162,7 @@ def _answer(picture, request, name: str, layer: str | None, said, kept):
 
     found = answer(
         as_said(get_model(name), said), picture, request.spec, view=View.parse(request.view), layer=layer,
-        method=request.method, count=request.count,
+        method=request.method, count=request.count, kind=request.kind,
     )  # fmt: skip
     return with_missing(found, kept=kept) if request.missing else found
 

@@ -30,8 +30,9 @@ class Layer:
 
     Attributes:
         name: the module's dotted name inside the timm network ("layer4.2.conv3"), or that of one of its runs ("layer4.2.act@1").
-        layout: "nchw", "nhwc", "tokens", "vector", "custom", or "other" where nothing is known (windows, attention matrices).
-        channels: number of channels (0 for "other").
+        layout: "nchw", "nhwc", "tokens", "vector", "custom", "heads" of an attention module whose heads are meant, or "other" where
+            nothing is known (windows, attention matrices).
+        channels: number of channels (0 for "other"), or of heads.
         height, width: of the grid of places (0 where there is none).
         prefix: tokens before the grid, 0 but for "tokens".
         order: of "tokens", for each place, row by row, the number of its token after the prefix; () where that is row by row

@@ -16,8 +16,7 @@ from lsd.progress import bar
 from lsd.provenance import png, write_files
 from lsd.reasons import bundle, report
 from lsd.reasons.answer import COUNT, Answer, answer, with_missing, with_patches, with_pictures
-from lsd.reasons.defaults import METHOD
-from lsd.reasons.explain import Reason, Tried
+from lsd.reasons.explain import CHANNEL, Reason, Tried
 from lsd.saliency import defaults
 from lsd.saliency.explain import TargetSpec
 from lsd.view import EVALUATED, View
@@ -56,8 +55,8 @@ class Reasoning:
 
     @property
     def shares(self) -> np.ndarray:
-        """Float array (C,) of all the layer's channels, in units of the target: log-odds or a contrast in nats."""
-        return self.answer.reasons.shares.values[0].cpu().numpy()
+        """Float array (units,) of all the layer's channels, heads or places, in units of the target (nats)."""
+        return self.answer.reasons.values.cpu().numpy()
 
     @property
     def tried(self) -> Tried:
@@ -113,13 +112,14 @@ def find_reasons(
     target: str | int = "top1",
     against: str | int | None = "top2",
     layer: str | None = None,
-    method: str = METHOD,
+    method: str | None = None,
     count: int = COUNT,
     view: str | tuple[int, int, int] | View = EVALUATED,
     missing: bool = False,
     pictures: bool = True,
     verifiers: Sequence[ImageModel | str] = (),
     photos: str | Path | None = None,
+    kind: str = CHANNEL,
     progress: bool = True,
 ) -> Reasoning | list[Reasoning]:
     """Which few things made `model` say so, where each is in the picture, what it looks like, and what is said without it?
@@ -131,7 +131,7 @@ def find_reasons(
         target: "top1", "top2" (the model's own choices), a class's index or name.
         against: why the target rather than this class, as `target`; None for the target's log-odds.
         layer: whose channels are looked at; by default what docs/reasons.md says.
-        method: of `lsd.reasons.shares.METHODS`; by default what docs/reasons.md says.
+        method: of `lsd.reasons.shares.METHODS` (of heads, `lsd.reasons.heads.METHODS`); by default what docs/reasons.md says.
         count: how many channels are told.
         view: as for `explain`.
         missing: look for what the picture lacks of the class that it is held against (of the target, without one), whose own
@@ -139,19 +139,20 @@ def find_reasons(
         pictures: draw a picture of each unit, as a draft.
         verifiers: models that are asked what they see in these pictures: a unit's name, as a guess.
         photos: a folder of photos, whose patches that excite the units most are shown.
+        kind: "channel"; "head", of an attention layer; or "position", the places of a layer, all their channels together.
         progress: show a bar.
 
     Returns:
         a `Reasoning`, or a list of them.
 
     Raises:
-        LSDError: one sentence: a picture, class, layer, method or view that there is not, a model without classes.
+        LSDError: one sentence: a picture, class, layer, method, kind or view that there is not, a model without classes.
 
     Source: Olah et al., “The Building Blocks of Interpretability”, 2018; docs/reasons.md for the ranking.
     """
     asked = {
         "target": target, "against": against, "layer": layer, "method": method, "count": count, "view": view, "missing": missing,
-        "pictures": pictures, "verifiers": verifiers, "photos": photos, "progress": progress,
+        "pictures": pictures, "verifiers": verifiers, "photos": photos, "kind": kind, "progress": progress,
     }  # fmt: skip
     if isinstance(picture, list | tuple):
         return [find_reasons(model, one, **asked) for one in picture]
@@ -163,12 +164,12 @@ def find_reasons(
     opened, file = as_picture(picture)
     spec = TargetSpec(target, defaults.KIND if against is None else "contrast", against)
     with bar(model.name, "step", shown=progress):
-        found = answer(model, opened, spec, view=view, layer=layer, method=method, count=count)
+        found = answer(model, opened, spec, view=view, layer=layer, method=method, count=count, kind=kind)
         found = with_missing(found) if missing else found
         found = with_pictures(found, judges) if pictures else found
         found = found if photos is None else with_patches(found, Path(photos))
     request = bundle.Request(
-        (model.name,), (layer,), (model.said,), spec, method, count, str(view), missing, pictures,
-        tuple(judge.name for judge in judges), None if photos is None else str(photos),
+        (model.name,), (layer,), (model.said,), spec, found.reasons.shares.method, count, str(view), missing, pictures,
+        tuple(judge.name for judge in judges), None if photos is None else str(photos), kind,
     )  # fmt: skip
     return Reasoning(model, found, request, file)

@@ -9,12 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from lsd import labels
+from lsd.errors import UndefinedError
 from lsd.features.judge import Verdict, to_batch
 from lsd.images import crop_box
 from lsd.models import ImageModel
-from lsd.reasons.defaults import METHOD
 from lsd.reasons.drawn import OF_CLASSES, OF_UNITS, Drawn, Kept, draw, guesses, verdicts
-from lsd.reasons.explain import DECISION, Reason, Reasons, Tried, find_reasons, try_reasons
+from lsd.reasons.explain import CHANNEL, DECISION, Reason, Reasons, Tried, find_reasons, try_reasons
 from lsd.reasons.missing import Missing, find_missing
 from lsd.reasons.patches import find_patches
 from lsd.reasons.sentence import Sentence, sentence
@@ -93,14 +93,15 @@ def answer(
     *,
     view: View = EVALUATED,
     layer: str | None = None,
-    method: str = METHOD,
+    method: str | None = None,
     count: int = COUNT,
+    kind: str = CHANNEL,
 ) -> Answer:
     """The reasons of a decision, each put to the test; no pictures yet.
 
     Args:
         picture: upright RGB.
-        layer, method, count: as for `find_reasons`.
+        layer, method, count, kind: as for `find_reasons`.
 
     Raises:
         UndefinedError: what `find_reasons` raises.
@@ -108,7 +109,7 @@ def answer(
     """
     image = to_input(model, picture, view)
     start = time.perf_counter()
-    reasons = find_reasons(model, image, spec, layer=layer, method=method, count=count)
+    reasons = find_reasons(model, image, spec, layer=layer, method=method, count=count, kind=kind)
     tried = try_reasons(model, image, reasons)
     seconds = time.perf_counter() - start
     box = crop_box(picture.size, model.spec, view)
@@ -131,8 +132,12 @@ def with_missing(found: Answer, *, kept: Kept | None = None) -> Answer:
     """The answer, and what the photo lacks of a class (`Answer.missing_class`), whose own picture is drawn for that.
 
     Raises:
-        UndefinedError: what `ascend` and `find_missing` raise.
+        UndefinedError: reasons that are no channels; what `ascend` and `find_missing` raise.
     """
+    if found.reasons.kind != CHANNEL:
+        raise UndefinedError(
+            f"What is missing is told of channels, not of {found.reasons.kind}s; ask for one of the two."
+        )
     unit = f"class/{found.missing_class}"
     own = draw(found.model, [unit], OF_CLASSES, kept=kept)[unit]
     missing = find_missing(

@@ -19,7 +19,7 @@ from lsd.models import ImageModel
 from lsd.provenance import environment, png
 from lsd.reasons.answer import Answer, as_probabilities
 from lsd.reasons.drawn import Drawn
-from lsd.reasons.explain import Reason, Trial, flips, speaks_for
+from lsd.reasons.explain import CHANNEL, Reason, Trial, flips, speaks_for
 from lsd.reasons.matched import MOST, Graph, Network, matched
 from lsd.reasons.report import report
 from lsd.reasons.sentence import Sentence
@@ -49,6 +49,7 @@ class Request:
         missing, pictures: whether what is missing was looked for, and pictures were drawn.
         verifiers: names of models that only judge pictures.
         photos: the folder that patches are from, as it was given; None for none.
+        kind: what the units are, as for `find_reasons`.
     """
 
     models: tuple[str, ...]
@@ -62,6 +63,7 @@ class Request:
     pictures: bool = True
     verifiers: tuple[str, ...] = ()
     photos: str | None = None
+    kind: str = CHANNEL
 
     def to_dict(self) -> dict:
         """As plain JSON values."""
@@ -86,14 +88,14 @@ class Request:
 def numbers(found: Answer) -> dict[str, torch.Tensor]:
     """Name → all that was computed, but for pictures.
 
-    "shares" (C,); "groups" (k,), their shares; "maps" (n, h, w) of the channels that are told, then the groups; "trials"
-    (n, classes), the logits with channels off one by one, groups one by one, the first channels, the first groups, and
-    channels at random; "missing" (m, 2), here and there. What there is none of is left out.
+    "shares" of all units (channels, heads or places); "groups" (k,), their shares; "maps" (n, h, w) of the units that are told,
+    then the groups; "trials" (n, classes), the logits with units off one by one, groups one by one, the first units, the first
+    groups, and units at random; "missing" (m, 2), here and there. What there is none of is left out.
     """
     reasons, tried = found.reasons, found.tried
     trials = [*tried.channels, *tried.groups, *tried.channels_so_far, *tried.groups_so_far, *tried.random]
     maps = [one.map for one in (*reasons.channels, *reasons.groups) if one.map is not None]
-    return {"shares": reasons.shares.values[0].float()} | {
+    return {"shares": reasons.values.float()} | {
         name: values
         for name, values in {
             "groups": torch.tensor([group.share for group in reasons.groups]),
@@ -180,7 +182,8 @@ def result(found: Answer, array: str) -> dict:
         "input_size": [model.spec.height, model.spec.width],
         "crop_box": [*found.box],
         "layer": reasons.layer,
-        "layer_channels": own.layer.channels,
+        "kind": reasons.kind,
+        "layer_channels": len(reasons.values),
         "target": target.to_dict(),
         "classes": _classes(model, [target.index, *([] if target.against is None else [target.against])]),
         "top": [{"index": c, "name": name, "probability": p} for c, name, p in found.top],

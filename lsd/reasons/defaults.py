@@ -6,6 +6,11 @@ from lsd.models import ImageModel
 METHOD = "joint"
 
 
+def method_of(kind: str) -> str:
+    """By which the shares of units of a kind are found: of heads, of which no layer has many, by the slope alone."""
+    return "gradient_x_activation" if kind == "head" else METHOD
+
+
 def default_layer(model: ImageModel) -> str:
     """What enters the last block: the last but one of `curated_layers`, whose channels carry a decision.
 

@@ -1,23 +1,29 @@
-"""Reasons of one decision: the few channels and groups of a layer that speak most for it, and what happens without them."""
+"""Reasons of one decision: the few channels and groups of a layer that speak most for it, and what happens without them.
+
+In place of channels they may be the heads of an attention layer, or the places of a layer.
+"""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lsd.errors import UndefinedError
 from lsd.layers import find_layer
+from lsd.layout import Layer
 from lsd.models import ImageModel
-from lsd.reasons.defaults import METHOD, default_layer
+from lsd.reasons.defaults import default_layer, method_of
 from lsd.reasons.groups import Groups, groups
+from lsd.reasons.heads import default_heads, head_shares, without_heads
 from lsd.reasons.shares import Shares, shares
-from lsd.reasons.switch import goes_on, without
+from lsd.reasons.switch import goes_on, place_off, without
 from lsd.resumed import Before, kept_before
 from lsd.saliency.explain import TargetSpec
 from lsd.saliency.targets import Target
 
+CHANNEL, HEAD, POSITION = KINDS = ("channel", "head", "position")
 DECISION = TargetSpec("top1", "contrast", "top2")  # the first choice rather than the runner-up
 HEARD = 0.005  # of the probability: classes with less are not told of (`speaks_for`)
 DRAWS = 8  # of channels at random, as a control
@@ -30,11 +36,12 @@ class Reason:
     """One thing that speaks for the target, or against it.
 
     Attributes:
-        unit: what it is, as a unit of feature visualization: layer/channel/12, or layer/direction/12:0.8,40:0.6 of a group.
+        unit: what it is, as a unit of feature visualization: layer/channel/12, layer/head/2, layer/position/7/7, or
+            layer/direction/12:0.8,40:0.6 of a group.
         share: in units of the target; below zero where it speaks against it.
-        part: of the sum of all that speaks for the target, channel by channel; of a group, place by place.
-        map: (h, w) its share by place; None of a layer without places.
-        off: (C, P) how far each number of the layer is off when this reason is (`without`).
+        part: of the sum of all that speaks for the target, unit by unit; of a group, place by place.
+        map: (h, w) its share by place; None of a layer without places, and of heads.
+        off: (C, P) how far each number of the layer is off when this reason is (`without`); of a head (heads, 1).
     """
 
     unit: str
@@ -49,12 +56,14 @@ class Reasons:
     """Of one picture and target.
 
     Attributes:
-        shares: of all channels.
+        shares: of all channels, or of all heads.
         logits: (classes,) of the picture as it is.
-        channels: those that speak most for the target, most first; fewer than asked for where fewer do.
+        channels: the units that speak most for the target, most first; fewer than asked for where fewer do. Channels, or what
+            `kind` says.
         against: those that speak most against it, most first.
-        groups: the same as few things (`lsd.reasons.groups`); () where nothing speaks for the target.
+        groups: the channels as few things (`lsd.reasons.groups`); () where nothing speaks for the target, and of other kinds.
         explained: part of the sum of all that speaks for the target that is in the groups.
+        kind: one of `KINDS`.
     """
 
     shares: Shares
@@ -63,6 +72,12 @@ class Reasons:
     against: tuple[Reason, ...]
     groups: tuple[Reason, ...]
     explained: float
+    kind: str = CHANNEL
+
+    @property
+    def values(self) -> Tensor:
+        """(units,) the share of each channel, of each head, or of each place, row by row."""
+        return _values(self.shares, self.kind)
 
     @property
     def target(self) -> Target:
@@ -74,8 +89,8 @@ class Reasons:
 
     @property
     def total(self) -> float:
-        """The sum of all channels' shares that speak for the target."""
-        return float(self.shares.values.clamp(min=0).sum())
+        """The sum of all units' shares that speak for the target."""
+        return float(self.values.clamp(min=0).sum())
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,7 @@ class Tried:
     Attributes:
         channels, groups: each of the reasons alone is off.
         channels_so_far, groups_so_far: the first one is off, the first two, …
-        random: as many channels as `Reasons.channels` has are off, drawn at random, `DRAWS` times.
+        random: as many units as `Reasons.channels` has are off, drawn at random, `DRAWS` times; () where these are all there are.
     """
 
     channels: tuple[Trial, ...]
@@ -145,42 +160,51 @@ def find_reasons(
     spec: TargetSpec = DECISION,
     *,
     layer: str | None = None,
-    method: str = METHOD,
+    method: str | None = None,
     count: int = 10,
     group_count: int | None = None,
+    kind: str = CHANNEL,
 ) -> Reasons:
     """What of a layer speaks for the target in a picture (1, 3, H, W), RGB in [0, 1].
 
     Args:
-        layer: by default what docs/reasons.md says.
-        method: of `lsd.reasons.shares`.
-        count: how many channels are told, for the target and against it.
+        layer: by default what docs/reasons.md says; of heads, an attention module, by default the last but one.
+        method: of `lsd.reasons.shares`, or of heads of `lsd.reasons.heads`; by default `method_of` the kind.
+        count: how many units are told, for the target and against it.
         group_count: how many groups; by default as many as it takes (`lsd.reasons.groups`).
+        kind: what the units are: channels, attention heads, or places.
 
     Raises:
-        UndefinedError: a network without classes, a class that it does not have, or what `shares` raises.
+        UndefinedError: a network without classes, a class that it does not have, another kind, a layer or a method without units
+            of that kind, or what `shares` raises.
     """
+    if kind not in KINDS:
+        raise UndefinedError(f"Reasons are no “{kind}”; choose one of {', '.join(KINDS)}.")
     if model.outputs == "embedding":
         model.refuse_classes()
     with torch.no_grad():
         logits = model(model.take(image))[0]
     target = spec.resolve(model, logits.argsort(descending=True, stable=True).tolist())
-    found = find_layer(model, layer or default_layer(model))
-    (own,) = shares(model, image, [target], [found.name], method=method)[found.name]
-    values = own.values[0]
-    order = own.order()[0].tolist()
-    told = [channel(own, c) for c in order[:count] if values[c] > 0]
-    opposed = [channel(own, c) for c in reversed(order[-count:]) if values[c] < 0]
-    speaks = told and own.parts is not None
-    grouped = groups(own, group_count) if speaks else None
-    by_place = (
-        float(own.parts.clamp(min=0).sum()) if speaks else 0.0
-    )  # more than by channel: those speak against it elsewhere
-    return Reasons(
-        own, logits, tuple(told), tuple(opposed),
-        () if grouped is None else tuple(_group(found.name, grouped, i, by_place) for i in range(len(grouped.shares))),
-        0.0 if grouped is None else grouped.explained,
-    )  # fmt: skip
+    method = method or method_of(kind)
+    if kind == HEAD:
+        (own,) = head_shares(model, image, [target], layer or default_heads(model), method=method)
+    else:
+        name = find_layer(model, layer or default_layer(model)).name
+        (own,) = shares(model, image, [target], [name], method=method)[name]
+    if kind == POSITION and own.maps is None:
+        why = f"{own.method} says nothing of places" if own.layer.height else f"{own.layer.name} has no places"
+        raise UndefinedError(f"{why}, so none of them is a reason; ask for channels.")
+    values = _values(own, kind)
+    order = values.argsort(descending=True, stable=True).tolist()
+    told = tuple(_reason(own, kind, i) for i in order[:count] if values[i] > 0)
+    opposed = tuple(_reason(own, kind, i) for i in reversed(order[-count:]) if values[i] < 0)
+    reasons = Reasons(own, logits, told, opposed, (), 0.0, kind)
+    if kind != CHANNEL or not told or own.parts is None:
+        return reasons
+    grouped = groups(own, group_count)
+    by_place = float(own.parts.clamp(min=0).sum())  # more than by channel: those speak against it elsewhere
+    few = tuple(_group(own.layer.name, grouped, i, by_place) for i in range(len(grouped.shares)))
+    return replace(reasons, groups=few, explained=grouped.explained)
 
 
 def channel(own: Shares, c: int) -> Reason:
@@ -191,11 +215,36 @@ def channel(own: Shares, c: int) -> Reason:
     """
     if not 0 <= c < own.layer.channels:
         raise UndefinedError(f"{own.layer.name} has the channels 0 to {own.layer.channels - 1}, and no channel {c}.")
-    off = torch.zeros(own.layer.channels, 1)
-    off[c] = 1
-    share, total = float(own.values[0, c]), float(own.values[0].clamp(min=0).sum())
-    place = None if own.maps is None else own.maps[0, c].cpu()
-    return Reason(f"{own.layer.name}/channel/{c}", share, share / total if total else 0.0, place, off)
+    return _reason(own, CHANNEL, c)
+
+
+def _values(own: Shares, kind: str) -> Tensor:
+    """(units,) the share of each channel, head or place of one picture."""
+    return own.places[0].flatten() if kind == POSITION else own.values[0]
+
+
+def _reason(own: Shares, kind: str, i: int) -> Reason:
+    """The unit of that number."""
+    values = _values(own, kind)
+    share, total = float(values[i]), float(values.clamp(min=0).sum())
+    numbers, place = str(i), None
+    if kind == POSITION:
+        numbers = "/".join(map(str, divmod(i, own.layer.width)))
+        place = torch.zeros(own.layer.height, own.layer.width)
+        place.view(-1)[i] = share
+    elif own.maps is not None:
+        place = own.maps[0, i].cpu()
+    unit = f"{own.layer.name}/{kind}/{numbers}"
+    return Reason(unit, share, share / total if total else 0.0, place, _off(own.layer, kind, [i]))
+
+
+def _off(layer: Layer, kind: str, units: Sequence[int]) -> Tensor:
+    """(C, 1), or of places (C, P): these units off."""
+    if kind == POSITION:
+        return together([place_off(layer, *divmod(i, layer.width)) for i in units])
+    off = torch.zeros(layer.channels, 1)
+    off[units] = 1
+    return off
 
 
 def _group(layer: str, found: Groups, i: int, total: float) -> Reason:
@@ -221,8 +270,19 @@ def switched(
         image: (1, 3, H, W), as `find_reasons` was given it.
         off: (C, 1) or (C, P) each (`Reason.off`, `together`).
         fill, region: as for `without`; the region (h, w).
+
+    Raises:
+        UndefinedError: heads with something in their place, or in a region; what `without` raises.
     """
     layer, trials = reasons.shares.layer, []
+    if reasons.kind == HEAD:
+        if fill is not None or region is not None:
+            raise UndefinedError("A head is switched off to zero, and everywhere; leave its mean and the region away.")
+        for some in (off[i : i + IN_A_PASS] for i in range(0, len(off), IN_A_PASS)):
+            images = image.expand(len(some), -1, -1, -1)
+            logits = without_heads(model, images, layer.name, torch.stack([mask[:, 0] for mask in some]))
+            trials += [_trial(reasons, own) for own in logits]
+        return trials
     before: Before = ()
     for start in range(0, len(off), IN_A_PASS):
         some = off[start : start + IN_A_PASS]
@@ -251,15 +311,13 @@ def together(off: Sequence[Tensor]) -> Tensor:
 
 
 def at_random(reasons: Reasons, count: int, draws: int = DRAWS) -> list[Tensor]:
-    """(C, 1) each: so many channels off, the same ones at every call."""
+    """(C, 1) each, or of places (C, P): so many units off, the same ones at every call."""
     numbers = torch.Generator().manual_seed(0)
-    channels = reasons.shares.layer.channels
-    found = []
-    for _ in range(draws):
-        off = torch.zeros(channels, 1)
-        off[torch.randperm(channels, generator=numbers)[:count]] = 1
-        found.append(off)
-    return found
+    units = len(reasons.values)
+    return [
+        _off(reasons.shares.layer, reasons.kind, torch.randperm(units, generator=numbers)[:count].tolist())
+        for _ in range(draws)
+    ]
 
 
 def elsewhere(off: Tensor, draws: int = DRAWS) -> list[Tensor]:
@@ -269,7 +327,7 @@ def elsewhere(off: Tensor, draws: int = DRAWS) -> list[Tensor]:
 
 
 def try_reasons(model: ImageModel, image: Tensor, reasons: Reasons, *, fill: Tensor | None = None) -> Tried:
-    """Switch each reason off, then the first of them together, then as many channels at random.
+    """Switch each reason off, then the first of them together, then as many units at random.
 
     Args:
         image, fill: as for `switched`.
@@ -279,6 +337,7 @@ def try_reasons(model: ImageModel, image: Tensor, reasons: Reasons, *, fill: Ten
         alone = [reason.off for reason in getattr(reasons, name)]
         sets[name] = alone
         sets[f"{name}_so_far"] = [together(alone[: k + 1]) for k in range(len(alone))]
-    sets["random"] = at_random(reasons, len(reasons.channels)) if reasons.channels else []
+    told = len(reasons.channels)
+    sets["random"] = at_random(reasons, told) if 0 < told < len(reasons.values) else []
     trials = iter(switched(model, image, reasons, [off for own in sets.values() for off in own], fill=fill))
     return Tried(**{name: tuple(next(trials) for _ in own) for name, own in sets.items()})

@@ -53,7 +53,8 @@ def _model(n: int, result: dict, pictures: Pictures) -> str:
         for key in ("groups", "channels", "against")
     }
     groups = f"Groups of channels of {layer} that speak for it at the same places: {percent(result['explained'])} of all that does."
-    channels = f"Of {result['layer_channels']} channels of {layer}, those that speak most for it."
+    kind = words.kind(result)
+    channels = f"Of {result['layer_channels']} {kind}s of {layer}, those that speak most for it."
     if any((n, "unit", one["unit"]) in pictures for one in result["channels"]):
         channels += " Left what the network looks for, right where it finds it."
     return f"""<section>
@@ -61,7 +62,7 @@ def _model(n: int, result: dict, pictures: Pictures) -> str:
 <h2>{escape(result["model"])}</h2>{_sentence(n, result, pictures)}{_top(result)}</div></div>
 {_tests(result)}
 {group("A few things", groups, reasons["groups"])}
-{group("Channel by channel", channels, reasons["channels"])}
+{group(f"{kind.capitalize()} by {kind}", channels, reasons["channels"])}
 {group("Against it", "What speaks most against it.", reasons["against"])}
 {_missing(n, result, pictures)}
 </section>"""
@@ -101,7 +102,7 @@ def _tests(result: dict) -> str:
     )
     return (
         f"<h3>Put to the test</h3>{''.join(f'<p>{escape(line)}</p>' for line in lines)}"
-        f'<p class="soft">What it says with the first channels off:</p><ol class="steps">{steps}</ol>'
+        f'<p class="soft">What it says with the first {words.kind(result)}s off:</p><ol class="steps">{steps}</ol>'
     )
 
 

@@ -106,10 +106,10 @@ def guess(verdicts: Sequence[Verdict], own: str = "") -> str:
 
 def in_short(unit: str) -> str:
     """A reason's unit as it can be read: of a direction its first channels, "blocks.4 channels 12 + 40 + 7 + …"."""
-    layer, kind, numbers = unit.rsplit("/", 2)
+    layer, kind, *numbers = unit.split("/")
     if kind != "direction":
-        return f"{layer} {kind} {numbers}"
-    channels = [pair.partition(":")[0] for pair in numbers.split(",")]
+        return f"{layer} {kind} {', '.join(numbers)}"
+    channels = [pair.partition(":")[0] for pair in numbers[0].split(",")]
     told = " + ".join(channels[:_CHANNELS_TOLD])
     more = " + …" if len(channels) > _CHANNELS_TOLD else ""
     return f"{layer} channel{'s' if len(channels) > 1 else ''} {told}{more}"

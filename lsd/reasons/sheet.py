@@ -63,7 +63,7 @@ def sheet(found: Answer, result: dict) -> Image.Image:
     strips = [render.contact_sheet([head], [], [], title, _CELL)]
     told = (
         (f"The same as a few groups of channels of {found.reasons.layer}", found.reasons.groups, result["groups"]),
-        (f"Channels of {found.reasons.layer}", found.reasons.channels, result["channels"]),
+        (f"{words.kind(result).capitalize()}s of {found.reasons.layer}", found.reasons.channels, result["channels"]),
     )
     for title, reasons, results in told:
         cells = [_cells(found, one, own, result) for one, own in zip(reasons, results, strict=True)]

@@ -10,6 +10,11 @@ def name(unit: str, layer: str) -> str:
     return in_short(unit).removeprefix(f"{layer} ")
 
 
+def kind(result: dict) -> str:
+    """What the units of a result are: channels, where it does not say."""
+    return result.get("kind", "channel")
+
+
 def is_idle(lost: float, share: float, changed: bool) -> bool:
     """Whether switching a reason off changes hardly anything, so that it is none.
 
@@ -37,17 +42,17 @@ def without(one: dict, result: dict) -> str:
 
 
 def test(result: dict) -> list[str]:
-    """What came of switching reasons off: the first groups, the first channels, as many channels at random."""
+    """What came of switching reasons off: the first groups, the first units, as many at random."""
     told = []
-    for what in ("groups", "channels"):
+    for what, called in (("groups", "groups"), ("channels", f"{kind(result)}s")):
         if result[what]:
-            told.append(_so_far(result[what], result["flips"][what], what))
+            told.append(_so_far(result[what], result["flips"][what], called))
     draws, changed = result["random"]["draws"], result["random"]["changed"]
     if draws:
         count = len(result["channels"])
         times = f"in {changed} of {draws} draws" if changed else f"in none of {draws} draws"
         told.append(
-            f"{count} channel{'s' if count > 1 else ''} of {result['layer_channels']} off at random: another answer {times}."
+            f"{count} {kind(result)}{'s' if count > 1 else ''} of {result['layer_channels']} off at random: another answer {times}."
             + close_call(changed, draws)
         )
     return told

@@ -191,3 +191,27 @@ def test_the_target_that_is_asked_for_is_the_one_of_the_library(picture, tmp_pat
     result = read(tmp_path)["results"][0]
     assert result["target"] == found.target.to_dict()
     assert result["total"] == pytest.approx(found.total)
+
+
+def test_heads_and_places_are_told_and_made_again(picture, tmp_path, capsys):
+    for kind, model in (("head", "demo:vit"), ("position", "demo:resnet")):
+        output = tmp_path / kind
+        assert reasons(picture, "--model", model, "--kind", kind, "--no-pictures", "--output", output) == 0
+        record = read(output)
+        assert record["request"]["kind"] == record["results"][0]["kind"] == kind
+        assert all(f"/{kind}/" in one["unit"] for one in record["results"][0]["channels"])
+        assert f" {kind}" in capsys.readouterr().out and f"{kind.capitalize()} by {kind}" in (
+            output / "report.html"
+        ).read_text("utf-8")
+        assert reasons("--from", output / "manifest.json") == 0
+        assert "identical, bit for bit" in capsys.readouterr().out
+    assert reasons(picture, "--model", "demo:resnet", "--kind", "head", "--no-pictures", "--output", tmp_path) == 2
+    assert "no attention heads" in capsys.readouterr().err
+
+
+def test_a_manifest_of_before_there_were_kinds_is_made_again(picture, tmp_path, capsys):
+    reasons(picture, "--model", "demo:resnet", "--count", "2", "--no-pictures", "--output", tmp_path)
+    record = read(tmp_path)
+    del record["request"]["kind"], record["results"][0]["kind"]
+    (tmp_path / "manifest.json").write_text(json.dumps(record))
+    assert reasons("--from", tmp_path / "manifest.json") == 0
