@@ -1,6 +1,6 @@
 """What reasons look like: pictures of units, from whoever keeps some, else drawn as drafts, all in one ascent."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,9 @@ import numpy as np
 from lsd.features.ascent import ascend
 from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import Verdict, classify
+from lsd.features.pictures import to_pixels
 from lsd.features.recipes import LSD, TEXTURE, Recipe, at_effort
+from lsd.features.units import parse
 from lsd.models import ImageModel
 from lsd.reasons.sentence import guess
 
@@ -62,10 +64,30 @@ def draw(
     units = list(dict.fromkeys(units))
     found = dict(kept(model, units)) if kept else {}
     left = [unit for unit in units if unit not in found]
-    made = [picture for snapshot in ascend(model, left, recipe, (_SEED,)) for picture in snapshot.finished]
-    for unit, picture in zip(left, made, strict=True):
-        found[unit] = Drawn(unit, picture.pixels, recipe.to_dict(), picture.job.seed, dead=picture.status != "ok")
+    for _, finished in drawing(model, left, recipe):
+        found |= finished
     return {unit: found[unit] for unit in units}
+
+
+def drawing(
+    model: ImageModel, units: Sequence[str], recipe: Recipe = OF_UNITS, *, every: int = 16
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, Drawn]]]:
+    """Drafts as they form, every so many steps: unit → its pixels (H, W, 3) now, and unit → its picture, of the finished ones.
+
+    Raises:
+        UndefinedError: what `ascend` raises.
+    """
+    asked = {str(parse(unit)): unit for unit in units}
+    for snapshot in ascend(model, units, recipe, (_SEED,), every=every):
+        shown = zip(snapshot.jobs, to_pixels(snapshot.images), strict=True)
+        finished = {asked[str(picture.job.unit)]: picture for picture in snapshot.finished}
+        yield (
+            {asked[str(job.unit)]: pixels for job, pixels in shown},
+            {
+                unit: Drawn(unit, picture.pixels, recipe.to_dict(), picture.job.seed, dead=picture.status != "ok")
+                for unit, picture in finished.items()
+            },
+        )
 
 
 def verdicts(drawn: Mapping[str, Drawn], judges: Sequence[ImageModel]) -> dict[str, list[Verdict]]:

@@ -1,7 +1,7 @@
 """The decision as one sentence, made from the shares: what it is, and the few things that it comes from.
 
-A thing is called by its unit. Where somebody passes a name for its picture, such as the class that other networks see in it, the
-name is told as a guess, never as what the thing is.
+A thing is called by its number: "channel 12", "group 1". Where somebody passes a name for its picture, such as the class that
+other networks see in it, the name is told as a guess, never as what the thing is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class Thing:
 
     Attributes:
         unit: of feature visualization, as `Reason.unit`.
-        text: what it is called: a guess, or the unit, shortened.
+        text: what it is called: a guess, or `called`.
         guessed: whether it is a guess. Where it is not, a picture says more than the text.
         part: of the sum of all that speaks for the target.
     """
@@ -56,7 +56,12 @@ class Sentence:
         if not self.things:
             return f"{self.decision}: nothing in {self.layer} speaks for it."
         told = ", ".join(map(str, self.things))
-        return f"{self.decision}: {told}{f', and {percent(self.rest)} in others' if self.rest >= 0.005 else ''}."
+        return f"{self.decision}: {told}{self.others}."
+
+    @property
+    def others(self) -> str:
+        """What comes after the things: ", and 30% in others of blocks.5"; where there is no more, " of blocks.5"."""
+        return f", and {percent(self.rest)} in others of {self.layer}" if self.rest >= 0.005 else f" of {self.layer}"
 
 
 def sentence(
@@ -76,8 +81,8 @@ def sentence(
     """
     things, names = reasons.channels if things is None else things, names or {}
     told = tuple(
-        Thing(one.unit, names.get(one.unit) or in_short(one.unit), bool(names.get(one.unit)), one.part)
-        for one in things[:count]
+        Thing(one.unit, names.get(one.unit) or called(one.unit, number), bool(names.get(one.unit)), one.part)
+        for number, one in enumerate(things[:count], 1)
     )
     rest = max(0.0, 1 - sum(one.part for one in told)) if told else 0.0
     return Sentence(decision(reasons.target, class_names), told, rest, reasons.layer)
@@ -102,6 +107,12 @@ def guess(verdicts: Sequence[Verdict], own: str = "") -> str:
         for _, name, probability in verdict.top:
             seen[name] = seen.get(name, 0.0) + probability / len(others)
     return " or ".join([name for name in sorted(seen, key=seen.get, reverse=True) if seen[name] >= _SEEN][:2])
+
+
+def called(unit: str, number: int) -> str:
+    """A reason of a layer that is known already: "channel 12", "head 2"; the `number`th of the groups is "group 1"."""
+    layer, kind, _ = unit.split("/", 2)
+    return f"group {number}" if kind == "direction" else in_short(unit).removeprefix(f"{layer} ")
 
 
 def in_short(unit: str) -> str:

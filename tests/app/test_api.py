@@ -193,7 +193,7 @@ def test_reasons_are_those_of_the_library(client):
         )
     assert answer["target"] == found.target.to_dict() and answer["layer"] == found.layer
     assert answer["flips"]["groups"] == flips(tried.groups_so_far)
-    assert answer["sentence"].startswith("plain circle rather than plain square: because of group 1")
+    assert answer["sentence"].startswith("plain circle rather than plain square: group 1 (")
     assert all(one["share"] < 0 for one in answer["against"])
     assert Image.open(file).width > 1000
 

@@ -35,7 +35,7 @@ from lsd.ui.reasons.tab import ReasonsTab
 from lsd.ui.shared import jobs, log, reasoned, unit_pictures
 from lsd.ui.shared.examples import drawn, examples
 from lsd.ui.shared.long_event import long_event
-from lsd.ui.shared.reason_words import decided, lasting, sentence
+from lsd.ui.shared.reason_words import decided, lasting
 from lsd.ui.shared.reasoned import MEAN, OTHERS, ZERO, Account, Question, decision
 
 DRAWN = drawn()[0]
@@ -210,21 +210,20 @@ def test_the_first_that_flip_the_decision_are_named(account):
 
 
 def test_the_sentence_says_how_much_is_told(account):
-    words = sentence(account, GROUPS)
-    assert words.startswith(
-        f"{DRAWN} rather than plain square: because of group 1 ({account.groups[0].reason.part:.0%})"
-    )
-    together_ = sum(thing.reason.part for thing in account.groups)
-    assert words.endswith(f"{together_:.0%} of all that speaks for it in {account.reasons.layer}.")
+    words = str(decided(account))
+    assert words.startswith(f"{DRAWN} rather than plain square: group 1 ({account.groups[0].reason.part:.0%})")
+    together_ = sum(thing.reason.part for thing in account.groups[:3])
+    assert words.endswith(f"and {1 - together_:.0%} in others of {account.reasons.layer}.")
+    assert "perhaps “volcano”" in str(decided(account, CHANNELS, {account.channels[0].reason.unit: "volcano"}))
 
 
 def test_where_no_share_is_positive_that_is_said(tab, account):
-    none = replace(account, groups=(), channels=())
+    none = replace(account, groups=(), channels=(), reasons=replace(account.reasons, groups=(), channels=()))
     for view in (GROUPS, CHANNELS):
-        assert "no share is positive" in sentence(none, view)
+        assert f"nothing in {account.reasons.layer} speaks for it" in str(decided(none, view))
         run = SimpleNamespace(accounts={0: none}, view=view, off={}, pictures={}, forming={}, extra=lambda place: [])
-        run.is_off = lambda place, name: False
-        assert "no share is positive" in html.said(run, 0)
+        run.is_off, run.names = lambda place, name: False, lambda place: {}
+        assert "speaks for it" in html.said(run, 0)
         assert "nothing to list" in html.rows(run, 0, "")
 
 
@@ -258,7 +257,7 @@ def test_a_class_is_held_against_another_or_the_one_beside_it_or_all(account):
         assert ask_().kind == "log_odds"
     finally:
         model.outputs = told
-    assert decided(account) == f"{DRAWN} rather than plain square"
+    assert decided(account).decision == f"{DRAWN} rather than plain square"
 
 
 def test_off_may_mean_the_mean_over_the_examples(account):

@@ -4,19 +4,17 @@ from collections.abc import Iterable
 
 from lsd import labels
 from lsd.reasons.explain import flips
-from lsd.ui.shared.reason_words import GROUPS, decided, sentence
+from lsd.ui.shared.reason_words import decided
 from lsd.ui.shared.reasoned import Account, Thing
-
-_CELL, _COLUMNS = 176, 6  # pixels of a picture of the sheet, and how many stand side by side
 
 
 def told(account: Account) -> dict:
     """As plain JSON values."""
-    target, tried = account.reasons.target, account.tried
+    target, tried, sentence = account.reasons.target, account.tried, decided(account)
     return {
         "target": target.to_dict(),
-        "decision": decided(account),
-        "sentence": sentence(account, GROUPS),
+        "decision": sentence.decision,
+        "sentence": str(sentence),
         "layer": account.reasons.layer,
         "score": account.before,
         "explained": account.reasons.explained,

@@ -12,10 +12,11 @@ from lsd.catalogue import common_name
 from lsd.labels import short
 from lsd.provenance import png
 from lsd.reasons.explain import Reason, flips
+from lsd.reasons.sentence import in_short
 from lsd.reasons.words import is_idle
 from lsd.ui.reasons.session import Run
 from lsd.ui.shared.markup import data_url, escape, names_note
-from lsd.ui.shared.reason_words import CHANNELS, GROUPS, TOLD, decided, lasting, nothing, rest, title
+from lsd.ui.shared.reason_words import CHANNELS, GROUPS, decided, lasting, title
 from lsd.ui.shared.reasoned import Account, Switching, Thing
 
 FOR, AGAINST = (
@@ -24,7 +25,6 @@ FOR, AGAINST = (
 )  # colours of what speaks for the target at a place, and of what speaks against it
 
 _BARS = 5  # classes that are told
-_MEMBERS = 3  # channels of a group that are named
 
 
 def stage(size: tuple[int, int], plain: str = "", doing: str = "") -> str:
@@ -62,27 +62,30 @@ def said(run: Run, place: int) -> str:
     """The decision as a sentence with pictures, and how few of its reasons change it."""
     account, view = run.accounts[place], run.view
     things = account.groups if view == GROUPS else account.channels
+    sentence = decided(account, view, run.names(place))
+    if not things:
+        return f'<p class="lsd-r-sentence">{escape(str(sentence))}</p>{names_note(account.note)}'
     told = "".join(
         f'<a href="#" class="lsd-r-name" data-name="{escape(thing.name)}">{_picture(run, account, thing.reason, "")}'
-        f"<span>{escape(title(thing))} <b>{thing.reason.part:.0%}</b></span></a>"
-        for thing in things[:TOLD]
+        f"<span>{_called(named.text, named.guessed)} <b>{named.part:.0%}</b></span></a>"
+        for thing, named in zip(things, sentence.things, strict=False)
     )
-    words = f"{told}<span>{escape(rest(account, view).lstrip(', '))}</span>" if things else ""
     return (
-        f'<p class="lsd-r-sentence"><b>{escape(decided(account))}</b>'
-        f"{' because of' if things else f': {escape(nothing(account))}'}</p>"
-        + (f'<div class="lsd-r-first">{words}</div>' if things else "")
+        f'<p class="lsd-r-sentence"><b>{escape(sentence.decision)}</b> because of</p>'
+        f'<div class="lsd-r-first">{told}<span>{escape(sentence.others.lstrip(", "))}.</span></div>'
         + _flip(account, view, place)
         + names_note(account.note)
     )
+
+
+def _called(name: str, guessed: bool) -> str:
+    return f"perhaps “{escape(name)}”" if guessed else escape(name.capitalize())
 
 
 def _flip(account: Account, view: str, place: int) -> str:
     things, so_far = (
         (account.groups, account.tried.groups_so_far) if view == GROUPS else (account.channels, account.tried.channels_so_far)
     )  # fmt: skip
-    if not things:
-        return ""
     first = flips(so_far)
     names = " ".join(thing.name for thing in things[: first or len(things)])
     words = f"Switch off {'the first' if first == 1 else f'the first {first}' if first else f'all {len(things)}'}"
@@ -190,27 +193,24 @@ def _plain_row(run: Run, place: int, name: str, plain: str) -> str:
 def _item(run: Run, place: int, name: str, heading: str, reason: Reason, plain: str, about: str) -> str:
     account, off = run.accounts[place], run.is_off(place, name)
     unit = f"?{urlencode([('tab', 'features'), ('model', account.model), ('unit', reason.unit)], safe='/:,')}"
-    members = _members(reason.unit)
     alt = f"What {heading} looks like to {common_name(account.model)}"
     return (
         f'<li class="lsd-r-row{" lsd-r-off" if off else ""}" data-place="{place}" data-name="{escape(name)}" '
         f'data-title="{escape(heading)}" data-model="{escape(common_name(account.model))}">'
         f'<a class="lsd-r-unit" href="{escape(unit)}" title="Visualize it">{_picture(run, account, reason, alt)}</a>'
         f"{_place(account, reason, plain)}"
-        f'<div class="lsd-r-about"><h4>{escape(heading)}</h4>{members}{about}</div>'
+        f'<div class="lsd-r-about"><h4>{escape(heading)}</h4>{_more(run, place, name, reason.unit)}{about}</div>'
         f'<button type="button" role="switch" class="lsd-r-switch" aria-checked="{"false" if off else "true"}" '
         f'aria-label="{escape(heading)} of {escape(common_name(account.model))} is on"><span></span></button></li>'
     )
 
 
-def _members(unit: str) -> str:
-    """The channels of a group."""
-    _, kind, rest = unit.rsplit("/", 2)
-    if kind != "direction":
-        return ""
-    channels = [pair.partition(":")[0] for pair in rest.split(",")]
-    more = " …" if len(channels) > _MEMBERS else ""
-    return f'<p class="lsd-note">channels {", ".join(channels[:_MEMBERS])}{more}</p>'
+def _more(run: Run, place: int, name: str, unit: str) -> str:
+    """What may be in its picture, and the channels of a group."""
+    layer, guess = run.accounts[place].reasons.layer, run.names(place).get(unit)
+    words = [f"perhaps “{guess}”, as other networks see its picture"] if guess else []
+    words += [in_short(unit).removeprefix(f"{layer} ")] if name.startswith("g") else []
+    return "".join(f'<p class="lsd-note">{escape(text)}</p>' for text in words)
 
 
 def _picture(run: Run, account: Account, reason: Reason, alt: str) -> str:

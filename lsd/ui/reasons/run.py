@@ -9,16 +9,16 @@ from PIL import Image
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.images import fit_within, open_image
-from lsd.models import ImageModel, get_model
+from lsd.models import ImageModel, get_model, loaded_model
 from lsd.process import is_gpu_lent
 from lsd.reasons.drawn import OF_UNITS
 from lsd.ui.reasons.request import Request, Wish, request_of
 from lsd.ui.reasons.session import Run
-from lsd.ui.shared import unit_pictures
-from lsd.ui.shared.controls import default_example
+from lsd.ui.shared import controls, unit_pictures
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.reasoned import cost, reasoned, without
+from lsd.ui.shared.unit_names import guesses
 
 log = logging.getLogger("lsd")
 
@@ -108,9 +108,12 @@ def _switch(run: Run, place: int, model: ImageModel, picture: Image.Image) -> No
 
 
 def draw(run: Run, serve: Serve, *, unasked: str = "pictures of its units") -> Iterator[int]:
-    """Draw the pictures that the view lacks, a few at a time; yields the place of the model that has come further."""
+    """Draw the pictures that the view lacks, a few at a time, and ask other networks what they see in them; yields the place of the
+    model that has come further."""
     run.forming.clear()
     for place, account in sorted(run.accounts.items()):
+        if _name(run, place, unasked):
+            yield place
         while missing := run.missing(place)[: unit_pictures.AT_ONCE]:
             model = aside(get_model, account.model)
             about(model.name, method=OF_UNITS.name)
@@ -118,6 +121,8 @@ def draw(run: Run, serve: Serve, *, unasked: str = "pictures of its units") -> I
                 with turn(unit_pictures.cost(model, missing), addition=unasked):
                     for _ in _drawn(run, model, missing, serve):
                         yield place
+                if _name(run, place, unasked):
+                    yield place
             except LSDError:
                 run.pictures |= {(model.name, unit): "" for unit in missing}
                 yield place
@@ -138,6 +143,21 @@ def _drawn(run: Run, model: ImageModel, units: Sequence[str], serve: Serve) -> I
             yield
 
 
+def _name(run: Run, place: int, unasked: str) -> bool:
+    """Have the networks of the run, and those that the page begins with, as far as they are loaded, say what they see in a model's
+    pictures; whether there was one to be named."""
+    own = run.accounts[place].model
+    units = [unit for unit in run.units(place) if run.pictures.get((own, unit)) and (own, unit) not in run.guesses]
+    if not units:
+        return False
+    others = [loaded_model(name) for name in dict.fromkeys([*run.request.models, *controls.default_models()])]
+    judges = [judge for judge in others if judge and judge.num_classes and judge.name != own]
+    with turn(addition=unasked):
+        found = guesses(aside(get_model, own), units, judges)
+    run.guesses |= {(own, unit): found.get(unit, "") for unit in units}
+    return any(found.values())
+
+
 def ask_first(find: Find) -> None:
     """Compute what the tab opens with, for whoever comes first, pictures included. It never raises.
 
@@ -147,7 +167,7 @@ def ask_first(find: Find) -> None:
         return
     try:
         wish = Wish()
-        run = begun(request_of(wish, examples()[default_example(wish.models)]))
+        run = begun(request_of(wish, examples()[controls.default_example(wish.models)]))
         for _ in ask(run, find, _nowhere, unasked="the first view"):
             for trouble in run.troubles.values():
                 raise LSDError(trouble)

@@ -20,6 +20,7 @@ class Run:
         off: by place, the names of what is switched off, in the order in which it was.
         switchings: by place, what the network says without it; none where nothing is off, or it is not known yet.
         pictures: address of a unit's picture by (model, unit); "" of one that cannot be had. `forming` are those under way.
+        guesses: by (model, unit), what other networks see in its picture; "" for nothing.
         view: what the rows are.
         unit: a channel that is shown, whether it is among the first or not.
     """
@@ -32,8 +33,14 @@ class Run:
     switchings: dict[int, Switching] = field(default_factory=dict)
     pictures: dict[tuple[str, str], str] = field(default_factory=dict)
     forming: dict[tuple[str, str], str] = field(default_factory=dict)
+    guesses: dict[tuple[str, str], str] = field(default_factory=dict)
     view: str = GROUPS
     unit: str = ""
+
+    def names(self, place: int) -> dict[str, str]:
+        """Unit → a guess at what is in its picture, of a model's units that have one."""
+        model = self.accounts[place].model
+        return {unit: name for (own, unit), name in self.guesses.items() if own == model and name}
 
     @property
     def is_over(self) -> bool:
@@ -80,13 +87,17 @@ class Run:
         wanted = dict.fromkeys([self.unit, *self.off.get(place, ())])
         return [name for name in wanted if name not in known and account.find(name)]
 
-    def missing(self, place: int) -> list[str]:
-        """The units of the view without a picture, the most important first."""
-        model = self.accounts[place].model
+    def units(self, place: int) -> list[str]:
+        """The units of the view, the most important first."""
         units = [thing.reason.unit for thing in self.things(place)]
-        if self.view != GROUPS:
-            units = [*(self.accounts[place].find(name).unit for name in self.extra(place)), *units]
-        return [unit for unit in units if (model, unit) not in self.pictures]
+        return units if self.view == GROUPS else [
+            *(self.accounts[place].find(name).unit for name in self.extra(place)), *units
+        ]  # fmt: skip
+
+    def missing(self, place: int) -> list[str]:
+        """Those without a picture."""
+        model = self.accounts[place].model
+        return [unit for unit in self.units(place) if (model, unit) not in self.pictures]
 
 
 @dataclass

@@ -1,53 +1,30 @@
 """Reasons in words, for the page and for programs."""
 
+from collections.abc import Mapping
+
 from lsd.labels import short
 from lsd.reasons.explain import flips
-from lsd.reasons.sentence import decision
+from lsd.reasons.sentence import Sentence, called, sentence
 from lsd.reasons.words import close_call
 from lsd.ui.shared.reasoned import Account, Thing
 
 GROUPS, CHANNELS = "groups", "channels"
-TOLD = 3  # reasons that a sentence names
 
 
 def title(thing: Thing) -> str:
     """ "Group 1", "Channel 12"."""
-    return f"Group {thing.name[1:]}" if thing.name.startswith("g") else f"Channel {thing.name}"
+    return called(thing.reason.unit, int(thing.name.removeprefix("g"))).capitalize()
 
 
-def decided(account: Account) -> str:
-    """ "tabby rather than lynx", "tabby"."""
-    return decision(account.reasons.target, account.class_names)
-
-
-def sentence(account: Account, view: str) -> str:
+def decided(account: Account, view: str = GROUPS, names: Mapping[str, str] | None = None) -> Sentence:
     """The decision, and the few things that speak most for it.
 
     Args:
         view: what they are, groups or channels.
+        names: unit → a guess at what is in its picture.
     """
-    things = account.groups if view == GROUPS else account.channels
-    if not things:
-        return f"{decided(account)}: {nothing(account)}"
-    first = ", ".join(f"{_small(title(thing))} ({thing.reason.part:.0%})" for thing in things[:TOLD])
-    return f"{decided(account)}: because of {first}{rest(account, view)}"
-
-
-def nothing(account: Account) -> str:
-    """Where nothing speaks for the decision."""
-    return f"nothing in {account.reasons.layer} speaks for it, no share is positive."
-
-
-def rest(account: Account, view: str) -> str:
-    """What comes after the first things: how many more there are, and how much all of them are."""
-    things = account.groups if view == GROUPS else account.channels
-    more = f" and {len(things) - TOLD} more" if len(things) > TOLD else ""
-    together = sum(thing.reason.part for thing in things)
-    return f"{more}, {together:.0%} of all that speaks for it in {account.reasons.layer}."
-
-
-def _small(text: str) -> str:
-    return text[0].lower() + text[1:]
+    things = account.reasons.groups if view == GROUPS else account.reasons.channels
+    return sentence(account.reasons, account.class_names, things, names=names)
 
 
 def lasting(account: Account, view: str) -> str:

@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from lsd.features.ascent import ascend
-from lsd.features.pictures import to_pixels
 from lsd.features.recipes import Recipe
-from lsd.features.units import parse
 from lsd.images import fit_within
 from lsd.models import ImageModel
 from lsd.provenance import jpeg
-from lsd.reasons.drawn import OF_UNITS
+from lsd.reasons.drawn import OF_UNITS, drawing
 from lsd.recent import Recent
 from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
@@ -44,7 +41,7 @@ log = logging.getLogger("lsd")
 _kept: Recent[bytes] = Recent(_MAX_BYTES, len)
 
 
-def _key(model: ImageModel, unit: str) -> tuple:
+def key(model: ImageModel, unit: str) -> tuple:
     return model.name, model.identity, model.said, unit
 
 
@@ -52,7 +49,7 @@ def kept(model: ImageModel, units: Sequence[str]) -> dict[str, bytes]:
     """Unit → its picture (JPEG), of those that were drawn already, or are shipped; b"" of one that no gradient reaches."""
     shipped = _shipped()
     found = {unit: shipped[name] for unit in units if (name := file_name(model, unit)) in shipped}
-    return found | {unit: _kept.get(_key(model, unit), bytes) for unit in units if _key(model, unit) in _kept}
+    return found | {unit: _kept.get(key(model, unit), bytes) for unit in units if key(model, unit) in _kept}
 
 
 def file_name(model: ImageModel, unit: str) -> str:
@@ -90,21 +87,16 @@ def draw(model: ImageModel, units: Sequence[str], recipe: Recipe = OF_UNITS) -> 
     Raises:
         LSDError: what `ascend` raises; too little memory.
     """
-    work = cost(model, units)
-    asked = {str(parse(unit)): unit for unit in units}
     with (
-        room_for_ascents([([model], recipe, len(units))]), measured(work),
-        closing(gpu.steps(ascend, model, units, recipe, every=_EVERY)) as steps,
+        room_for_ascents([([model], recipe, len(units))]), measured(cost(model, units)),
+        closing(gpu.steps(drawing, model, units, recipe, every=_EVERY)) as steps,
     ):  # fmt: skip
-        for snapshot in steps:
-            shown = zip(snapshot.jobs, to_pixels(snapshot.images), strict=True)
-            made = {asked[str(job.unit)]: _small(pixels) for job, pixels in shown}
-            for picture in snapshot.finished:
-                made[asked[str(picture.job.unit)]] = _small(picture.pixels) if picture.status == "ok" else b""
-            if snapshot.finished:
-                for unit, data in made.items():
-                    _kept.get(_key(model, unit), lambda data=data: data)
-            yield made, bool(snapshot.finished)
+        for forming, finished in steps:
+            made = {unit: _small(pixels) for unit, pixels in forming.items() if unit not in finished}
+            for unit, drawn in finished.items():
+                made[unit] = data = b"" if drawn.dead else _small(drawn.pixels)
+                _kept.get(key(model, unit), lambda data=data: data)
+            yield made, bool(finished)
 
 
 def _small(pixels: np.ndarray) -> bytes:

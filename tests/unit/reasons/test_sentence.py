@@ -5,7 +5,7 @@ import torch
 from lsd.features.judge import Verdict
 from lsd.layout import Layer
 from lsd.reasons.explain import Reason, Reasons
-from lsd.reasons.sentence import guess, in_short, percent, sentence
+from lsd.reasons.sentence import called, guess, in_short, percent, sentence
 from lsd.reasons.shares import Shares
 from lsd.saliency.targets import Target
 
@@ -28,14 +28,16 @@ def reasons(values, target=None):
 def test_it_names_the_decision_the_things_and_what_is_left():
     found = sentence(reasons([1.0, 5.0, 2.0, 2.0, -3.0]), NAMES, count=2)
     assert str(found) == (
-        "Siberian husky rather than malamute: blocks.4 channel 1 (50%), blocks.4 channel 3 (20%), and 30% in others."
+        "Siberian husky rather than malamute: channel 1 (50%), channel 3 (20%), and 30% in others of blocks.4."
     )
     assert [thing.unit for thing in found.things] == ["blocks.4/channel/1", "blocks.4/channel/3"]
 
 
 def test_a_name_is_told_as_a_guess_and_an_empty_one_is_none():
     found = sentence(reasons([3.0, 1.0]), NAMES, names={"blocks.4/channel/0": "timber wolf", "blocks.4/channel/1": ""})
-    assert str(found) == "Siberian husky rather than malamute: perhaps “timber wolf” (75%), blocks.4 channel 1 (25%)."
+    assert (
+        str(found) == "Siberian husky rather than malamute: perhaps “timber wolf” (75%), channel 1 (25%) of blocks.4."
+    )
     assert [thing.guessed for thing in found.things] == [True, False]
 
 
@@ -47,6 +49,13 @@ def test_where_nothing_speaks_for_it_it_says_so():
     assert str(sentence(reasons([-1.0, 0.0]), NAMES)) == (
         "Siberian husky rather than malamute: nothing in blocks.4 speaks for it."
     )
+
+
+def test_a_thing_is_called_by_its_number():
+    assert (
+        called("blocks.4/channel/12", 3) == "channel 12" and called("blocks.4/direction/12:0.8,40:0.5", 3) == "group 3"
+    )
+    assert called("blocks.4.attn/head/2", 1) == "head 2" and called("layer3/position/7/6", 1) == "position 7, 6"
 
 
 def test_a_group_is_called_by_its_first_channels():
