@@ -4,9 +4,10 @@
 
 For each picture, a network's first choice against its runner-up (a contrast). With `--wrong`, only those about which a network is
 wrong, and its wrong choice against the right class: a mistake is mended when the first choice is the right class. The channels of a
-layer are ranked by methods of `lsd.reasons.shares`, of which `activation` knows nothing of the class, and at random; then the first
-k are switched off, and then all but the first k. A decision has changed when the first choice is another class. The rows of a
-network and layer are kept in DIR as they are made, and an interrupted run goes on where it was.
+layer are ranked by methods of `lsd.reasons.shares`, of which `activation` knows nothing of the class, and at random; `told` are by
+the default method, the ten that are told before all others (`lsd.reasons.choice`). Then the first k are switched off, and then all
+but the first k. A decision has changed when the first choice is another class. The rows of a network and layer are kept in DIR as
+they are made, and an interrupted run goes on where it was.
 
 `groups` are those of a picture (`lsd.reasons.groups`), from the one that speaks most for the target, and `groups/4` four of them.
 They have two controls, each group as it was but for one thing: `groups/elsewhere` is the same masks on other channels, drawn at
@@ -39,8 +40,10 @@ from lsd.layers import curated_layers, find_layer
 from lsd.layout import Layer
 from lsd.models import ImageModel, get_model
 from lsd.provenance import write_files
+from lsd.reasons.answer import COUNT
+from lsd.reasons.choice import carry_most
 from lsd.reasons.defaults import METHOD, default_layer
-from lsd.reasons.groups import groups
+from lsd.reasons.groups import Groups, groups
 from lsd.reasons.shares import METHODS, Shares, shares
 from lsd.reasons.switch import goes_on, without
 from lsd.resumed import kept_before
@@ -49,10 +52,12 @@ from lsd.saliency.targets import of_class
 
 COUNTS = (1, 3, 5, 10, 20, 50)  # channels that are switched off, or kept
 GROUP_COUNTS = (1, 2, 3)  # groups that are
-RANDOM, GROUPS = "random", "groups"
+TOLD, RANDOM, GROUPS = "told", "random", "groups"
 ELSEWHERE, SCATTERED = "elsewhere", "scattered"
-RANKINGS = ("joint", "gradient_x_activation", "activation", RANDOM, GROUPS, f"{GROUPS}/{ELSEWHERE}")
+RANKINGS = (TOLD, "joint", "gradient_x_activation", "activation", RANDOM, GROUPS, f"{GROUPS}/{ELSEWHERE}")
 _GROUPED = re.compile(rf"{GROUPS}(?:/([1-9][0-9]?))?(?:/({ELSEWHERE}|{SCATTERED}))?")
+ALL, CHOOSING, JUDGING = "all", "choosing", "judging"
+_EACH = 5  # of so many classes one chooses
 _PICTURES = 8  # in one pass of `gradient_x_activation`
 
 
@@ -62,7 +67,7 @@ class Row:
 
     Attributes:
         picture: the file's name.
-        ranking: one of `METHODS`, `RANDOM`, or groups as they are named above.
+        ranking: one of `METHODS`, `TOLD`, `RANDOM`, or groups as they are named above.
         shares: part of the sum of the positive shares that the first ten channels, or all groups, have; NaN at random.
         off, lost: by `counts`, whether the decision changes when so many are switched off, and how much of the contrast is lost.
         kept: by `counts`, whether the decision is the same when only so many are kept.
@@ -87,12 +92,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, metavar="SRC", help="pictures, as the Mistakes tab takes them")
     parser.add_argument("--every", default="0::1", metavar="A::B", help="pictures A, A + B, … (default: all)")
     parser.add_argument(
+        "--split", choices=(ALL, CHOOSING, JUDGING), default=ALL,
+        help="pictures of the classes 0, 5, 10, …, on which settings are chosen, or of the others, counted by --every alone",
+    )  # fmt: skip
+    parser.add_argument(
         "--layers",
         nargs="+",
         help="of every network (default: the one that reasons are told of; `all`: its deepest six)",
     )
     parser.add_argument("--rankings", nargs="+", default=list(RANKINGS), type=_ranking, metavar="R",
-                        help=f"of {', '.join([*METHODS, RANDOM])}, {GROUPS}, {GROUPS}/N, …/{ELSEWHERE}, …/{SCATTERED}"
+                        help=f"of {', '.join([*METHODS, TOLD, RANDOM])}, {GROUPS}, {GROUPS}/N, …/{ELSEWHERE}, …/{SCATTERED}"
                         f" (default: {', '.join(RANKINGS)})")  # fmt: skip
     parser.add_argument("--wrong", action="store_true", help="only wrong answers, against the right ones")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -100,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make the rows that are missing, and print the table."""
-    pictures = open_set(options.images)
+    pictures = split(open_set(options.images), options.split)
     chosen = every(options.every, len(pictures))
     text: dict[tuple[int, ...], list[str]] = {}
     for name in options.models:
@@ -114,6 +123,14 @@ def run(options: argparse.Namespace) -> None:
                 text.setdefault(head, [head, re.sub(r"[^|]+", "---", head)]).extend(lines)
                 print(*lines, sep="\n", flush=True)
     write_files(options.output, {"table.md": "\n\n".join("\n".join(lines) for lines in text.values()).encode()})
+
+
+def split(pictures: LabelledSet, part: str) -> LabelledSet:
+    """The pictures of the classes whose numbers are multiples of five, of the others, or all."""
+    wanted = [
+        item for item in pictures if part == ALL or (item.label.number % _EACH == 0) == (part == CHOOSING)
+    ]  # fmt: skip
+    return LabelledSet(pictures.name, tuple(wanted))
 
 
 def every(text: str, count: int) -> range:
@@ -134,7 +151,7 @@ def _wrong(model: ImageModel, pictures: LabelledSet, chosen: Sequence[int], trut
 
 def _ranking(text: str) -> str:
     """A ranking as it is written. Raises ArgumentTypeError."""
-    if text not in (*METHODS, RANDOM) and not _GROUPED.fullmatch(text):
+    if text not in (*METHODS, TOLD, RANDOM) and not _GROUPED.fullmatch(text):
         raise argparse.ArgumentTypeError(f"there is no ranking “{text}”")
     return text
 
@@ -223,20 +240,27 @@ def study(
     target = of_class(model, first, "contrast", second if right is None else right)
     contrast = target(logits)
     known: dict[str, Shares] = {}
+    grouped: dict[tuple[int, str], Groups] = {}  # by picture and count
     rows = []
     for ranking in rankings:
-        method = METHOD if ranking.startswith(GROUPS) else ranking
+        method = METHOD if ranking == TOLD or ranking.startswith(GROUPS) else ranking
         if method != RANDOM and method not in known:
             (known[method],) = shares(model, images, [target], [layer.name], method=method)[layer.name]
         for n, name in enumerate(names):
             numbers = np.random.default_rng(list(name.encode()))
             where = None  # what speaks for the target lies, of the first thing of a ranking
             if ranking.startswith(GROUPS):
-                part, off, where = _groups_off(known[method].of(n), ranking, numbers)
+                own, count = known[method].of(n), _GROUPED.fullmatch(ranking)[1]
+                if (own.parts > 0).any() and (n, count) not in grouped:
+                    grouped[n, count] = groups(own, int(count) if count else None)
+                part, off, where = _groups_off(own, grouped.get((n, count)), ranking, numbers)
             elif ranking == RANDOM:
                 part, off = np.nan, _channels_off(torch.from_numpy(numbers.permutation(layer.channels)))
             else:
                 ranked, values = known[method].order()[n], known[method].values[n].clamp(min=0)
+                if ranking == TOLD:
+                    ten = carry_most(model, images[n : n + 1], known[method].of(n), COUNT, before=befores[n])
+                    ranked = torch.tensor(ten + [c for c in ranked.tolist() if c not in ten])
                 part, off = float(values[ranked[:10]].sum() / values.sum()), _channels_off(ranked)
                 where = known[method].maps[n, ranked[0]] if layer.height and known[method].parts is not None else None
             logits = without(model, images[n : n + 1], layer, torch.cat([off, 1 - off]), before=befores[n])
@@ -268,14 +292,14 @@ def _channels_off(ranked: Tensor) -> Tensor:
     return off
 
 
-def _groups_off(own: Shares, ranking: str, numbers: np.random.Generator) -> tuple[float, Tensor, Tensor | None]:
+def _groups_off(
+    own: Shares, found: Groups | None, ranking: str, numbers: np.random.Generator
+) -> tuple[float, Tensor, Tensor | None]:
     """The part that all groups of one picture explain, (counts, C, P) how far what is off with the first `GROUP_COUNTS`, and the
-    first group's map."""
-    count, control = _GROUPED.fullmatch(ranking).groups()
-    if not (own.parts > 0).any():
+    first group's map; None of groups where nothing speaks for the target."""
+    if found is None:
         return np.nan, torch.zeros(len(GROUP_COUNTS), *own.parts.shape[1:]), None
-    found = groups(own, int(count) if count else None)
-    masks = found.masks
+    control, masks = _GROUPED.fullmatch(ranking)[2], found.masks
     if control == ELSEWHERE:
         masks = masks[:, torch.from_numpy(numbers.permutation(masks.shape[1]))]
     elif control == SCATTERED:

@@ -14,7 +14,8 @@ from lsd.errors import UndefinedError
 from lsd.layers import find_layer
 from lsd.layout import Layer
 from lsd.models import ImageModel
-from lsd.reasons.defaults import default_layer, method_of
+from lsd.reasons.choice import carry_most
+from lsd.reasons.defaults import METHOD, default_layer, method_of
 from lsd.reasons.groups import Groups, groups
 from lsd.reasons.heads import default_heads, head_shares, without_heads
 from lsd.reasons.shares import Shares, shares
@@ -58,8 +59,8 @@ class Reasons:
     Attributes:
         shares: of all channels, or of all heads.
         logits: (classes,) of the picture as it is.
-        channels: the units that speak most for the target, most first; fewer than asked for where fewer do. Channels, or what
-            `kind` says.
+        channels: the units that speak for the target, by their shares, most first; fewer than asked for where fewer do. Channels,
+            or what `kind` says.
         against: those that speak most against it, most first.
         groups: the channels as few things (`lsd.reasons.groups`); () where nothing speaks for the target, and of other kinds.
         explained: part of the sum of all that speaks for the target that is in the groups.
@@ -169,7 +170,8 @@ def find_reasons(
 
     Args:
         layer: by default what docs/reasons.md says; of heads, an attention module, by default the last but one.
-        method: of `lsd.reasons.shares`, or of heads of `lsd.reasons.heads`; by default `method_of` the kind.
+        method: of `lsd.reasons.shares`, or of heads of `lsd.reasons.heads`; by default `method_of` the kind. Of channels by
+            `METHOD` those are told that carry the decision together (`lsd.reasons.choice`), else the first ones.
         count: how many units are told, for the target and against it.
         group_count: how many groups; by default as many as it takes (`lsd.reasons.groups`).
         kind: what the units are: channels, attention heads, or places.
@@ -182,21 +184,26 @@ def find_reasons(
         raise UndefinedError(f"Reasons are no “{kind}”; choose one of {', '.join(KINDS)}.")
     if model.outputs == "embedding":
         model.refuse_classes()
-    with torch.no_grad():
+    asked = None if kind == HEAD else find_layer(model, layer or default_layer(model))
+    keeping = kept_before(model, asked.name) if asked and goes_on(model, asked) else nullcontext(())
+    with torch.no_grad(), keeping as before:
         logits = model(model.take(image))[0]
     target = spec.resolve(model, logits.argsort(descending=True, stable=True).tolist())
     method = method or method_of(kind)
     if kind == HEAD:
         (own,) = head_shares(model, image, [target], layer or default_heads(model), method=method)
     else:
-        name = find_layer(model, layer or default_layer(model)).name
-        (own,) = shares(model, image, [target], [name], method=method)[name]
+        (own,) = shares(model, image, [target], [asked.name], method=method)[asked.name]
     if kind == POSITION and own.maps is None:
         why = f"{own.method} says nothing of places" if own.layer.height else f"{own.layer.name} has no places"
         raise UndefinedError(f"{why}, so none of them is a reason; ask for channels.")
     values = _values(own, kind)
     order = values.argsort(descending=True, stable=True).tolist()
-    told = tuple(_reason(own, kind, i) for i in order[:count] if values[i] > 0)
+    if kind == CHANNEL and method == METHOD:
+        first = carry_most(model, image, own, count, before=before)
+    else:
+        first = [i for i in order[:count] if values[i] > 0]
+    told = tuple(_reason(own, kind, i) for i in first)
     opposed = tuple(_reason(own, kind, i) for i in reversed(order[-count:]) if values[i] < 0)
     reasons = Reasons(own, logits, told, opposed, (), 0.0, kind)
     if kind != CHANNEL or not told or own.parts is None:

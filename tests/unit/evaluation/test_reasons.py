@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from lsd.evaluation import __main__ as command
-from lsd.evaluation.reasons import COUNTS, RANDOM, _inside, _scattered, study
+from lsd.evaluation.labelled import open_set
+from lsd.evaluation.reasons import ALL, CHOOSING, COUNTS, JUDGING, RANDOM, _inside, _scattered, split, study
 from lsd.layers import find_layer
 
 
@@ -32,7 +33,7 @@ class OneReason(nn.Module):
         return self.fc(self.spread(x).mean((2, 3)))
 
 
-@pytest.mark.parametrize("ranking", ["gradient_x_activation", "joint", "integrated", "ablation"])
+@pytest.mark.parametrize("ranking", ["told", "gradient_x_activation", "joint", "integrated", "ablation"])
 def test_the_one_channel_that_decides_is_found(wrap, pictures, ranking):
     model = wrap(OneReason())
     rows = study(model, find_layer(model, "spread"), pictures(3, 8), ["a", "b", "c"], [ranking])
@@ -41,6 +42,14 @@ def test_the_one_channel_that_decides_is_found(wrap, pictures, ranking):
         assert row.off[:4] == (True,) * 4  # one is enough; of 20 and 50 there are none
         assert row.kept == (True,) * len(COUNTS) and row.shares == pytest.approx(1.0)
         assert all(lost > 0 for lost in row.lost[:2])
+
+
+def test_the_split_is_by_the_class_and_no_picture_is_lost_or_counted_twice():
+    pictures = open_set("demo")
+    some, others = split(pictures, CHOOSING), split(pictures, JUDGING)
+    assert {item.id for item in some} | {item.id for item in others} == {item.id for item in pictures}
+    assert len(some) + len(others) == len(pictures) == len(split(pictures, ALL))
+    assert {item.label.number % 5 for item in some} == {0} and 0 not in {item.label.number % 5 for item in others}
 
 
 def test_controls_do_not_find_it_and_chance_is_the_same_for_the_same_picture(wrap, pictures):
@@ -103,10 +112,10 @@ def test_the_command_keeps_rows_and_makes_none_twice(tmp_path, capsys, monkeypat
                  "--output", str(tmp_path)]  # fmt: skip
     assert command.main(arguments) == 0
     table = capsys.readouterr().out
-    assert table.count("| layer3 (") == 6 and "gradient_x_activation" in table and "nan" not in table
+    assert table.count("| layer3 (") == 7 and "gradient_x_activation" in table and "nan" not in table
     (file,) = tmp_path.glob("*/layer3.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(rows) == 6 * len({row["picture"] for row in rows})
+    assert len(rows) == 7 * len({row["picture"] for row in rows})
     monkeypatch.setattr("lsd.evaluation.reasons.study", lambda *_: pytest.fail("made again"))
     assert command.main(arguments) == 0
     assert capsys.readouterr().out == table
