@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import io
+import json
 import random
+import re
 import sys
 from dataclasses import replace
 
@@ -234,6 +236,43 @@ def test_only_these_endpoints_are_offered(client):
         "/feature",
         "/reasons",
     }
+
+
+def posted(page_url: str, name: str, data: list) -> list:
+    """What a caller without a client gets: the last news of a list of values in the arguments' order."""
+    call = httpx.post(f"{page_url}gradio_api/call/{name}", json={"data": data}).json()["event_id"]
+    lines = httpx.get(f"{page_url}gradio_api/call/{name}/{call}", timeout=300).text.splitlines()
+    *_, event, told = (line.partition(": ")[2] for line in lines if line)
+    return [event, json.loads(told)]
+
+
+def without_times(answer) -> str:
+    return re.sub(r'"(path|url|seconds)": [^,}]*', "", json.dumps(answer, sort_keys=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("predict", ["example:plain circle", "demo:resnet"]),
+        ("saliency", ["example:plain circle", "demo:resnet", "gradient"]),
+        ("feature", ["demo:resnet", "class/0", "none", 1]),
+        ("reasons", ["example:plain circle", "demo:resnet"]),
+    ],
+)
+def test_who_sends_a_bare_list_may_leave_out_the_last_arguments(page_url, client, name, given):
+    known = client.view_api(return_format="dict")["named_endpoints"][f"/{name}"]["parameters"]
+    all_of_them = [*given, *(one["parameter_default"] for one in known[len(given) :])]
+    event, expected = posted(page_url, name, all_of_them)
+    assert event == "complete" and expected[0]["model"] == "demo:resnet"
+    for count in range(len(given), len(known)):
+        event, answer = posted(page_url, name, all_of_them[:count])
+        assert event == "complete" and without_times(answer) == without_times(expected)
+    needed = [one["parameter_name"] for one in known if not one["parameter_has_default"]]
+    if needed:
+        event, answer = posted(page_url, name, [])
+        assert event == "error" and f"{needed[0]} must be given" in json.dumps(answer)
+    event, answer = posted(page_url, name, [*all_of_them, "one more"])
+    assert event == "error" and "fewer" in json.dumps(answer)
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t", "\u00a0"])

@@ -97,8 +97,8 @@ def test_a_program_waits_in_the_same_line_and_makes_way_when_it_is_gone(page, de
     news = visitor.news()  # whoever holds it is still there
     next(news)
     wait_for(lambda: begun)
-    data = ["example:Coffee cup", default_models()[0], "gradient", "top1", "", None, "", "", None, "evaluated"]
-    body = {"data": [*data, "", "", 0, False, False]}
+    data = ["example:Coffee cup", default_models()[0], "gradient"]
+    body = {"data": data}
     call = httpx.post(f"{page.url}/{PREFIX}/call/saliency", json=body, timeout=PATIENCE).json()["event_id"]
     with httpx.stream("GET", f"{page.url}/{PREFIX}/call/saliency/{call}", timeout=PATIENCE) as stream:
         assert any('"waiting": 1' in line or '"waiting":1' in line for line in stream.iter_lines())

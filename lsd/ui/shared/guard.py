@@ -8,11 +8,13 @@ in one sentence here; the log has the place in the code where that was nobody's 
 import logging
 import math
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import gradio as gr
 import orjson
 from gradio.blocks import Block, BlockFunction
+from gradio.components.api_component import Api
 from gradio.processing_utils import check_all_files_in_cache
 from gradio.state_holder import SessionState
 from gradio_client.utils import is_file_obj, is_file_obj_with_meta, is_http_url_like, traverse
@@ -39,6 +41,7 @@ class GuardedBlocks(gr.Blocks):
     ) -> list[Any]:
         """As Gradio's; raises RefusedError for what is no value of a control."""
         try:
+            inputs = completed(block_fn, inputs)
             check(block_fn.inputs, inputs)
             return await super().preprocess_data(block_fn, inputs, state, explicit_call)
         except RefusedError:
@@ -86,6 +89,20 @@ class Guard:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
                 await PlainTextResponse("This request cannot be read.", 400)(scope, receive, send)
+
+
+def completed(block_fn: BlockFunction, values: list[Any]) -> list[Any]:
+    """What a program has sent, and the defaults of the last arguments that it left out, as clients that know them send them.
+
+    Raises:
+        RefusedError: one of these has no default.
+    """
+    if not all(isinstance(control, Api) for control in block_fn.inputs):
+        return values
+    left_out = list(signature(block_fn.fn).parameters.values())[len(values) :]
+    if needed := [one.name for one in left_out if one.default is one.empty]:
+        raise RefusedError(f"{' and '.join(needed)} must be given: “data” lists the arguments in their order.")
+    return [*values, *(one.default for one in left_out)]
 
 
 def check(controls: Sequence[Block], values: Sequence[Any]) -> None:
