@@ -81,6 +81,9 @@ class Method:
         layer: True if its values lie over a layer's places rather than the pixels.
         values: "signed"; "magnitude", which says where and not in which direction; or "for", which is what speaks for the
             output, without what speaks against it.
+        depths: True if it takes slopes at several layers, which a first look through all of them finds.
+        watches_relus: True if what goes into every ReLU, and what comes back, is kept by hooks.
+        for_transformers: True if it needs what transformers have: attention, or gates and norms.
     """
 
     name: str
@@ -93,6 +96,9 @@ class Method:
     sign: str = "abs"
     layer: bool = False
     values: str = "signed"
+    depths: bool = False
+    watches_relus: bool = False
+    for_transformers: bool = False
 
     def parse(self, values: dict) -> dict:
         """Defaults filled in, types and ranges checked.
@@ -232,12 +238,12 @@ _ALL = (
     Method(
         "layer_cam", "LayerCAM", cams.layer_cam,
         "Rising slope × activation at several depths, the strongest of them at each pixel.",
-        "Jiang et al. 2021", (), "", "positive", values="for",
+        "Jiang et al. 2021", (), "", "positive", values="for", depths=True,
     ),
     Method(
         "refine_cam", "RefineCAM", cams.refine_cam,
         "Class activation maps of several depths multiplied: only what every depth points at is left.",
-        "Domeniconi et al. 2026", (_BASE,), "", "positive", values="for",
+        "Domeniconi et al. 2026", (_BASE,), "", "positive", values="for", depths=True,
     ),
     Method(
         "score_cam", "Score-CAM", cams.score_cam,
@@ -253,23 +259,23 @@ _ALL = (
         "depth_fusion", "Depth fusion", own.depth_fusion,
         "Gradient × activation at several depths, added up, and kept to where the deepest layer sees the class (in transformers, "
         "where all of them do): as fine as a gradient, and about the class. One pass.",
-        "LSD, docs/choices.md", (), "captum:depth_fusion", "positive", values="for",
+        "LSD, docs/choices.md", (), "captum:depth_fusion", "positive", values="for", depths=True,
     ),
     Method(
         "libragrad", "LibraGrad × input", libragrad,
         "Gradient × input, behind a backward pass in which attention weights, gates and deviations are constants: with the shares "
         "of the biases it adds up to the output. For transformers, and others that normalise or gate.",
-        "Mehri et al. 2025",
+        "Mehri et al. 2025", for_transformers=True,
     ),
     Method(
         "attention_rollout", "Attention rollout", attention.attention_rollout,
         "Where the answer's token has looked, through all layers of a transformer. Unsigned, and the same for every class.",
-        "Abnar & Zuidema 2020", sign="positive", layer=True, values="magnitude",
+        "Abnar & Zuidema 2020", sign="positive", layer=True, values="magnitude", for_transformers=True,
     ),
     Method(
         "gradient_rollout", "Gradient-weighted rollout", attention.gradient_rollout,
         "Rollout through the attention that speaks for the class: each head's weights times their slope, where that is positive.",
-        "Chefer, Gur & Wolf 2021", sign="positive", layer=True, values="for",
+        "Chefer, Gur & Wolf 2021", sign="positive", layer=True, values="for", for_transformers=True,
     ),
     Method(
         "legrad", "LeGrad", attention.legrad,
@@ -281,7 +287,7 @@ _ALL = (
                 "How many of the last blocks; 0 for all, which finds the class less often (docs/attention.md).", 0, 256, 1,
             ),
         ),
-        sign="positive", layer=True, values="for",
+        sign="positive", layer=True, values="for", for_transformers=True,
     ),
     Method("captum:saliency", "Captum Saliency", captum.saliency, "The gradient, by Captum.", "captum.attr.Saliency"),
     Method(
@@ -306,11 +312,11 @@ _ALL = (
     ),
     Method(
         "captum:guided_backprop", "Captum GuidedBackprop", captum.guided_backprop, "Guided backpropagation, by Captum.",
-        "captum.attr.GuidedBackprop",
+        "captum.attr.GuidedBackprop", watches_relus=True,
     ),
     Method(
         "captum:deconvolution", "Captum Deconvolution", captum.deconvolution, "The deconvnet, by Captum.",
-        "captum.attr.Deconvolution",
+        "captum.attr.Deconvolution", watches_relus=True,
     ),
     Method(
         "captum:grad_cam", "Captum LayerGradCam", captum.grad_cam, "Grad-CAM, by Captum; convolutional layouts only.",
@@ -319,11 +325,11 @@ _ALL = (
     Method(
         "captum:depth_fusion", "Depth fusion by Captum", captum.depth_fusion,
         "Depth fusion, put together from Captum's pieces: a pass for the pixels and one for each layer.",
-        "captum.attr.Saliency, captum.attr.LayerGradientXActivation", sign="positive", values="for",
+        "captum.attr.Saliency, captum.attr.LayerGradientXActivation", sign="positive", values="for", depths=True,
     ),
     Method(
         "captum:guided_grad_cam", "Captum GuidedGradCam", captum.guided_grad_cam,
-        "Guided backpropagation times Grad-CAM, by Captum.", "captum.attr.GuidedGradCam", (_LAYER,),
+        "Guided backpropagation times Grad-CAM, by Captum.", "captum.attr.GuidedGradCam", (_LAYER,), watches_relus=True,
     ),
     Method(
         "captum:occlusion", "Captum Occlusion", captum.occlusion,

@@ -7,10 +7,7 @@ from lsd.footprint import LOOK
 from lsd.models import ImageModel, model_footprint
 from lsd.saliency.methods import COUNTS, find_method, passes
 
-_WITH_RULES = ("captum:guided_backprop", "captum:deconvolution", "captum:guided_grad_cam")
 _RULES = 2.5  # times a plain pass: Captum's hooks keep what goes into each ReLU and what comes back
-
-_FUSED = ("depth_fusion", "captum:depth_fusion", "layer_cam", "refine_cam")  # slopes at several layers
 _PLACES = 3  # pictures of such a pass: whether layers have places is asked by five, on a way without return
 
 
@@ -39,5 +36,5 @@ def _pictures(method: str, settings: Mapping[str, Any], pictures: int) -> float:
     if not settings.keys().isdisjoint(COUNTS):
         together = min(together, passes(settings))
     # Those that look through the layers do so at first: for slopes at all of them, or for their places.
-    looked = LOOK if method in _FUSED else _PLACES if chosen.layer or "layer" in settings else 1
-    return max(together * (_RULES if method in _WITH_RULES else 1), looked)
+    looked = LOOK if chosen.depths else _PLACES if chosen.layer or "layer" in settings else 1
+    return max(together * (_RULES if chosen.watches_relus else 1), looked)

@@ -1,8 +1,10 @@
 """The Saliency tab's handlers, called as Gradio calls them."""
 
 import asyncio
+import base64
 import contextlib
 import html
+import io
 import json
 import re
 import threading
@@ -17,7 +19,7 @@ import timm
 import torch
 from hypothesis import given as given_any
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageColor
 from safetensors.torch import save_file
 from starlette.datastructures import QueryParams
 
@@ -29,6 +31,7 @@ from lsd.packages import PACKAGES
 from lsd.provenance import write_files
 from lsd.recent import Recent
 from lsd.reference import open_reference
+from lsd.render import CATEGORIES
 from lsd.saliency import defaults
 from lsd.saliency.explain import SimilarTo, TargetSpec, explain
 from lsd.saliency.maps import MapSettings
@@ -351,6 +354,17 @@ def test_what_is_answered_already_waits_for_nobody(tab):
     assert "Done in" in last_status(tab, seen[0])
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_legend_of_several_classes_ends_in_the_colours_of_their_figure(count):
+    one, several = results_html.legend(MAPS), results_html.legend(MAPS, count)
+    assert "one class alone" not in one and one[len('<div class="lsd-legend">') :] in several
+    (bar, _) = re.findall(r"base64,([^\"]+)", several)
+    (colours,) = np.asarray(Image.open(io.BytesIO(base64.b64decode(bar))))
+    firsts, lasts = np.split(colours, count), [ImageColor.getrgb(c) for c in list(CATEGORIES.values())[:count]]
+    for ramp, colour in zip(firsts, lasts, strict=True):
+        assert tuple(ramp[0]) == (255, 255, 255) and tuple(ramp[-1]) == colour
+
+
 def test_drawing_again_runs_no_model(tab, monkeypatch):
     session = session_of(tab, run(tab, models=["demo:resnet", "demo:vit"]))
     monkeypatch.setattr(saliency_run, "get_model", lambda name: pytest.fail("a model was asked for"))
@@ -497,6 +511,8 @@ def test_first_choices_are_one_figure_and_a_map_each(tab, tmp_path, capsys):
     assert len(figure.others) == 3 and figure.image.tobytes() != figure.others[0].tobytes()
     signed = drawn(tab, session, sign="signed", channels="sum")
     assert 'data-signed="0"' in stage(tab, signed)  # colours say which class, and not for or against
+    told = shown[tab.legend]
+    assert told.index("one class alone") < told.index("Each by itself") < told.index("strongest, ")
     with packed(tab, session) as archive:
         archive.extractall(tmp_path)
     assert len(list(tmp_path.glob("*-classes.png"))) == 2

@@ -130,7 +130,7 @@ def _target(query: Mapping, doubts: list[str]) -> dict:
     if "like" in query:
         known = query.get("like") in ("", *examples())
         like = _one_of(query.get("like"), examples(), "", "example", doubts)
-        both = _said(query, "both", True, doubts)
+        both = _said(query, "both", Wish.both, doubts)
         return {"target": SIMILAR, "like": like, "both": both} if known else {"target": FIRST_CHOICE}
     if query.get("classes"):
         count = _tried(lambda: TopClasses(_whole(query.get("classes"))).count, doubts)

@@ -52,7 +52,7 @@ class Wish:
     group: str = ""
     count: int = 3
     like: str = ""
-    both: bool = True
+    both: bool = False
     method: str = defaults.METHOD
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: str = defaults.KIND

@@ -162,13 +162,29 @@ def _links(answer: Answer, example: str) -> str:
     return f'<ul class="lsd-next">{items}</ul>'
 
 
-def legend(maps: MapSettings) -> str:
-    """What the colours stand for."""
+def legend(maps: MapSettings, classes: int = 0) -> str:
+    """What the colours stand for.
+
+    Args:
+        classes: how many share a figure, where colour says which; 0 where there is no such figure. The maps of each by itself have
+            the other colours.
+    """
     signed = maps.sign == "signed"
-    ramp = render.colorize(np.linspace(-1 if signed else 0, 1, _RAMP)[None], signed)
+    ramp = np.linspace(-1 if signed else 0, 1, _RAMP)[None]
     ends = ("against", "for") if signed else ("0", f"{_UNITS[maps.scale]}, {_SIGNS[maps.sign]}")
-    bar = data_url("image/png", png(Image.fromarray(ramp)))
+    own = _bar(render.colorize(ramp, signed), *ends)
+    if not classes:
+        return f'<div class="lsd-legend">{own}</div>'
+    lead = np.tile(np.linspace(0, 1, _RAMP // classes), classes)[None]
+    which = np.repeat(np.arange(classes), _RAMP // classes)[None]
+    below = np.zeros((*lead.shape, 3), np.uint8)
+    shared = render.categories(below, which, np.ones_like(lead), lead, 1, alone=True)
     return (
-        f'<div class="lsd-legend"><span>{ends[0]}</span><img src="{bar}" alt="Colours from {ends[0]} to {ends[1]}">'
-        f"<span>{ends[1]}</span></div>"
+        f'<div class="lsd-legend">{_bar(shared, "classes alike", "one class alone")}<b>Each by itself:</b>{own}</div>'
     )
+
+
+def _bar(colours: np.ndarray, first: str, last: str) -> str:
+    """Colours (1, W, 3) with what their ends stand for."""
+    bar = data_url("image/png", png(Image.fromarray(colours)))
+    return f'<span>{first}</span><img src="{bar}" alt="Colours from {first} to {last}"><span>{last}</span>'

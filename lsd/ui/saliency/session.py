@@ -102,6 +102,11 @@ class Session:
         return [found for a in self.answers for found in (a.steadinesses or [None] * len(a.explanations))]
 
     @property
+    def classes(self) -> int:
+        """How many classes share a figure; 0 where there is no such figure."""
+        return max((len(a.explanations) for a in self.answers if is_of_classes(a.explanations)), default=0)
+
+    @property
     def tried(self) -> int:
         """How many models were asked."""
         return len({*(answer.place for answer in self.answers), *self.troubles})

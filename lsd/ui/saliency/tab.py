@@ -119,7 +119,9 @@ class SaliencyTab:
                 info="Alike where the model's embeddings of the two point the same way; no classes are needed for it.",
             )
             self.asking["both"] = gr.Checkbox(
-                Wish.both, label="Explain the other picture, too", info="What in it makes it like this one."
+                Wish.both,
+                label="Explain the other picture, too",
+                info="What in it makes it like this one: a second map, which takes as long again.",
             )
         self.asking |= {"like": self.like, "method": controls.method_picker()}
         self.about = gr.Markdown(controls.describe_method(METHODS[defaults.METHOD]), elem_classes="lsd-about")
@@ -381,7 +383,7 @@ class SaliencyTab:
         }
         for drawn in draw(session, maps, look):
             stages[self.results[drawn.answer.place].stage] = results.stage(session, drawn, plain, maps, keep)
-        return stages | {self.legend: results.legend(maps)}
+        return stages | {self.legend: results.legend(maps, session.classes)}
 
     def _draw(self, given: Given) -> dict:
         """All maps anew from the values that are there; the fast event behind every control of the drawing."""

@@ -1,6 +1,6 @@
 """Explanations kept by content: the same question is answered once, for all visitors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from PIL import Image
@@ -88,21 +88,18 @@ def checked(
     settings: Mapping,
 ) -> tuple[CrossCheck, ...]:
     """The comparison with Captum of each explanation of an answer, unless it was made before; () for Captum's own methods."""
-    first = explanations[0]
-    method = first.attribution.method
+    method = explanations[0].attribution.method
     if method.startswith("captum:"):
         return ()
-    key = _key("check", model, sha256, spec, method, settings, first.view)
 
-    def compute() -> tuple[CrossCheck, ...]:
-        under = pictures_under(picture, explanations, other_picture(spec))
+    def compute(under: Sequence[Image.Image]) -> tuple[CrossCheck, ...]:
         with room_for_method(model, method, settings, check=True):
             return tuple(
                 gpu.call(crosscheck_explanation, model, shown, explanation, dict(settings))
                 for shown, explanation in zip(under, explanations, strict=True)
             )
 
-    return _answers.get(key, compute)
+    return _told_of("check", model, picture, sha256, spec, explanations, settings, compute)
 
 
 def steadied(
@@ -118,17 +115,31 @@ def steadied(
     Raises:
         LSDError: what `steadiness_of_each` raises.
     """
-    first = explanations[0]
-    method = first.attribution.method
-    key = _key("steady", model, sha256, spec, method, settings, first.view)
+    method = explanations[0].attribution.method
 
-    def compute() -> tuple[Steadiness | None, ...]:
-        under = pictures_under(picture, explanations, other_picture(spec))
+    def compute(under: Sequence[Image.Image]) -> tuple[Steadiness | None, ...]:
         room = room_for_method(model, method, settings, pictures=COPIES)
         with room, measured(steady_cost(model.name, method, settings, spec)):
             return gpu.call(steadiness_of_each, model, under, explanations, dict(settings))
 
-    return _answers.get(key, compute)
+    return _told_of("steady", model, picture, sha256, spec, explanations, settings, compute)
+
+
+def _told_of(
+    what: str,
+    model: ImageModel,
+    picture: Image.Image,
+    sha256: str,
+    spec: Spec,
+    explanations: Sequence[Explanation],
+    settings: Mapping,
+    compute: Callable[[Sequence[Image.Image]], _Answer],
+) -> _Answer:
+    """What is told of an answer, one thing for each of its explanations: `compute` of the pictures that they are of, unless it was
+    told before."""
+    first = explanations[0]
+    key = _key(what, model, sha256, spec, first.attribution.method, settings, first.view)
+    return _answers.get(key, lambda: compute(pictures_under(picture, explanations, other_picture(spec))))
 
 
 def is_there(

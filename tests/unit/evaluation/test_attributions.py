@@ -10,11 +10,11 @@ from lsd.evaluation.controls import CONTROLS
 from lsd.evaluation.variants import Source, variants
 from lsd.layers import as_said
 from lsd.said import Said
-from lsd.saliency.methods import attribute
+from lsd.saliency.methods import METHODS, attribute
 from lsd.saliency.targets import KINDS, Target
 
 RECTIFIED = {"guided_backprop", "deconvnet", "captum:guided_grad_cam", "captum:deep_lift"}
-OF_TRANSFORMERS = {"libragrad", "attention_rollout", "gradient_rollout", "legrad"}
+OF_TRANSFORMERS = {name for name, method in METHODS.items() if method.for_transformers}
 PAIRS = [(3, 1), (7, 3)]
 nets = pytest.mark.parametrize("name", ["relus", "test_vit"])
 

@@ -26,13 +26,13 @@ from lsd.layers import as_said
 from lsd.said import Said
 from lsd.saliency.gradients import baseline
 from lsd.saliency.maps import MapSettings
-from lsd.saliency.methods import attribute
+from lsd.saliency.methods import METHODS, attribute
 from lsd.saliency.targets import Target
 
 SIDE = 28
 NOTHING_DEAR = Size(many=0, removed=0, full=0)
 CAMS = {"grad_cam", "hires_cam", "grad_cam_plus_plus", "finer_cam", "layer_cam", "refine_cam", "score_cam"}
-FOR_TRANSFORMERS = {"libragrad", "attention_rollout", "gradient_rollout", "legrad"}
+FOR_TRANSFORMERS = {name for name, method in METHODS.items() if method.for_transformers}
 LAYERED = (
     {"guided_backprop", "deconvnet", "depth_fusion", "captum:guided_grad_cam", "captum:occlusion"}
     | CAMS

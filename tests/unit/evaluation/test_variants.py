@@ -124,7 +124,7 @@ def test_each_drawn_level_has_noise_drawn_alike():
 def test_what_takes_many_passes_is_dear():
     cheap = {v.level for v in FACTORS["method"].levels if not v.source.dear}
     cams = {"hires_cam", "grad_cam_plus_plus", "finer_cam", "layer_cam", "refine_cam", "refine_cam:grad_cam_plus_plus"}
-    of_transformers = {"libragrad", "attention_rollout", "gradient_rollout", "legrad"}
+    of_transformers = {name for name, method in METHODS.items() if method.for_transformers}
     of_all = {"gradient", "gradient_x_input", "guided_backprop", "deconvnet", "grad_cam", "depth_fusion"}
     assert cheap == of_all | cams | of_transformers
     assert not any(v.source.dear for v in [*grid(), *CONTROL_VARIANTS])

@@ -8,7 +8,6 @@ from lsd.errors import UndefinedError
 from lsd.saliency.methods import METHODS, Setting, attribute, find_method
 from lsd.saliency.targets import Target
 
-FOR_TRANSFORMERS = ("libragrad", "attention_rollout", "gradient_rollout", "legrad")
 UNSIGNED = (
     "depth_fusion", "layer_cam", "refine_cam", "smoothgrad_squared", "vargrad", "attention_rollout", "gradient_rollout",
     "legrad",
@@ -47,8 +46,8 @@ def test_a_counterpart_is_captums_and_has_the_same_kind_of_values(method):
 def test_every_method_runs_by_its_name(image_model, pictures, method):
     small = {"samples": 2, "steps": 2, "masks": 2, "window": 16, "stride": 16}
     settings = {name: value for name, value in small.items() if name in {s.name for s in method.settings}}
-    gated = method.name in FOR_TRANSFORMERS
-    model = image_model("test_vit", 64, img_size=64) if gated else image_model("resnet18", layers=(1, 1, 1, 1))
+    vit = method.for_transformers
+    model = image_model("test_vit", 64, img_size=64) if vit else image_model("resnet18", layers=(1, 1, 1, 1))
     size = model.spec.height
     result = attribute(method.name, model, pictures(1, size), Target(3, "logit"), **settings)
     assert result.method == method.name and settings.items() <= result.settings.items()
