@@ -1,4 +1,4 @@
-"""The command line: `python -m lsd saliency …`, `features …`, `reasons …`, `methods …` and `models`.
+"""The command line: `python -m lsd saliency …`, `features …`, `reasons …`, `attention …`, `methods …` and `models`.
 
 Errors that are meant for the user are one line on standard error and exit status 2, also where they are of one of several
 models, whose others' results are written; a reproduction that differs from its manifest is exit status 1.
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsd import cli_again, cli_features, cli_methods, cli_reasons, cli_said
+from lsd import cli_again, cli_attention, cli_features, cli_methods, cli_reasons, cli_said
 from lsd.errors import LSDError
 from lsd.saliency import defaults
 
@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_features.add_parser(commands)
     cli_reasons.add_parser(commands)
     cli_methods.add_parser(commands)
+    cli_attention.add_parser(commands)
     return parser
 
 

@@ -1,12 +1,15 @@
 """Real weights and photos for the tests that need them; where there are none, those tests are skipped and say so."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from hypothesis import settings
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for `benchmarks.families`, however pytest is started
@@ -35,3 +38,14 @@ def real_models() -> Path:
 def real_images() -> list[Path]:
     """ImageNet photos, their class index in the first four letters of the file's name."""
     return sorted(_folder("LSD_IMAGE_PATH", "images", "[0-9]*_*.jpg").glob("[0-9]*_*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def small_vit(tmp_path_factory) -> str:
+    """The name of a small transformer whose attention can be read: two heads of four layers over 10 × 10 places."""
+    torch.manual_seed(0)
+    net, folder = timm.create_model("test_vit", num_classes=10), tmp_path_factory.mktemp("small_vit")
+    about = {"architecture": "test_vit", "num_classes": 10, "pretrained_cfg": net.pretrained_cfg | {"tag": None}}
+    (folder / "config.json").write_text(json.dumps(about))
+    save_file(net.state_dict(), folder / "model.safetensors")
+    return f"local-dir:{folder}"

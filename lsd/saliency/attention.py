@@ -179,7 +179,16 @@ def _why_not(reader: AttentionReader, pictures: int) -> str:
     return ""
 
 
-_readers: "weakref.WeakKeyDictionary[ImageModel, Tensor]" = weakref.WeakKeyDictionary()
+_known: "weakref.WeakKeyDictionary[ImageModel, tuple[Tensor, tuple[str, ...]]]" = weakref.WeakKeyDictionary()
+
+
+def attention_layers(model: ImageModel) -> tuple[str, ...]:
+    """The names of its attention's modules, in the order in which they run; found once a model.
+
+    Raises:
+        UndefinedError: as `read`.
+    """
+    return _known_of(model)[1]
 
 
 def reading_tokens(model: ImageModel) -> Tensor:
@@ -191,7 +200,12 @@ def reading_tokens(model: ImageModel) -> Tensor:
     Raises:
         UndefinedError: as `read`.
     """
-    if model not in _readers:
+    return _known_of(model)[0]
+
+
+def _known_of(model: ImageModel) -> tuple[Tensor, tuple[str, ...]]:
+    """`reading_tokens` and `attention_layers`."""
+    if model not in _known:
         noise = torch.rand(blank(model).shape, generator=torch.Generator().manual_seed(0)).to(model.device, model.dtype)
         with model.lock, undisturbed(model.device), torch.enable_grad():
             found = read(model, noise.requires_grad_(True))
@@ -200,8 +214,8 @@ def reading_tokens(model: ImageModel) -> Tensor:
             )
             last = found.attentions[-1].weights
             (slope,) = torch.autograd.grad((found.logits.flatten() * direction).sum(), last, materialize_grads=True)
-        _readers[model] = slope.abs().sum((0, 1, 3)) > 0
-    return _readers[model]
+        _known[model] = slope.abs().sum((0, 1, 3)) > 0, tuple(one.name for one in found.attentions)
+    return _known[model]
 
 
 def over_places(tokens: Layer, values: Tensor) -> Tensor:

@@ -72,13 +72,24 @@ def laid_on(
     )
     outlines, laid = [], []
     for picture, explanation, finished_map in zip(pictures, explanations, finished, strict=True):
-        scale_x = picture.width / explanation.picture_size[0]
-        scale_y = picture.height / explanation.picture_size[1]
-        left, top, right, bottom = explanation.box
-        box = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+        box = scaled(explanation.box, explanation.picture_size, picture.size)
         laid.append(lay_on(finished_map, box, picture.size))
-        outlines.append(box if look.frame and not _covers(box, picture.size) else None)
+        outlines.append(outlined(box, picture.size) if look.frame else None)
     return outlines, laid
+
+
+def scaled(
+    box: tuple[float, float, float, float], size: tuple[int, int], to: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """A part of a picture of `size`, (width, height), in the pixels of one of size `to`."""
+    across, down = to[0] / size[0], to[1] / size[1]
+    left, top, right, bottom = box
+    return left * across, top * down, right * across, bottom * down
+
+
+def outlined(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """What the model saw of a picture of `size`, where that is to be outlined; None where it is all of it."""
+    return None if _covers(box, size) else box
 
 
 def _covers(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:

@@ -25,6 +25,8 @@ from lsd.models import get_model
 from lsd.packages import PACKAGES
 from lsd.reasons.explain import find_reasons, flips, try_reasons
 from lsd.saliency.explain import TargetSpec, explain, to_input
+from lsd.saliency.heads import heads_of
+from lsd.saliency.heads import sheet as heads_sheet
 from lsd.saliency.methods import attribute
 from lsd.saliency.steadiness import steadiness_of_explanation
 from lsd.saliency.targets import Target
@@ -115,6 +117,21 @@ def test_a_program_can_ask_how_steady_a_map_is(client, picture):
     found = steadiness_of_explanation(model, picture, explain(model, picture, TargetSpec(), "gradient"), {})
     assert saliency(client, **request, steady=True)[0]["steadiness"] == pytest.approx(found.to_dict(), abs=1e-6)
     assert saliency(client, **request)[0]["steadiness"] is None
+
+
+def test_the_heads_of_a_transformer_are_those_of_the_library(client, picture, small_vit):
+    request = {"image": in_base64(picture), "model": small_vit, "place": "2,3", "layer": "blocks.1.attn"}
+    answer, drawn, weights = client.predict(**request, view="squashed", api_name="/attention")
+    found = heads_of(get_model(small_vit), picture, "blocks.1.attn", (2, 3), View("squashed"))
+    assert np.array_equal(np.load(weights), found.weights.numpy())
+    assert answer == {"names_assumed": answer["names_assumed"], **json.loads(json.dumps(found.to_dict()))}
+    assert Image.open(drawn).size == heads_sheet(picture, found).size
+    for changes, sentence in (
+        ({"model": "demo:resnet"}, "it has none"), ({"place": "2"}, "ROW,COLUMN"), ({"place": "99,0"}, "none at 99, 0"),
+        ({"layer": "blocks.9"}, "no attention layer"),
+    ):  # fmt: skip
+        with pytest.raises(AppError, match=sentence):
+            client.predict(**request | changes, api_name="/attention")
 
 
 @pytest.mark.parametrize(
@@ -233,6 +250,7 @@ def test_only_these_endpoints_are_offered(client):
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
         "/predict",
         "/saliency",
+        "/attention",
         "/feature",
         "/reasons",
     }
@@ -255,22 +273,24 @@ def without_times(answer) -> str:
     [
         ("predict", ["example:plain circle", "demo:resnet"]),
         ("saliency", ["example:plain circle", "demo:resnet", "gradient"]),
+        ("attention", ["example:plain circle", "a transformer"]),
         ("feature", ["demo:resnet", "class/0", "none", 1]),
         ("reasons", ["example:plain circle", "demo:resnet"]),
     ],
 )
-def test_who_sends_a_bare_list_may_leave_out_the_last_arguments(page_url, client, name, given):
+def test_who_sends_a_bare_list_may_leave_out_the_last_arguments(page_url, client, small_vit, name, given):
+    given = [small_vit if one == "a transformer" else one for one in given]
     known = client.view_api(return_format="dict")["named_endpoints"][f"/{name}"]["parameters"]
     all_of_them = [*given, *(one["parameter_default"] for one in known[len(given) :])]
     event, expected = posted(page_url, name, all_of_them)
-    assert event == "complete" and expected[0]["model"] == "demo:resnet"
+    assert event == "complete" and expected[0]["model"] in given
     for count in range(len(given), len(known)):
         event, answer = posted(page_url, name, all_of_them[:count])
         assert event == "complete" and without_times(answer) == without_times(expected)
     needed = [one["parameter_name"] for one in known if not one["parameter_has_default"]]
     if needed:
         event, answer = posted(page_url, name, [])
-        assert event == "error" and f"{needed[0]} must be given" in json.dumps(answer)
+        assert event == "error" and f"{' and '.join(needed)} must be given" in json.dumps(answer)
     event, answer = posted(page_url, name, [*all_of_them, "one more"])
     assert event == "error" and "fewer" in json.dumps(answer)
 

@@ -185,6 +185,33 @@ def test_groups_and_several_classes_are_asked_for_and_sent_to_somebody(server, t
         assert [name for name in archive.namelist() if name.endswith("-classes.png")]
 
 
+def test_heads_of_a_transformer_are_shown_layer_by_layer_and_go_with_the_picture(server, tab, small_vit):
+    tab.goto(
+        f"{server}?model=demo:resnet&model={small_vit}&method=gradient&example={DRAWN}", wait_until="domcontentloaded"
+    )
+    wait_for_status(tab, "Done in")
+    wait_for_maps(tab, 2)
+    tab.get_by_role("button", name="Attention, head by head").click()
+    tab.locator("#show-heads").click()
+    heads = tab.locator(".lsd-heads figure")
+    title = tab.locator(".lsd-heads h3")
+    expect(title).to_contain_text("blocks.5.attn: where each head looks for the output")
+    count = heads.count()
+    assert count > 1 and "places" in heads.first.inner_text()
+    tab.get_by_role("combobox", name="Layer").last.click()
+    tab.get_by_role("option", name="blocks.1.attn").click()
+    expect(title).to_contain_text("blocks.1.attn")
+    place = tab.get_by_label("From the place")
+    place.fill("2,3")
+    place.press("Enter")
+    expect(title).to_contain_text("from place 2, 3")
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('.lsd-heads img')].every(i => i.complete && i.naturalWidth)"
+    )
+    tab.locator("#explain").click()  # perhaps another picture
+    expect(heads).to_have_count(0)
+
+
 def test_the_overlay_changes_without_another_run(server, tab):
     tab.goto(f"{server}?model=demo:resnet&method=gradient&example={DRAWN}", wait_until="domcontentloaded")
     wait_for_status(tab, "Done in")

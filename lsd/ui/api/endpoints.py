@@ -1,12 +1,10 @@
-"""What programs call, by `gradio_client`, HTTP or MCP: `predict`, `saliency`, `feature` and `reasons`, with types, without a page.
+"""What programs call, by `gradio_client`, HTTP or MCP: `predict`, `saliency`, `attention`, `feature` and `reasons`, with types.
 
 Each is a job like those of the page: it waits in the same line, and ends when its caller has gone. Until its answer is there,
 it yields how far it is, which `gradio_client`'s `predict` passes over.
 """
 
-import base64
 import functools
-import hashlib
 import io
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -24,31 +22,30 @@ from PIL import Image
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from lsd import labels
-from lsd.errors import ImageError, LSDError, UndefinedError
+from lsd.errors import LSDError, UndefinedError
 from lsd.features.ascent import ascend
 from lsd.features.judge import classify
 from lsd.features.recipes import DEFAULT, find_recipe
 from lsd.features.units import other_models, resolve, title
-from lsd.images import open_image
-from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
 from lsd.provenance import png
 from lsd.reasons.bundle import result
 from lsd.reasons.sheet import sheet
 from lsd.reference import Reference
-from lsd.said import Said
 from lsd.saliency import bundle, defaults
 from lsd.saliency.explain import to_input
+from lsd.saliency.heads import parse_place
+from lsd.saliency.heads import sheet as heads_sheet
 from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import find_method
 from lsd.saliency.question import question
 from lsd.saliency.views import Look, overlays
+from lsd.ui.api import inputs
 from lsd.ui.api.mcp import mend
 from lsd.ui.api.reasons import told
-from lsd.ui.shared import gpu, unit_pictures, visitors
+from lsd.ui.shared import attended, gpu, unit_pictures, visitors
 from lsd.ui.shared.answers import cost, explained, other_picture, steadied, steady_cost
 from lsd.ui.shared.controls import default_models
-from lsd.ui.shared.examples import examples
 from lsd.ui.shared.job import Progress
 from lsd.ui.shared.jobs import about, aside, follow, sentence, turn
 from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_others, check_settings
@@ -62,7 +59,6 @@ from lsd.ui.shared.scratch import brief_folder
 from lsd.view import View
 
 FIRST_MODEL = default_models()[0]  # what is explained and visualized unless another is asked for
-_MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
 
 
 def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "") -> dict:
@@ -80,8 +76,8 @@ def predict(image: str, model: str = FIRST_MODEL, top: int = 5, outputs: str = "
         {"model", "names_assumed", "top": [{"index", "name", "probability"}, …]}, the most probable first. Names are assumed
         where nothing but their number says that they are the network's own.
     """
-    network = _network(model, outputs)
-    picture, _ = _picture(image)
+    network = inputs.network(model, outputs)
+    picture, _ = inputs.picture(image)
     with turn(), room_for_passes("This prediction", [network], 1):
         probabilities = gpu.call(_probabilities, network, picture)
     if not probabilities.isfinite().all():
@@ -145,13 +141,13 @@ def saliency(
     """
     chosen, seen = find_method(method), View.parse(view)
     about(method=chosen.name)
-    other, digest = _picture(like) if like else (None, "")
+    other, digest = inputs.picture(like) if like else (None, "")
     spec = question(
         target=target, against=against or None, group=group or None, within=within or None, classes=classes or None,
         like=Reference(digest, other, "reference") if like else None, both_ways=both_ways,
     )  # fmt: skip
-    picture, sha256 = _picture(image)
-    network = _network(model, outputs, layouts)
+    picture, sha256 = inputs.picture(image)
+    network = inputs.network(model, outputs, layouts)
     settings = chosen.parse(settings or {})
     check_settings(settings)
     with turn(cost(network.name, method, settings, spec)):
@@ -190,6 +186,45 @@ def saliency(
     return answer, _File("overlay.png", png(shown)), _File("values.npy", values.getvalue())
 
 
+def attention(
+    image: str,
+    model: str,
+    layer: str = "",
+    place: str = "",
+    outputs: str = "",
+    layouts: dict | None = None,
+    view: str = "evaluated",
+) -> tuple[dict, FileData, FileData]:
+    """Where each head of a transformer's attention layer looks. It is no attribution: a head may look where nothing of the answer
+    comes from.
+
+    Args:
+        image: as for `predict`.
+        model: a transformer whose attention can be read, such as ViT, DeiT, BEiT or EVA; others are refused with the reason.
+        layer: name of the attention layer, such as "blocks.3.attn"; "" for the last.
+        place: "ROW,COLUMN" of the place that looks, counted from 0; "" for the tokens that the output is made of.
+        outputs: as for `predict`.
+        layouts: as for `saliency`.
+        view: as for `saliency`.
+
+    Returns:
+        {"model", "names_assumed", "layer", "layers", "place", "heads", "places", "on_places", "spread", "view", "crop_box"}: all
+        attention layers, how many heads and how many rows and columns of places there are; of each head, how much of its attention
+        is on the picture and over about how many places that lies. And a sheet with each head's map (PNG); and the weights (.npy),
+        float32 (heads, h, w).
+    """
+    seen, start = View.parse(view), parse_place(place)
+    picture, sha256 = inputs.picture(image)
+    network = inputs.network(model, outputs, layouts)
+    with turn(attended.cost(network.name)):
+        found = attended.attended(network, picture, sha256, layer, start, seen)
+    about(network.name, method=found.layer)
+    answer = {"model": network.name, "names_assumed": network.names_assumed} | found.to_dict()
+    values = io.BytesIO()
+    np.save(values, found.weights.numpy())
+    return answer, _File("heads.png", png(heads_sheet(picture, found))), _File("attention.npy", values.getvalue())
+
+
 def feature(
     model: str = FIRST_MODEL,
     unit: str = "class/0",
@@ -219,7 +254,7 @@ def feature(
         raise LSDError(
             f"steps lies between 1 and {MAX_PROGRAM_STEPS} here, and is {steps}; the command line goes further."
         )
-    network = _network(model, outputs, layouts)
+    network = inputs.network(model, outputs, layouts)
     chosen = replace(find_recipe(recipe), steps=steps)
     about(method=chosen.name)
     wanted = resolve(unit, network)
@@ -282,8 +317,8 @@ def reasons(
     """
     if fill not in FILLS:
         raise LSDError(f"fill is {' or '.join(FILLS)}, not “{fill[:60]}”.")
-    picture, sha256 = _picture(image)
-    network = _network(model, outputs, layouts)
+    picture, sha256 = inputs.picture(image)
+    network = inputs.network(model, outputs, layouts)
     question = Question(sha256, decision(target, against), layer, fill)
     with turn(reasons_cost(network.name, question)):
         account = reasoned(network, picture, question)
@@ -301,9 +336,9 @@ def reasons(
 
 
 def register() -> None:
-    """Offer all four; called inside a `gr.Blocks`. How many run at a time is `lsd.ui.shared.jobs`' business, not Gradio's."""
+    """Offer all of them; called inside a `gr.Blocks`. How many run at a time is `lsd.ui.shared.jobs`' business, not Gradio's."""
     mend()
-    for function in (predict, saliency, feature, reasons):
+    for function in (predict, saliency, attention, feature, reasons):
         gr.api(_endpoint(function), api_name=function.__name__, concurrency_limit=None)
 
 
@@ -369,32 +404,8 @@ def _delivered(made: Sequence[_File]) -> Iterator[list[FileData]]:
         yield [FileData(path=str(folder / file.name), orig_name=file.name) for file in made]
 
 
-def _network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
-    said = Said.from_dict({"outputs": outputs, "layouts": layouts})
-    model = aside(get_model, name)
-    about(model.name)
-    return as_said(model, said)
-
-
 def _probabilities(network: ImageModel, picture: Image.Image) -> torch.Tensor:
     return network.probabilities(to_input(network, picture))[0]
-
-
-def _picture(text: str) -> tuple[Image.Image, str]:
-    """The picture, and the SHA-256 of its file."""
-    if len(text) > _MAX_CHARACTERS:
-        raise ImageError("The picture must be a text: base64 of at most 24 MB, or example:NAME.")
-    if text.startswith("example:"):
-        name = text.removeprefix("example:")
-        if name not in examples():
-            raise LSDError(f"There is no example “{name}”; choose one of {', '.join(examples())}.")
-        data = examples()[name].read_bytes()
-    else:
-        try:
-            data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-        except ValueError as error:  # binascii's own, and what is no ASCII
-            raise ImageError("The picture is not valid base64; send the bytes of a PNG, JPEG or WebP file.") from error
-    return open_image(data), hashlib.sha256(data).hexdigest()
 
 
 def _top(names, order, probabilities) -> list[dict]:

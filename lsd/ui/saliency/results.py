@@ -172,19 +172,17 @@ def legend(maps: MapSettings, classes: int = 0) -> str:
     signed = maps.sign == "signed"
     ramp = np.linspace(-1 if signed else 0, 1, _RAMP)[None]
     ends = ("against", "for") if signed else ("0", f"{_UNITS[maps.scale]}, {_SIGNS[maps.sign]}")
-    own = _bar(render.colorize(ramp, signed), *ends)
+    own = bar(render.colorize(ramp, signed), *ends)
     if not classes:
         return f'<div class="lsd-legend">{own}</div>'
     lead = np.tile(np.linspace(0, 1, _RAMP // classes), classes)[None]
     which = np.repeat(np.arange(classes), _RAMP // classes)[None]
     below = np.zeros((*lead.shape, 3), np.uint8)
     shared = render.categories(below, which, np.ones_like(lead), lead, 1, alone=True)
-    return (
-        f'<div class="lsd-legend">{_bar(shared, "classes alike", "one class alone")}<b>Each by itself:</b>{own}</div>'
-    )
+    return f'<div class="lsd-legend">{bar(shared, "classes alike", "one class alone")}<b>Each by itself:</b>{own}</div>'
 
 
-def _bar(colours: np.ndarray, first: str, last: str) -> str:
+def bar(colours: np.ndarray, first: str, last: str) -> str:
     """Colours (1, W, 3) with what their ends stand for."""
     bar = data_url("image/png", png(Image.fromarray(colours)))
     return f'<span>{first}</span><img src="{bar}" alt="Colours from {first} to {last}"><span>{last}</span>'

@@ -16,6 +16,7 @@ from lsd.saliency.maps import MapSettings
 from lsd.saliency.methods import METHODS
 from lsd.saliency.views import Look
 from lsd.ui.saliency import address, drawing, results
+from lsd.ui.saliency.heads import HeadsPanel
 from lsd.ui.saliency.request import SQUARE, Wish, drawing_of, request_of, wish_of
 from lsd.ui.saliency.run import explain_all
 from lsd.ui.saliency.session import Session, draw, files, summary
@@ -179,6 +180,7 @@ class SaliencyTab:
             )
             self.pack = gr.Button("Download pictures, values and manifest", size="sm", scale=0, min_width=300)
             self.file = gr.DownloadButton(visible=False)  # what is downloaded
+        self.heads = HeadsPanel(self.session)
 
     def _wire(self) -> None:
         self.ask = {"fn": next_number, "inputs": None, "outputs": self.asked} | ASKING
@@ -202,6 +204,7 @@ class SaliencyTab:
         )
         explain.then(**drawn, api_visibility="private", show_progress="hidden")
         self.running = [explain]
+        self.heads.forget_with(self.asked.change)
         write = {"fn": self._write, "inputs": given, "outputs": self.address}
         self.asked.change(**write, trigger_mode="multiple", **QUICK).then(
             None, self.address, None, js=_SHOWN.format(0)
