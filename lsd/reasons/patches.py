@@ -1,6 +1,6 @@
 """What excites a unit in photos: the places of a folder's pictures where it answers most, cut out."""
 
-import heapq
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from lsd.errors import LSDError, UndefinedError
-from lsd.features.units import Leaf, parse
+from lsd.features.exemplars import Box, Strongest, area, at_places
+from lsd.features.units import parse
 from lsd.images import find_images, open_image
 from lsd.layers import find_layer
-from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
 from lsd.progress import report
 from lsd.reasons.sentence import in_short
@@ -21,8 +21,6 @@ from lsd.saliency.explain import to_input
 from lsd.tracing import Tap, run_to
 
 MOST_PHOTOS = 500  # of a larger folder so many are looked at, evenly spread
-_CELLS = 3  # side of a patch, in places of the layer …
-_SIDE = 0.25  # … and at least so much of the input, since what a deep place sees is wide
 _BATCH = 8
 
 
@@ -49,47 +47,27 @@ def find_patches(model: ImageModel, units: Sequence[str], folder: Path, count: i
     for layer in layers.values():
         if not layer.height:
             raise UndefinedError(f"{layer.name} has no places, so no patches excite it; leave --photos away.")
-    best: dict[str, list[tuple[float, int, int, Image.Image]]] = {unit: [] for unit in units}
+    for unit, leaf in leaves.items():
+        if leaf.kind not in ("channel", "direction"):
+            raise UndefinedError(f"{in_short(unit)} is no channel and no direction, so no patches are cut out for it.")
+    size = (model.spec.height, model.spec.width)
+    best: dict[str, Strongest[Image.Image]] = {unit: Strongest(count) for unit in units}
     for start in range(0, len(files), _BATCH):
         batch = torch.cat([to_input(model, open_image(path)) for path in files[start : start + _BATCH]])
         with torch.no_grad():
             seen = run_to(model, batch, [Tap(name) for name in layers])
         for unit, leaf in leaves.items():
             layer = layers[leaf.layer]
-            values, places = answers(leaf, layer, seen[Tap(leaf.layer)]).flatten(1).max(1)
+            values, places = at_places(leaf, layer, seen[Tap(leaf.layer)]).flatten(1).max(1)
             for n, (value, place) in enumerate(zip(values.tolist(), places.tolist(), strict=True)):
-                if value > 0 and (len(best[unit]) < count or value > best[unit][0][0]):
-                    patch = _cut(batch[n], layer, divmod(place, layer.width))
-                    keep = heapq.heappush if len(best[unit]) < count else heapq.heapreplace
-                    keep(best[unit], (value, -(start + n), place, patch))
+                if value > 0:
+                    part = area(divmod(place, layer.width), layer, size)
+                    best[unit].offer(value, start + n, functools.partial(_cut, batch[n], part))
         report(min(start + _BATCH, len(files)), len(files))
-    return {
-        unit: [patch for *_, patch in sorted(found, key=lambda one: one[:2], reverse=True)]
-        for unit, found in best.items()
-    }
+    return {unit: [patch for *_, patch in found.sorted()] for unit, found in best.items()}
 
 
-def answers(leaf: Leaf, layer: Layer, activation: Tensor) -> Tensor:
-    """(N, h, w) how much a channel or a direction answers at each place.
-
-    Raises:
-        UndefinedError: a unit of another kind.
-    """
-    grid = to_grid(layer, activation)
-    if leaf.kind == "channel":
-        return grid[:, leaf.arguments[0]]
-    if leaf.kind == "direction":
-        return sum(weight * grid[:, channel] for channel, weight in leaf.weights)
-    raise UndefinedError(f"{in_short(str(leaf))} is no channel and no direction, so no patches are cut out for it.")
-
-
-def _cut(image: Tensor, layer: Layer, place: tuple[int, int]) -> Image.Image:
-    """The square around a place, moved inside the picture."""
-    height, width = image.shape[1:]
-    side = round(min(min(height, width), max(_CELLS * height / layer.height, _SIDE * min(height, width))))
-    top, left = (
-        min(max(0, round((i + 0.5) * length / cells - side / 2)), length - side)
-        for i, length, cells in zip(place, (height, width), (layer.height, layer.width), strict=True)
-    )
-    patch = image[:, top : top + side, left : left + side].clamp(0, 1) * 255
+def _cut(image: Tensor, part: Box) -> Image.Image:
+    left, top, right, bottom = part
+    patch = image[:, top:bottom, left:right].clamp(0, 1) * 255
     return Image.fromarray(patch.round().byte().permute(1, 2, 0).cpu().numpy().astype(np.uint8))
