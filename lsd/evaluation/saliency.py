@@ -101,7 +101,7 @@ def run_task(study: Study, task: Task) -> bytes:
     pictures = _pictures(study, task)
     if task.part == "trust":
         inputs = [_input(pictures, i, model) for i in range(min(study.size.trust, len(pictures)))]
-        rows += trust_rows(model, [x for x, *_ in inputs], [c for _, c, *_ in inputs], TRUST_SAMPLES)
+        rows += trust_rows(model, [x for x, *_ in inputs], [c for _, c, *_ in inputs], TRUST_SAMPLES, study.only)
     for place, members in enumerate(task.items if task.part != "trust" else ()):
         position = task.start + place
         inputs = [_input(pictures, i, model) for i in members]
@@ -226,7 +226,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, help="(default: all)")
     parser.add_argument(
         "--methods", nargs="+", default=(), metavar="M", choices=[v.level for v in FACTORS["method"].levels],
-        help="score these methods alone, without the part trust, to be added to rows that stand (default: all that is compared)",
+        help="score these methods alone, to be added to rows that stand (default: all that is compared)",
     )  # fmt: skip
     parser.add_argument(
         "--beside", type=Path, metavar="FILE", help="rows that stand, reported with those of this study"
@@ -251,7 +251,7 @@ def run(options: argparse.Namespace) -> None:
     levels = (FACTORS["method"].on("", level) for level in dict.fromkeys(options.methods))
     only = tuple(as_measured(level) if options.beside else level for level in levels)
     study = Study(options.images, size, *_selection(options, size), only)
-    tasks = [task for task in plan(study, options.models) if not (only and task.part == "trust")]
+    tasks = plan(study, options.models)
     files = {task: options.output / _file(study, task) for task in tasks}
     if not options.report:
         _run(study, {task: file for task, file in files.items() if task.part in options.parts}, options)

@@ -20,77 +20,90 @@ from lsd.evaluation.attributions import attributions
 from lsd.evaluation.controls import edges
 from lsd.evaluation.impossible import disconnected
 from lsd.evaluation.randomize import cascade
-from lsd.evaluation.variants import SMOOTH_SIGMA, Drawing, Source, draw
+from lsd.evaluation.variants import FACTORS, Source, Variant, draw
 from lsd.models import ImageModel
 from lsd.saliency.gradients import integrated_gradients
-from lsd.saliency.methods import METHODS
+from lsd.saliency.methods import COUNTS, METHODS
 from lsd.saliency.targets import of_class
 
 STEPS = (4, 8, 16, 32)
 CELLS = 2
 RADIUS, NOISES = 0.02, 3  # of `metrics.max_sensitivity`
+_SLOW = ("captum:deep_lift", "captum:gradient_shap", "captum:occlusion")
 
 Row = tuple[str, str, str, float]  # item, variant, metric, value
 
 
-def tried(samples: int) -> list[Source]:
-    """The methods that are tried; those of many passes take `samples`, and share them where they can."""
-    once = ("gradient", "gradient_x_input", "guided_backprop", "deconvnet", "grad_cam", "depth_fusion")
-    noisy = ("smoothgrad", "smoothgrad_squared", "vargrad")
-    return [
-        *(Source(name) for name in (*once, "captum:guided_grad_cam")),
-        *(Source(name, settings=(("samples", samples), ("sigma", SMOOTH_SIGMA))) for name in noisy),
-        Source("integrated_gradients", settings=(("steps", samples),)),
-    ]
+def tried(samples: int, only: Sequence[Variant] = ()) -> list[Variant]:
+    """The methods that are tried; those of many passes take `samples`, and share them where they can.
+
+    Args:
+        only: levels of the factor "method", drawn as they are told; () for all but those of Captum's that take minutes, and further
+            versions of a method.
+    """
+    usual = [v for v in FACTORS["method"].levels if v.level in METHODS and v.level not in _SLOW]
+    return [replace(v, source=_few(v.source, samples)) for v in only or usual]
 
 
-def trust_rows(model: ImageModel, images: Sequence[np.ndarray], indices: Sequence[int], samples: int) -> list[Row]:
-    """All of the above for a few pictures (3, H, W) of these classes."""
+def _few(source: Source, samples: int) -> Source:
+    settings = tuple((name, samples if name in COUNTS else value) for name, value in source.settings)
+    return replace(source, settings=settings)
+
+
+def trust_rows(
+    model: ImageModel,
+    images: Sequence[np.ndarray],
+    indices: Sequence[int],
+    samples: int,
+    only: Sequence[Variant] = (),
+) -> list[Row]:
+    """All of the above for a few pictures (3, H, W) of these classes; `only` as of `tried`."""
     batch = torch.from_numpy(np.stack(images))
-    sources = tried(samples)
+    variants = tried(samples, only)
     rows = []
-    rows += _randomization(model, batch, indices, sources)
-    rows += _impossible(model, batch, indices, sources)
-    rows += _sensitivity(model, batch, indices, sources)
-    rows += _completeness(model, batch, indices)
+    rows += _randomization(model, batch, indices, variants)
+    rows += _impossible(model, batch, indices, variants)
+    rows += _sensitivity(model, batch, indices, variants)
+    if any(v.source.method == "integrated_gradients" for v in variants):
+        rows += _completeness(model, batch, indices)
     return rows
 
 
 def _values(
-    model: ImageModel, image: torch.Tensor, index: int, sources: Sequence[Source], kind: str = "log_odds"
-) -> dict[str, np.ndarray]:
-    """Method → (C, h, w) for a picture (3, H, W), of the methods that are defined for the model."""
-    asked = [replace(source, kind=kind) for source in sources]
+    model: ImageModel, image: torch.Tensor, index: int, variants: Sequence[Variant], kind: str = ""
+) -> dict[Variant, np.ndarray]:
+    """(C, h, w) for a picture (3, H, W), by method that is defined for the model; `kind` is another output than its own."""
+    asked = {v: replace(v.source, kind=kind or v.source.kind) for v in variants}
     other = (index + 1) % model.num_classes  # of a contrast, which nobody asks for
-    (found,) = attributions(model, image[None], asked, [(index, other)])
-    return {source.method: values for source, values in found.items()}
+    (found,) = attributions(model, image[None], asked.values(), [(index, other)])
+    return {v: found[source] for v, source in asked.items() if source in found}
 
 
-def _drawn(values: np.ndarray, name: str, image: torch.Tensor) -> np.ndarray:
-    return draw(values, Drawing(sign=METHODS[name].sign), image.numpy())
+def _drawn(values: np.ndarray, variant: Variant, image: torch.Tensor) -> np.ndarray:
+    return draw(values, variant.drawing, image.numpy())
 
 
 def _randomization(
-    model: ImageModel, batch: torch.Tensor, indices: Sequence[int], sources: Sequence[Source]
+    model: ImageModel, batch: torch.Tensor, indices: Sequence[int], variants: Sequence[Variant]
 ) -> list[Row]:
     rows = []
-    before = [_values(model, image, index, sources) for image, index in zip(batch, indices, strict=True)]
+    before = [_values(model, image, index, variants) for image, index in zip(batch, indices, strict=True)]
     for i, found in enumerate(before):
         outline = edges(batch[i].numpy(), 0)
-        for name, values in found.items():
-            likeness = metrics.rank_correlation(_drawn(values, name, batch[i]), outline)
-            rows.append((f"{i}", f"method/{name}", "edges", likeness))
+        for v, values in found.items():
+            likeness = metrics.rank_correlation(_drawn(values, v, batch[i]), outline)
+            rows.append((f"{i}", v.name, "edges", likeness))
     for number, (_, random) in enumerate(cascade(model, _enough(batch))):
         for i, found in enumerate(before):
-            for name, after in _values(random, batch[i], indices[i], sources).items():
-                if name not in found:  # Grad-CAM's slopes can be zero in one of the two networks
+            for v, after in _values(random, batch[i], indices[i], variants).items():
+                if v not in found:  # Grad-CAM's slopes can be zero in one of the two networks
                     continue
-                values = found[name]
-                pair = [_drawn(v, name, batch[i]) for v in (values, after)]
+                values = found[v]
+                pair = [_drawn(one, v, batch[i]) for one in (values, after)]
                 told = {"rank_abs": metrics.rank_correlation(*pair), "ssim": metrics.similarity(*pair)}
                 if _alike(values, after):
                     told["rank_signed"] = metrics.rank_correlation(values.sum(0), after.sum(0))
-                rows += [(f"{i}", f"method/{name}", f"{key}/{number}", value) for key, value in told.items()]
+                rows += [(f"{i}", v.name, f"{key}/{number}", value) for key, value in told.items()]
     return rows
 
 
@@ -104,7 +117,9 @@ def _enough(batch: torch.Tensor) -> torch.Tensor:
     return torch.cat([batch, batch.flip(3)])
 
 
-def _impossible(model: ImageModel, batch: torch.Tensor, indices: Sequence[int], sources: Sequence[Source]) -> list[Row]:
+def _impossible(
+    model: ImageModel, batch: torch.Tensor, indices: Sequence[int], variants: Sequence[Variant]
+) -> list[Row]:
     count = CELLS * CELLS
     network = disconnected(model, CELLS, [indices[i % len(indices)] for i in range(count)])
     rows = []
@@ -112,27 +127,27 @@ def _impossible(model: ImageModel, batch: torch.Tensor, indices: Sequence[int], 
         cell = i % count
         mask = metrics.cell_mask(tuple(image.shape[1:]), CELLS, cell)
         # The logit, since log-odds join all cells by their sum.
-        for name, values in _values(network, image, cell, sources, "logit").items():
-            saliency = _drawn(values, name, image)
+        for v, values in _values(network, image, cell, variants, "logit").items():
+            saliency = _drawn(values, v, image)
             share = metrics.share_inside(saliency, mask) if saliency.any() else 1 / count
-            rows.append((f"{i}", f"method/{name}", "impossible", share))
+            rows.append((f"{i}", v.name, "impossible", share))
     return rows
 
 
 def _sensitivity(
-    model: ImageModel, batch: torch.Tensor, indices: Sequence[int], sources: Sequence[Source]
+    model: ImageModel, batch: torch.Tensor, indices: Sequence[int], variants: Sequence[Variant]
 ) -> list[Row]:
     """`metrics.max_sensitivity` of all methods together, under the same noise."""
     rows = []
     for i, (image, index) in enumerate(zip(batch, indices, strict=True)):
-        before = {n: _drawn(v, n, image) for n, v in _values(model, image, index, sources).items()}
-        worst = dict.fromkeys((name for name, saliency in before.items() if saliency.any()), 0.0)
+        before = {v: _drawn(own, v, image) for v, own in _values(model, image, index, variants).items()}
+        worst = dict.fromkeys((v for v, saliency in before.items() if saliency.any()), 0.0)
         for near in metrics.perturbed(image[None], RADIUS, NOISES, seed=0):
-            for name, values in _values(model, near[0], index, sources).items():
-                if name in worst:
-                    change = metrics.relative_change(before[name], _drawn(values, name, near[0]))
-                    worst[name] = max(worst[name], change)
-        rows += [(f"{i}", f"method/{name}", "sensitivity", value) for name, value in worst.items()]
+            for v, values in _values(model, near[0], index, variants).items():
+                if v in worst:
+                    change = metrics.relative_change(before[v], _drawn(values, v, near[0]))
+                    worst[v] = max(worst[v], change)
+        rows += [(f"{i}", v.name, "sensitivity", value) for v, value in worst.items()]
     return rows
 
 

@@ -282,7 +282,6 @@ def test_new_methods_are_added_to_rows_that_stand(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(ranking, "DRAWS", 50)
     monkeypatch.setattr(saliency, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(saliency, "select", lambda *_, **__: pytest.fail("the pictures are known"))
-    monkeypatch.setattr(saliency, "trust_rows", lambda *_: pytest.fail("trust is no part of it"))
     names = [item.id for item in reversed(labelled.open_set("demo"))][:6]
     standing, whole = standing_rows(tmp_path / "standing.parquet", names), tmp_path / "all.parquet"
     scored = []
@@ -296,8 +295,13 @@ def test_new_methods_are_added_to_rows_that_stand(tmp_path, monkeypatch, capsys)
         scored.append(tuple(v.level for v in only))
         return [[("method/hires_cam", "grid2", 0.2)] for _ in cells]
 
+    def trusting(model, images, indices, samples, only):
+        scored.append(tuple(v.level for v in only))
+        return [("0", "method/hires_cam", "impossible", 0.7)]
+
     monkeypatch.setattr(saliency, "score_picture", scoring)
     monkeypatch.setattr(saliency, "score_grid", scoring_grid)
+    monkeypatch.setattr(saliency, "trust_rows", trusting)
 
     def study(beside):
         return main([
@@ -307,13 +311,15 @@ def test_new_methods_are_added_to_rows_that_stand(tmp_path, monkeypatch, capsys)
             "--rows", str(whole), "--summary", str(tmp_path / "summary.json"),
         ])  # fmt: skip
 
-    assert study(standing) == 0 and scored == [("hires_cam", "score_cam")] * 7
+    assert study(standing) == 0 and scored == [("hires_cam", "score_cam")] * (7 + len(DEMO_MODELS))
     rows = read_rows([whole]).to_pylist()
     assert [r["item"] for r in rows if r["part"] == "photos" and r["variant"] == "method/hires_cam"] == names
     cells = [f"0|{name}" for name in names[:4]]
     assert [r["item"] for r in rows if r["part"] == "grid2" and r["variant"] == "method/hires_cam"] == cells
     assert sum(r["variant"] == "method/depth_fusion" for r in rows) == 10
-    told = json.loads((tmp_path / "summary.json").read_text())["factors"]["method"]["against"]["hires_cam"]["metrics"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["trust"] == {"hires_cam": {"impossible": dict.fromkeys(DEMO_MODELS, 0.7)}}
+    told = summary["factors"]["method"]["against"]["hires_cam"]["metrics"]
     assert told["photos/mu_fidelity"][0] == 1.0 and told["photos/mu_fidelity"][3] == 6  # better on all six pictures
     capsys.readouterr()
     assert study(standing_rows(tmp_path / "others.parquet", [*names[:5], "elsewhere.jpg"])) == 2

@@ -5,17 +5,20 @@ import pytest
 import torch
 
 from lsd.evaluation import metrics
+from lsd.evaluation.choices import as_measured
 from lsd.evaluation.controls import edges
 from lsd.evaluation.impossible import disconnected
 from lsd.evaluation.randomize import cascade
 from lsd.evaluation.trust import STEPS, tried, trust_rows
-from lsd.evaluation.variants import Drawing, draw
-from lsd.saliency.methods import attribute
+from lsd.evaluation.variants import FACTORS, Drawing, draw
+from lsd.saliency.methods import METHODS, attribute
 from lsd.saliency.targets import Target
 
 CLASSES = [3, 8]
 STAGES = 6
 RECTIFIED = {"guided_backprop", "deconvnet", "captum:guided_grad_cam"}
+FOR_TRANSFORMERS = {name for name, method in METHODS.items() if method.for_transformers}
+NOT_TRIED = {"refine_cam:grad_cam_plus_plus", "captum:deep_lift", "captum:gradient_shap", "captum:occlusion"}
 MEASURES = {
     "edges",
     "impossible",
@@ -60,10 +63,11 @@ def run(image_model, images):
 
 
 def test_every_method_is_measured_in_every_way(run):
-    for name, refused in (("test_resnet", set()), ("test_vit", RECTIFIED)):
+    assert {v.level for v in tried(2)} == {v.level for v in FACTORS["method"].levels} - NOT_TRIED
+    for name, refused in (("test_resnet", FOR_TRANSFORMERS), ("test_vit", RECTIFIED)):
         _, rows, _ = run[name]
-        methods = {source.method for source in tried(2)} - refused
-        assert len(methods) == 11 - len(refused) and {method for _, method, _ in rows} == methods
+        methods = {v.level for v in tried(2)} - refused
+        assert {method for _, method, _ in rows} == methods
         for item in "01":
             for method in methods:
                 expected = MEASURES | (
@@ -71,7 +75,10 @@ def test_every_method_is_measured_in_every_way(run):
                 )
                 missing = expected - {m for i, own, m in rows if (i, own) == (item, method)}
                 # Of a random network, Grad-CAM's layer can be another, and in tokens its cells are not cut apart.
-                assert not missing or "cam" in method or method == "depth_fusion", (method, missing)
+                assert not missing or "cam" in method or method in ("depth_fusion", *FOR_TRANSFORMERS), (
+                    method,
+                    missing,
+                )
         assert {item for item, *_ in rows} == {"0", "1"}
         assert {m for _, method, m in rows if method == "gradient"} == MEASURES
 
@@ -129,7 +136,8 @@ def test_sensitivity_is_the_most_that_noise_moves_a_map(run, images):
             explain, torch.from_numpy(images["test_vit"][1])[None], radius=0.02, samples=3
         )
         assert rows["1", method, "sensitivity"] == pytest.approx(expected, rel=1e-4)
-    assert all(value > 0 for (_, _, measure), value in rows.items() if measure == "sensitivity")
+    moved = {m: value for (_, m, measure), value in rows.items() if measure == "sensitivity"}
+    assert all(value > 0 or METHODS[m].layer or METHODS[m].values == "for" for m, value in moved.items())
 
 
 def test_completeness_falls_with_the_steps(run, images):
@@ -148,6 +156,16 @@ def test_a_picture_has_the_same_rows_alone_and_every_time(run, images):
     model, rows, _ = run["test_vit"]
     alone = table(trust_rows(model, images["test_vit"][:1], CLASSES[:1], 2))
     assert alone == pytest.approx({key: value for key, value in rows.items() if key[0] == "0"}, abs=1e-6)
+
+
+def test_some_methods_alone_have_the_same_rows_drawn_as_they_are_told(run, images):
+    model, rows, _ = run["test_vit"]
+    few = [FACTORS["method"].on("", level) for level in ("hires_cam", "score_cam")]
+    alone = table(trust_rows(model, images["test_vit"], CLASSES, 2, few))
+    expected = {key: value for key, value in rows.items() if key[1] in ("hires_cam", "score_cam")}
+    assert expected and alone == pytest.approx(expected, abs=1e-6)
+    other = table(trust_rows(model, images["test_vit"], CLASSES, 2, [as_measured(v) for v in few]))
+    assert other.keys() == alone.keys() and other != pytest.approx(alone, abs=1e-3)
 
 
 def test_the_model_stays_as_it_is(run):
