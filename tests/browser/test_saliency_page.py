@@ -212,6 +212,24 @@ def test_heads_of_a_transformer_are_shown_layer_by_layer_and_go_with_the_picture
     expect(heads).to_have_count(0)
 
 
+def test_of_quick_changes_of_a_control_the_last_one_counts(server, tab):
+    """A visitor who changes his mind within a moment sees what belongs to what he has chosen last."""
+    tab.goto(f"{server}?model=demo:resnet&method=gradient&check=off&example={DRAWN}", wait_until="domcontentloaded")
+    wait_for_status(tab, "Done in")
+    tab.get_by_role("button", name="What the model sees").click()
+    square, radios = "A square that I choose", "#lsd-saliency-tab label:has-text('{}') input"
+    others = ["The whole picture, squashed", "The whole picture, padded"]
+    for number in range(12):
+        last = [square, *others][number % 3]
+        for name in (others[number % 2], square, last):
+            tab.locator(radios.format(name)).click(force=True)
+            tab.wait_for_timeout((10, 40, 120)[number // 4])
+        shown = tab.locator(".lsd-square-picture")
+        expect(shown).to_be_visible() if last == square else expect(shown).not_to_be_visible()
+        tab.wait_for_timeout(300)  # and it stays so
+        assert shown.is_visible() == (last == square)
+
+
 def test_the_overlay_changes_without_another_run(server, tab):
     tab.goto(f"{server}?model=demo:resnet&method=gradient&example={DRAWN}", wait_until="domcontentloaded")
     wait_for_status(tab, "Done in")

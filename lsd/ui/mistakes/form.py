@@ -17,7 +17,7 @@ from lsd.ui.mistakes.request import (
     shortened,
 )  # fmt: skip
 from lsd.ui.shared import controls
-from lsd.ui.shared.address import QUICK
+from lsd.ui.shared.address import FOLLOWING
 from lsd.ui.shared.picture import UPLOADED, PictureInput
 
 
@@ -50,10 +50,10 @@ class Form:
             self.run = gr.Button("Find the mistakes", variant="primary", elem_id="find", min_width=200, scale=3)
             self.stop = gr.Button("Stop", variant="stop", min_width=70, scale=1)
         self.source.input(
-            self._choose_set, {self.source, self.models}, [*self._parts, self.models, self.label], **QUICK
+            self._choose_set, {self.source, self.models}, [*self._parts, self.models, self.label], **FOLLOWING
         )
         self.models.input(
-            lambda models: gr.update(choices=controls.class_choices(models or [])), self.models, self.label, **QUICK
+            lambda models: gr.update(choices=controls.class_choices(models or [])), self.models, self.label, **FOLLOWING
         )
 
     @property

@@ -20,7 +20,7 @@ from lsd.ui.mistakes.quiz import QuizPart
 from lsd.ui.mistakes.request import YOURS, View, worked_cases
 from lsd.ui.mistakes.session import Session, find_mistakes, fitted, mistake_key
 from lsd.ui.shared import markup
-from lsd.ui.shared.address import QUICK, query_of, told, written
+from lsd.ui.shared.address import FOLLOWING, QUICK, query_of, told, written
 from lsd.ui.shared.jobs import sentence
 from lsd.ui.shared.long_event import ASKING, LONG, long_event
 
@@ -97,17 +97,17 @@ class MistakesTab:
         self._told(self.browser.list.select(self._pick, {self.session}, one, **ASKING))
         self._told(self.quiz.puzzle.select(self._pick, {self.session}, one, **ASKING))
         self._told(
-            self.quiz.on.input(self._quiz, {self.session, self.quiz.on}, {self.quiz.puzzle, self.address}, **QUICK)
+            self.quiz.on.input(self._quiz, {self.session, self.quiz.on}, {self.quiz.puzzle, self.address}, **FOLLOWING)
         )
         self.quiz.puzzle.submit(self._guess, {self.session}, self.quiz.puzzle, **QUICK)
         look = {self.session, *self.case.controls.values()}
         self._told(self.case.method.input(self._explain_anew, look, one, **ASKING))
         for control in (self.case.scale, self.case.overlay):
-            self._told(control.input(self._draw, look, {*self.case.outputs, self.address}, **QUICK))
+            self._told(control.input(self._draw, look, {*self.case.outputs, self.address}, **FOLLOWING))
         filters = {self.session, *self.browser.filters.values()}
         listed = {*self.browser.outputs, self.address}
         for control in self.browser.filters.values():
-            self._told(control.input(self._filter, filters, listed, **QUICK))
+            self._told(control.input(self._filter, filters, listed, **FOLLOWING))
         for button, step in ((self.browser.previous, -1), (self.browser.next, 1)):
             self._told(
                 button.click(lambda values, step=step: self._turn(values, step), {self.session}, listed, **QUICK)
@@ -119,7 +119,7 @@ class MistakesTab:
         ask = long_event(lambda values: self.probe.ask(values[self.session]), verdict, "probe")
         looked = gr.on(
             self.probe.changes, self._remove, {self.session, *self.probe.controls.values()},
-            {*self.probe.outputs, self.address}, trigger_mode="always_last", **QUICK,
+            {*self.probe.outputs, self.address}, **FOLLOWING,
         )  # fmt: skip
         self._told(looked).then(ask, {self.session}, self.probe.outputs, trigger_mode="multiple", **LONG)
 

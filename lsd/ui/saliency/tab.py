@@ -22,7 +22,7 @@ from lsd.ui.saliency.run import explain_all
 from lsd.ui.saliency.session import Session, draw, files, summary
 from lsd.ui.saliency.square import square_on, square_picker, within
 from lsd.ui.shared import controls, markup
-from lsd.ui.shared.address import QUICK, query_of
+from lsd.ui.shared.address import FOLLOWING, QUICK, query_of
 from lsd.ui.shared.controls import CONTRAST, FIRST_CHOICE, FIRST_CLASSES, GROUP, OWN_CLASS, SIMILAR, TARGETS, WITHIN
 from lsd.ui.shared.download import downloads, packed
 from lsd.ui.shared.examples import example_of, examples
@@ -237,22 +237,23 @@ class SaliencyTab:
         asking = self.asking
         asking["target"].input(
             _show_targets, [asking["target"], asking["models"]],
-            [*(asking[name] for name in ("of", "against", "group", "count")), self.like_group], **QUICK,
+            [*(asking[name] for name in ("of", "against", "group", "count")), self.like_group], **FOLLOWING,
         )  # fmt: skip
         asking["models"].input(
-            _update_classes, [asking["models"], asking["target"]], [asking[name] for name in ("of", "against", "group")], **QUICK
+            _update_classes, [asking["models"], asking["target"]], [asking[name] for name in ("of", "against", "group")],
+            **FOLLOWING,
         )  # fmt: skip
         asking["method"].input(
             self._show_method, asking["method"],
-            [self.about, self.own_settings, self.drawing["sign"], self.drawing["channels"], *self.settings.values()], **QUICK,
+            [self.about, self.own_settings, self.drawing["sign"], self.drawing["channels"], *self.settings.values()], **FOLLOWING,
         )  # fmt: skip
         self.drawing["sign"].input(
             drawing.allowed_channels,
             [self.drawing["sign"], self.drawing["channels"]],
             self.drawing["channels"],
-            **QUICK,
+            **FOLLOWING,
         )
-        asking["view"].input(**self.squared)
+        asking["view"].input(**self.squared | FOLLOWING)
 
     def restore(self, door: gr.HTML) -> None:
         """Show what an address says."""

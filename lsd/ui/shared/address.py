@@ -18,6 +18,10 @@ _LONGEST = 8000  # characters of an address
 
 QUICK = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}  # events that wait for nobody
 
+# Those by which the page follows a control: of quick changes the last one counts, where Gradio by itself drops whatever comes while
+# the answer to the one before is on its way.
+FOLLOWING = QUICK | {"trigger_mode": "always_last"}
+
 
 def door(tabs: Mapping[str, str]) -> gr.HTML:
     """An element for outside all tabs, with an event of each tab's name: “show what this address says”.
