@@ -347,10 +347,10 @@ def run(options: argparse.Namespace) -> None:
     asked, recipes = [Asked(model) for model in models], list(candidates(options.seed))
     with bar("Looking for mistakes", "pictures"):
         found, counts = search(asked, recipes, options.keep and options.keep / f"fooled-{_weights(models)}.jsonl")
-    cases = [_with_squares(case, asked) for case in select(found, options.per_cause)]
+    cases = [_whole(case, asked) for case in select(found, options.per_cause)]
     record = {
         "seed": options.seed, "margin": MARGIN, "candidates": len(recipes), "counts": counts,
-        "weights": {model.name: model.identity.sha256 for model in models}, "cases": [case.to_dict() for case in cases],
+        "weights": {model.name: model.identity.to_dict() for model in models}, "cases": [case.to_dict() for case in cases],
     }  # fmt: skip
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     write_files(options.output.parent, {options.output.name: text.encode()})
@@ -401,10 +401,11 @@ def _outcome(asked: Asked, recipe: Recipe) -> Evidence | str:
     return find_cause(asked, recipe, made, answer) or "none found"
 
 
-def _with_squares(case: FooledCase, asked: Sequence[Asked]) -> FooledCase:
+def _whole(case: FooledCase, asked: Sequence[Asked]) -> FooledCase:
+    """With the squares of the quiz, and what every network says."""
     picture, true = compose(case.recipe).picture, THINGS[case.recipe.thing].number
     evidence = {
         network.model.name: replace(one, squares=network.squares(picture, true, one.answer.said))
         for network in asked if (one := case.evidence.get(network.model.name))
     }  # fmt: skip
-    return replace(case, evidence=evidence)
+    return replace(case, evidence=evidence, answers={one.model.name: one.answers([picture], true)[0] for one in asked})

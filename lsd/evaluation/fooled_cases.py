@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +81,29 @@ class Evidence:
 
 @dataclass(frozen=True)
 class FooledCase:
-    """A made picture, and why each of the networks that are wrong about it is so, by the network's name."""
+    """A made picture, and why each of the networks that are wrong about it is so, by the network's name.
+
+    Attributes:
+        answers: what each network says of it that the cases were found with, right or wrong.
+    """
 
     name: str
     recipe: Recipe
     evidence: Mapping[str, Evidence]
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         evidence = {model: asdict(one) for model, one in self.evidence.items()}
-        return {"name": self.name, "recipe": self.recipe.to_dict(), "evidence": evidence}
+        answers = {model: asdict(one) for model, one in self.answers.items()}
+        return {"name": self.name, "recipe": self.recipe.to_dict(), "evidence": evidence, "answers": answers}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "FooledCase":
         """The inverse of `to_dict`."""
         evidence = {model: Evidence.from_dict(one) for model, one in values["evidence"].items()}
-        return cls(values["name"], Recipe.from_dict(values["recipe"]), evidence)
+        answers = {model: Answer(**one) for model, one in values["answers"].items()}
+        return cls(values["name"], Recipe.from_dict(values["recipe"]), evidence, answers)
 
 
 def why(found: Evidence, recipe: Recipe) -> str:
@@ -140,6 +147,16 @@ def fooled_cases() -> list[FooledCase]:
     return [case for case in _kept() if there >= set(case.recipe.photos)]
 
 
+def found_with() -> dict[str, dict[str, Any]]:
+    """The weights of the networks that the cases were found with, by name, as `WeightIdentity.is_told_by` takes them."""
+    return _data()["weights"]
+
+
 @functools.cache
 def _kept() -> tuple[FooledCase, ...]:
-    return tuple(map(FooledCase.from_dict, json.loads(DATA.read_text("utf-8"))["cases"]))
+    return tuple(map(FooledCase.from_dict, _data()["cases"]))
+
+
+@functools.cache
+def _data() -> dict[str, Any]:
+    return json.loads(DATA.read_text("utf-8"))

@@ -20,7 +20,7 @@ from lsd.demo import CLASS_NAMES, SPLIT_SEEDS, Sample, render
 from lsd.errors import ImageError, LSDError, UndefinedError
 from lsd.evaluation.classes import ClassIndex, Label, label_index
 from lsd.evaluation.composed import THINGS, Recipe, compose
-from lsd.evaluation.fooled_cases import Evidence, fooled_cases
+from lsd.evaluation.fooled_cases import Answer, Evidence, fooled_cases, found_with
 from lsd.evaluation.photos import Box, labelled_photos
 from lsd.images import CREDITS, open_image
 from lsd.models import ImageModel
@@ -70,6 +70,10 @@ class Item:
         """What was found to fool the model of that name; None where that was not looked for."""
         return None
 
+    def answer(self, model: ImageModel) -> Answer | None:
+        """What the model is known to say of it, with just these weights; None where it has to be asked."""
+        return None
+
 
 @dataclass(frozen=True)
 class FileItem(Item):
@@ -113,10 +117,11 @@ class DemoItem(Item):
 
 @dataclass(frozen=True)
 class ComposedItem(Item):
-    """A picture made by a recipe, with what was found to fool networks, by their names."""
+    """A picture made by a recipe, with what was found to fool networks, and what they say of it, by their names."""
 
     recipe: Recipe
     found: Mapping[str, Evidence] = field(repr=False, compare=False)
+    answers: Mapping[str, Answer] = field(repr=False, compare=False)
 
     def picture(self) -> Image.Image:
         """RGB. Raises ImageError where a photo is gone."""
@@ -133,6 +138,11 @@ class ComposedItem(Item):
     def evidence(self, model: str) -> Evidence | None:
         """Of a network that the case was found with."""
         return self.found.get(model)
+
+    def answer(self, model: ImageModel) -> Answer | None:
+        """Of a network that the case was found with."""
+        weights = found_with().get(model.name)
+        return self.answers.get(model.name) if weights and model.identity.is_told_by(weights) else None
 
 
 @dataclass(frozen=True)
@@ -315,7 +325,7 @@ def _photo_set() -> LabelledSet:
 def _fooled_set() -> LabelledSet:
     cases = fooled_cases()
     items = [
-        ComposedItem(case.name, _imagenet(THINGS[case.recipe.thing].number), case.recipe, case.evidence)
+        ComposedItem(case.name, _imagenet(THINGS[case.recipe.thing].number), case.recipe, case.evidence, case.answers)
         for case in cases
     ]
     used = dict.fromkeys(photo for case in cases for photo in case.recipe.photos)

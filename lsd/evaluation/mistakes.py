@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import nan, sqrt
 
 import numpy as np
@@ -163,7 +163,7 @@ def scan(
     Args:
         models: names, as `lsd.models.load_model` takes them, or models; one named twice counts once.
         labelled_set: the pictures. Each is decoded once for all models, and dropped; one that cannot be decoded is
-            reported and left out.
+            reported and left out. Of what all models are known to say, nobody is asked, and nothing is decoded.
         batch_size: pictures in one pass, at least 1: bounds the memory, and changes nothing else.
 
     Yields:
@@ -201,14 +201,29 @@ def scan(
     yield ScanProgress(0, total)
     for start in range(0, total, batch_size):
         positions = range(start, min(start + batch_size, total))
-        inputs, read, failed = _prepared(labelled_set, positions, {model.spec for model in loaded})
-        kept += read
-        unreadable += failed
+        known = {position: [labelled_set[position].answer(model) for model in loaded] for position in positions}
+        asked = [position for position in positions if None in known[position]]
+        inputs, read, failed = _prepared(labelled_set, asked, {model.spec for model in loaded})
+        told = np.full((3, len(loaded), len(positions)), np.nan)
         if read:
-            batches.append(np.stack([_classify(m, inputs[m.spec], truth[k, read]) for k, m in enumerate(loaded)], 1))
+            places = [position - start for position in read]
+            told[:, :, places] = np.stack(
+                [_classify(m, inputs[m.spec], truth[k, read]) for k, m in enumerate(loaded)], axis=1
+            )
+        for position in set(positions) - set(asked):
+            told[:, :, position - start] = np.array([astuple(one) for one in known[position]]).T
+        there = [position for position in positions if position not in asked or position in read]
+        kept += there
+        unreadable += failed
+        batches.append(told[:, :, [position - start for position in there]])
         yield so_far(positions.stop)
     if not total:
         yield so_far(0)
+
+
+def asked_about(models: Sequence[ImageModel], labelled_set: LabelledSet) -> int:
+    """How many of a set's pictures the models have to be asked about, as it is not known what all of them say (`Item.answer`)."""
+    return sum(any(item.answer(model) is None for model in models) for item in labelled_set)
 
 
 def _load(models: Sequence[str | ImageModel]) -> list[ImageModel]:
@@ -223,7 +238,7 @@ def _load(models: Sequence[str | ImageModel]) -> list[ImageModel]:
 
 
 def _prepared(
-    labelled_set: LabelledSet, positions: range, specs: set[InputSpec]
+    labelled_set: LabelledSet, positions: Sequence[int], specs: set[InputSpec]
 ) -> tuple[dict[InputSpec, torch.Tensor], list[int], list[Unreadable]]:
     """Inputs (N, 3, H, W) for each spec, the positions of the N pictures that could be read, and the others."""
     cut: dict[InputSpec, list[np.ndarray]] = {spec: [] for spec in specs}

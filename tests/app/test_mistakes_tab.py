@@ -21,6 +21,7 @@ from lsd.evaluation.mistakes import Prediction, ScanProgress
 from lsd.labels import class_names, synsets
 from lsd.models import get_model
 from lsd.packages import installed
+from lsd.recent import Recent
 from lsd.saliency.methods import METHODS
 from lsd.ui.mistakes import filters as mistake_filters
 from lsd.ui.mistakes import request, texts, views
@@ -50,6 +51,11 @@ from lsd.ui.shared.markup import top_table
 SET, MODELS = "demo:misleading-tags", ("demo:shortcut", "demo:resnet")
 GRADIENT = Look(method="gradient")
 ASKED = View(Question(SET, 32, MODELS), look=GRADIENT)
+
+
+@pytest.fixture(autouse=True)
+def nothing_found_before(monkeypatch):
+    monkeypatch.setattr(mistake_search, "_finished", Recent(32))
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +254,31 @@ def test_another_picture_and_back_runs_no_scan_again(tab, explained, monkeypatch
     assert session.case.said == first.case.said and back[tab.case.title] == before[tab.case.title]
     _, again = worked(tab, ASKED, session)
     assert "wrong about" in again[tab.status]
+
+
+def test_what_one_visitor_has_found_is_there_for_the_next_unless_the_pictures_may_change(tab, tmp_path, monkeypatch):
+    for tone in range(4):
+        Image.new("RGB", (16, 16), (60 * tone, 0, 0)).save(tmp_path / f"{tone:04d}_x.png")
+    sets, scan = [], mistake_search.scan
+    monkeypatch.setattr(
+        mistake_search, "scan", lambda models, pictures: sets.append(pictures.name) or scan(models, pictures)
+    )
+    lite = ("tf_efficientnet_lite0.in1k",)
+    for question in (Question(SET, 32, MODELS), Question(str(tmp_path), 32, lite if installed() else ())):
+        found = [worked(tab, View(question, look=GRADIENT))[0].search for _ in range(2)]
+        if all(found):
+            assert np.array_equal(*(one.result.probability for one in found)) and found[1].done == found[1].total
+    assert sets == [SET, *([tmp_path.name] * 2 if installed() else [])]
+
+
+@pytest.mark.skipif(not installed(), reason="no ImageNet networks are installed as packages")
+def test_the_cases_that_it_opens_with_are_listed_while_somebody_else_computes(tab, monkeypatch):
+    monkeypatch.delenv("LSD_MODEL_PATH", raising=False)
+    session = Session()
+    number = session.ask(View())
+    with jobs.turn():
+        shown = joined(tab._search(session, number))
+    assert "wrong about" in shown[tab.status] and session.found and "data-picture" in shown[tab.browser.list]
 
 
 @pytest.mark.parametrize(
@@ -899,7 +930,7 @@ def test_what_fooled_a_model_is_said_with_its_measurement(evidence, words):
     names = class_names(1000)
     recipe = Recipe("Summer Palace", "cat", Paste("cat", 200, 0, 0), Detail("Grass", 4.0))
     found = Evidence(cause, Answer(287, 0.5, 0.1), *rest)
-    item = ComposedItem("a", Label(names[281], synsets(1000)[281], 281, names), recipe, {"m": found})
+    item = ComposedItem("a", Label(names[281], synsets(1000)[281], 281, names), recipe, {"m": found}, {})
     p = Prediction("m", item, 281, "tabby", 287, "lynx", 0.5, 0.1, 1)
     assert text(texts.cause_sentence(p)).startswith(f"Fooled by {CAUSES[cause]}: ") and words in text(
         texts.cause_sentence(p)

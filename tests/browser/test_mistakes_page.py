@@ -7,6 +7,7 @@ import pytest
 from lsd.evaluation.fooled_cases import Answer, Evidence, Square
 from lsd.evaluation.labelled import DemoItem, open_set
 from lsd.packages import installed
+from lsd.recent import Recent
 from lsd.ui.mistakes import search as mistake_search
 from lsd.ui.mistakes.session import Session
 
@@ -26,6 +27,7 @@ def scans(monkeypatch):
         return scan(models, pictures)
 
     monkeypatch.setattr(mistake_search, "scan", noted)
+    monkeypatch.setattr(mistake_search, "_finished", Recent(32))
     return names
 
 

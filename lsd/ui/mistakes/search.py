@@ -2,17 +2,19 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from PIL import Image
 
 from lsd.catalogue import common_name
 from lsd.errors import ImageError, LSDError
-from lsd.evaluation.labelled import Item, LabelledSet, true_indices
-from lsd.evaluation.mistakes import SCANNED, ScanResult, scan
+from lsd.evaluation.labelled import DEMO_SETS, FOOLED_SET, PHOTO_SET, Item, LabelledSet, true_indices
+from lsd.evaluation.mistakes import SCANNED, ScanProgress, ScanResult, asked_about, scan
 from lsd.images import fit_within
 from lsd.models import ImageModel, get_model
+from lsd.recent import Recent
 from lsd.ui.mistakes.request import YOURS, Question, check_own, open_source, own_picture
 from lsd.ui.mistakes.views import Choice
 from lsd.ui.shared import controls, gpu
@@ -21,6 +23,8 @@ from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.room import room_for_passes
 
 THUMBNAIL_SIDE = 192
+_ALWAYS_THE_SAME = (FOOLED_SET, PHOTO_SET, *DEMO_SETS)  # whoever opens them; a folder may have other pictures by then
+_finished: Recent[ScanProgress] = Recent(32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,7 @@ class Search:
 
 
 def search(question: Question, path: str | None) -> Iterator[Search]:
-    """Find the mistakes. A model that cannot take part leaves the others.
+    """Find the mistakes. A model that cannot take part leaves the others. What was found once in a set that ships is kept for all.
 
     Args:
         question: complete.
@@ -106,14 +110,33 @@ def search(question: Question, path: str | None) -> Iterator[Search]:
     models = _knowing(models, pictures, troubles)
     about(*(model.name for model in models))
     so_far = Search(question, path, pictures, troubles)
-    cost = Cost(("scan", *names), len(pictures))
-    with (
-        turn(cost), room_for_passes("This scan", models, SCANNED), measured(cost),
-        closing(gpu.steps(scan, models, pictures)) as steps,
-    ):  # fmt: skip
-        for step in steps:
+    key = (question.source, question.number, tuple((model.name, model.identity, model.said) for model in models))
+    if last := _kept(key):
+        yield replace(so_far, result=last.result, done=last.done, total=last.total)
+        return
+    cost = Cost(("scan", *names), asked_about(models, pictures))
+    with ExitStack() as work:
+        if cost.amount:
+            for context in (turn(cost), room_for_passes("This scan", models, SCANNED), measured(cost)):
+                work.enter_context(context)
+        make = partial(gpu.steps, scan) if cost.amount else scan
+        for step in work.enter_context(closing(make(models, pictures))):
             so_far = replace(so_far, result=step.result, done=step.done, total=step.total)
             yield so_far
+    if question.source in _ALWAYS_THE_SAME:
+        _finished.get(key, lambda: step)
+
+
+def _kept(key: tuple) -> ScanProgress | None:
+    """The last step of a scan, if it is still there."""
+
+    def gone() -> ScanProgress:
+        raise KeyError(key)
+
+    try:
+        return _finished.get(key, gone)
+    except KeyError:
+        return None
 
 
 def _loaded(names: list[str]) -> tuple[list[ImageModel], list[str]]:

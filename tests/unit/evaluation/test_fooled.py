@@ -1,8 +1,9 @@
 """Causes of mistakes: by which measurements they are told apart, and that those that are shown hold."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from lsd.evaluation.fooled import LEAST_DROP, Asked, candidates, find_cause, nam
 from lsd.evaluation.fooled_cases import CAUSES, Answer, Evidence, FooledCase, Square
 from lsd.evaluation.fooled_sheet import by_cause, file_name, markdown
 from lsd.evaluation.labelled import FOOLED_SET, open_set
+from lsd.evaluation.mistakes import asked_about, scan
 from lsd.labels import find_class
 from lsd.models import get_model
 from lsd.packages import installed
@@ -205,6 +207,7 @@ def test_a_case_is_the_same_after_json():
     case = FooledCase(
         "a", Recipe("Grass", "cat", paste=Paste("cat", 90, 0, 0)),
         {"m": Evidence("second", answer, answer, "cat", 0.5, 0.1, squares), "n": Evidence("label", answer)},
+        {"m": answer, "n": answer, "o": Answer(7, 0.9, 0.9)},
     )  # fmt: skip
     assert FooledCase.from_dict(json.loads(json.dumps(case.to_dict()))) == case
     assert case.evidence["m"].decisive == 1
@@ -229,7 +232,30 @@ def test_what_is_said_of_the_cases_holds_on_the_networks():
             assert (found.cause, found.about) == (kept.cause, kept.about)
             assert (found.undone and found.undone.said) == (kept.undone and kept.undone.said)
             told += 1
+        for name, kept in case.answers.items():
+            [answer] = asked[name].answers([made.picture], true)
+            assert answer.said == kept.said and abs(answer.probability - kept.probability) < 0.02
+            assert abs(answer.true_probability - kept.true_probability) < 0.02
     assert told >= 5
+
+
+@lites
+def test_what_the_networks_say_of_all_cases_is_known_for_their_own_weights_alone():
+    cases, models = open_set(FOOLED_SET), [get_model(name) for name in installed()]
+    assert asked_about(models, cases) == 0
+    *_, told = scan(models, cases)
+    for case, item in zip(fooled_cases.fooled_cases(), told.result.items, strict=True):
+        column = told.result.items.index(item)
+        for row, model in enumerate(models):
+            p = told.result.prediction(row, column)
+            kept = case.answers[model.name]
+            assert (p.predicted, p.wrong_by) == (kept.said, int(told.result.wrong[:, column].sum()))
+            assert p.true_probability == pytest.approx(kept.true_probability)
+    first = cases[0]
+    other = replace(models[0].identity, digest="0" * 64)
+    assert first.answer(SimpleNamespace(name=models[0].name, identity=models[0].identity))
+    assert first.answer(SimpleNamespace(name=models[0].name, identity=other)) is None
+    assert first.answer(SimpleNamespace(name="another", identity=models[0].identity)) is None
 
 
 @lites

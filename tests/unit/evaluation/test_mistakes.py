@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from lsd.errors import UndefinedError
+from lsd.evaluation.fooled_cases import Answer
 from lsd.evaluation.labelled import FileItem, open_set
-from lsd.evaluation.mistakes import SORTS, accuracy, confusions, scan, select
+from lsd.evaluation.mistakes import SORTS, accuracy, asked_about, confusions, scan, select
 
 NAMES = ("red", "green", "blue")
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250), "brown": (150, 90, 0)}
@@ -71,6 +72,29 @@ def test_damaged_pictures_are_reported_and_count_nowhere(pictures, colour_model)
     assert [u.item.id for u in steps[-1].unreadable] == ["green/broken.png"]
     assert "'green/broken.png'" in steps[-1].result.unreadable[0].reason
     assert steps[-1].result.accuracy("plain").total == 8
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_what_is_known_is_not_asked_and_not_decoded(pictures, colour_model, monkeypatch, batch_size):
+    models = [colour_model("plain"), colour_model("blind", blind="green")]
+    expected = run(models, pictures)
+    known = {
+        (model.name, item.id): Answer(*(float(part[row, column]) for part in (
+            expected.predicted, expected.probability, expected.true_probability
+        )))
+        for row, model in enumerate(models) for column, item in enumerate(expected.items)
+    }  # fmt: skip
+    first, second, *_ = (item.id for item in expected.items)
+    del known["plain", first], known["plain", second], known["blind", second]
+    monkeypatch.setattr(FileItem, "answer", lambda item, model: known.get((model.name, item.id)))
+    decoded, original = [], FileItem.picture
+    monkeypatch.setattr(FileItem, "picture", lambda item: decoded.append(item.id) or original(item))
+    assert asked_about(models, pictures) == 3  # the broken one among them
+    found = run(models, pictures, batch_size=batch_size)
+    assert sorted(decoded) == sorted([first, second, "green/broken.png"]) and len(found.unreadable) == 1
+    for name in ("true", "predicted", "probability", "true_probability"):
+        assert np.allclose(getattr(found, name), getattr(expected, name), atol=1e-6)
+    assert [item.id for item in found.items] == [item.id for item in expected.items]
 
 
 def test_the_batch_size_changes_nothing(pictures, colour_model):
