@@ -22,7 +22,7 @@ from lsd.reasons.drawn import Drawn
 from lsd.reasons.explain import CHANNEL, Reason, Trial, flips, speaks_for
 from lsd.reasons.matched import MOST, Graph, Network, matched
 from lsd.reasons.report import report
-from lsd.reasons.sentence import Sentence
+from lsd.reasons.sentence import Sentence, seen
 from lsd.reasons.sheet import on_class, on_photo, sheet
 from lsd.said import Said
 from lsd.saliency.bundle import array_names, values_sha256
@@ -124,7 +124,7 @@ def manifest(image: dict, request: Request, answers: Sequence[Answer]) -> dict:
         "image": image | {"size": [*size]},
         "request": request.to_dict(),
         "results": [result(found, array) for found, array in zip(answers, names, strict=True)],
-        **({"matched": _graph(graph)} if graph else {}),
+        **({"matched": graph.to_dict()} if graph else {}),
         **({"recipes": recipes} if recipes else {}),
         "environment": environment(answers[0].model.device),
     }
@@ -136,27 +136,11 @@ def graph_of(answers: Sequence[Answer]) -> Graph | None:
         return None
     networks = [
         Network(found.model.name, found.reasons.groups, found.box, {
-            unit: _mean(said) for unit, said in found.said.items()
+            unit: seen(said) for unit, said in found.said.items()
         })
         for found in answers
     ]  # fmt: skip
     return matched(networks, answers[0].picture.size)
-
-
-def _mean(verdicts) -> dict[str, float]:
-    seen: dict[str, float] = {}
-    for verdict in verdicts:
-        for _, name, probability in verdict.top:
-            seen[name] = seen.get(name, 0.0) + probability / len(verdicts)
-    return seen
-
-
-def _graph(graph: Graph) -> dict:
-    return {
-        "networks": [*graph.networks],
-        "nodes": [vars(node) for node in graph.nodes],
-        "edges": [vars(edge) | {"weight": edge.weight} for edge in graph.edges],
-    }
 
 
 def _drawn(found: Answer) -> list[Drawn]:

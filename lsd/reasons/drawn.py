@@ -1,7 +1,7 @@
 """What reasons look like: pictures of units, from whoever keeps some, else drawn as drafts, all in one ascent."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,12 +9,16 @@ from lsd.features.ascent import ascend
 from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import Verdict, classify
 from lsd.features.pictures import to_pixels
-from lsd.features.recipes import LSD, TEXTURE, Recipe, at_effort
+from lsd.features.recipes import LSD, TEXTURE, Recipe, Stage, at_effort
 from lsd.features.units import parse
 from lsd.models import ImageModel
 from lsd.reasons.sentence import guess
 
-OF_UNITS = at_effort(TEXTURE, "draft")  # by which the gallery makes channels, in fewer steps
+SIDE = 160  # pixels of a unit's draft, as large as it is shown: half the passes' cost, and the same motifs (docs/reasons.md)
+_SEEN = SIDE / 224  # of the network's input
+OF_UNITS = replace(  # as the gallery makes channels, in fewer steps, smaller
+    at_effort(TEXTURE, "draft"), size=SIDE, stages=tuple(Stage(one.share, one.side, _SEEN) for one in TEXTURE.stages)
+)  # fmt: skip
 OF_CLASSES = at_effort(LSD, "draft")
 _SEED = 0
 

@@ -75,6 +75,14 @@ class Graph:
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
 
+    def to_dict(self) -> dict:
+        """As plain JSON values."""
+        return {
+            "networks": [*self.networks],
+            "nodes": [vars(node) for node in self.nodes],
+            "edges": [vars(edge) | {"weight": edge.weight} for edge in self.edges],
+        }
+
 
 def matched(networks: Sequence[Network], size: tuple[int, int]) -> Graph:
     """The groups of two to four networks, each network's in its own order, and the pairs among them.

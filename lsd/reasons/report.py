@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from lsd.reasons import words
+from lsd.reasons.graph import graph_of
 from lsd.reasons.sentence import percent
 
 Pictures = Mapping[tuple, bytes]
@@ -34,9 +35,13 @@ def report(record: dict, pictures: Pictures) -> str:
 
 def fragment(record: dict, pictures: Pictures) -> str:
     """The same as an element with its own style, for a page that has others, such as a notebook's."""
+
+    def shown(network: int, unit: str) -> list[str]:
+        return [_url(pictures[key]) for what in ("unit", "map") if (key := (network, what, unit)) in pictures]
+
     several = len(record["results"]) > 1
     body = "".join(_model(n, result, pictures) for n, result in enumerate(record["results"]))
-    graph = _graph(record, pictures) if "matched" in record else ""
+    graph = f"<section>{graph_of(record['matched'], shown)}</section>" if "matched" in record else ""
     head = f"<h1>{escape(record['image']['file'])}, by {len(record['results'])} networks</h1>" if several else ""
     text = f"{head}{graph}{body}{_foot(record)}"
     return f'<div class="lsd-reasons"><style>{_STYLE}</style>{text}</div>'
@@ -173,59 +178,6 @@ def _image(pictures: Pictures, key: tuple, text: str) -> str:
 
 def _url(content: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
-
-
-_COLUMN, _ROW, _TOP, _SIDE = 260, 118, 30, 78  # of the graph, in its own units
-
-
-def _graph(record: dict, pictures: Pictures) -> str:
-    """The networks as columns of groups, and lines between those that are the same, the wider the more alike."""
-    graph = record["matched"]
-    at, filled = [], [0] * len(graph["networks"])
-    for node in graph["nodes"]:
-        column = node["network"]
-        at.append((column * _COLUMN + 10, _TOP + filled[column] * _ROW))
-        filled[column] += 1
-    width, height = len(filled) * _COLUMN, _TOP + max([1, *filled]) * _ROW
-    drawn = any((node["network"], "unit", node["unit"]) in pictures for node in graph["nodes"])
-    wide = 2 * _SIDE if drawn else _SIDE
-    lines = []
-    for edge in sorted(graph["edges"], key=lambda edge: edge["weight"]):
-        (x1, y1), (x2, y2) = at[edge["a"]], at[edge["b"]]
-        start, end = x1 + wide + 10, x2 - 6
-        middle = (start + end) / 2
-        y1, y2 = y1 + _SIDE / 2, y2 + _SIDE / 2
-        lines.append(
-            f'<path d="M{start} {y1} C{middle} {y1} {middle} {y2} {end} {y2}" stroke-width="{1 + 9 * edge["weight"] ** 2:.1f}" '
-            f'opacity="{0.3 + 0.7 * edge["weight"]:.2f}"><title>{percent(edge["weight"])} alike</title></path>'
-        )
-    nodes = []
-    for node, (x, y) in zip(graph["nodes"], at, strict=True):
-        keys = [(node["network"], what, node["unit"]) for what in ("unit", "map")]
-        there = [key for key in keys if key in pictures]
-        nodes += [
-            f'<image href="{_url(pictures[key])}" x="{x + i * (_SIDE + 4)}" y="{y}" width="{_SIDE}" height="{_SIDE}"/>'
-            for i, key in enumerate(there)
-        ]
-        short = escape(words.name(node["unit"], node["unit"].rsplit("/", 2)[0]).replace("channels ", ""))
-        nodes.append(f'<text x="{x}" y="{y + _SIDE + 15}">{percent(node["part"])} · {short}</text>')
-    heads = "".join(
-        f'<text x="{i * _COLUMN + 10}" y="16" font-weight="600">{escape(_cut(name))}</text>'
-        for i, name in enumerate(graph["networks"])
-    )
-    judged = any(edge["seen"] is not None for edge in graph["edges"])
-    how = "where they lie and what other networks see in their pictures" if judged else "where they lie"
-    pairs = len(graph["edges"])
-    found = "One pair of groups is alike" if pairs == 1 else f"{pairs or 'No'} pairs of groups are alike"
-    return (
-        f'<section><h3>The same things?</h3><p class="soft">{found} by {how}.{" The wider a line, the more." if pairs else ""}</p>'
-        f'<div class="graph"><svg viewBox="0 0 {width} {height}" style="min-width: {150 * len(filled)}px; max-width: {width}px" '
-        f'role="img" aria-label="Groups of the networks, matched">{"".join(lines)}{"".join(nodes)}{heads}</svg></div></section>'
-    )
-
-
-def _cut(name: str, most: int = 30) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _foot(record: dict) -> str:

@@ -101,12 +101,17 @@ def guess(verdicts: Sequence[Verdict], own: str = "") -> str:
         verdicts: of the networks that were asked, on one picture.
         own: name of the unit's own network, whose word does not count.
     """
-    others = [verdict for verdict in verdicts if verdict.model != own]
-    seen: dict[str, float] = {}
-    for verdict in others:
+    told = seen([verdict for verdict in verdicts if verdict.model != own])
+    return " or ".join([name for name in sorted(told, key=told.get, reverse=True) if told[name] >= _SEEN][:2])
+
+
+def seen(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Class's name → its probability, the mean over networks that were asked on one picture, of those classes that any told."""
+    found: dict[str, float] = {}
+    for verdict in verdicts:
         for _, name, probability in verdict.top:
-            seen[name] = seen.get(name, 0.0) + probability / len(others)
-    return " or ".join([name for name in sorted(seen, key=seen.get, reverse=True) if seen[name] >= _SEEN][:2])
+            found[name] = found.get(name, 0.0) + probability / len(verdicts)
+    return found
 
 
 def called(unit: str, number: int) -> str:

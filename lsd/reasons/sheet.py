@@ -28,16 +28,17 @@ def on_photo(found: Answer, one: Reason, side: int) -> Image.Image:
     scale = photo.width / found.picture.width
     box = tuple(edge * scale for edge in found.box)
     whole = box[0] < 1 and box[1] < 1 and box[2] > photo.width - 1 and box[3] > photo.height - 1
-    return _heated(photo, -one.map if one.share < 0 else one.map, box, None if whole else box)
+    return heated(photo, -one.map if one.share < 0 else one.map, box, None if whole else box)
 
 
 def on_class(found: Answer, one: Missing, side: int) -> Image.Image:
     """The class's own picture, with the places on it where it has what the photo lacks."""
     own = fit_within(Image.fromarray(found.class_picture.pixels), side)
-    return own if one.map is None else _heated(own, one.map, (0, 0, *own.size), None)
+    return own if one.map is None else heated(own, one.map, (0, 0, *own.size), None)
 
 
-def _heated(picture: Image.Image, values: Tensor, box: tuple, frame: tuple | None) -> Image.Image:
+def heated(picture: Image.Image, values: Tensor, box: tuple, frame: tuple | None) -> Image.Image:
+    """A picture with what is above zero of a map (h, w) on it, in `box` (left, top, right, bottom); all but `frame` is dimmed."""
     positive = values.float().cpu().clamp(min=0)
     laid = lay_on((positive / positive.max().clamp(min=1e-12)).numpy(), box, picture.size)
     shown = render.overlay(np.asarray(picture), laid, "heatmap", signed=False, opacity=_OPACITY, box=frame)

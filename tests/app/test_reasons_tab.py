@@ -21,6 +21,7 @@ from starlette.datastructures import QueryParams
 from lsd import cli
 from lsd.errors import LSDError
 from lsd.evaluation.labelled import open_set
+from lsd.features.judge import Verdict
 from lsd.images import open_image
 from lsd.models import get_model
 from lsd.reasons.explain import find_reasons, flips, switched, together
@@ -499,3 +500,65 @@ def test_the_spec_of_the_library_is_what_is_asked(account):
     own = account_of("demo:resnet", "3", "1", "layer3")
     assert own.reasons.target == asked.target
     torch.testing.assert_close(own.reasons.shares.values, asked.shares.values)
+
+
+def test_a_region_is_drawn_told_by_the_address_and_off_there_alone(tab):
+    session = Session()
+    ask(tab, session=session)
+    run, touch = session.run, {tab.session: session}
+    tab._switch(touch, event(**{"place": 0, "names": ["g1"], "off": True}))
+    list(tab._try(touch))
+    everywhere = run.switchings[0].trial.score
+    tab._mark(touch, event(**{"corners": [1.0, 0.6, 0.5, 0.0]}))
+    assert run.region == session.region == (0.5, 0.0, 1.0, 0.6) and not run.switchings
+    list(tab._try(touch))
+    assert run.switchings[0].trial.score != everywhere
+    wish = replace(Wish(models=("demo:resnet",), example="", off=(), source="demo", item="1"), region=run.region)
+    assert "region=0.5,0,1,0.6" in address.write(wish)
+    assert "No place of" in tab._mark(touch, event(**{"corners": [0.0, 0.0, 0.001, 0.001]}))[tab.status]
+    assert run.region == (0.5, 0.0, 1.0, 0.6)  # what is refused changes nothing
+    tab._mark(touch, event(**{"corners": []}))
+    assert run.region is None
+    list(tab._try(touch))
+    assert run.switchings[0].trial.score == pytest.approx(everywhere)
+
+
+def test_a_region_that_holds_no_place_leaves_the_answer(tab):
+    session = Session(off=((0, "g1"),), region=(0.0, 0.0, 0.001, 0.001))
+    _, page = ask(tab, session=session)
+    assert (
+        "No place of" in page[tab.status]
+        and session.run.accounts
+        and session.run.switchings
+        and not session.run.troubles
+    )
+
+
+def test_an_address_with_a_region_reads_back_and_nonsense_is_told():
+    wish = address.read(QueryParams("off=g1&region=0.9,0.1,0.5,0.4")).wish
+    assert wish.region == (0.5, 0.1, 0.9, 0.4)
+    assert address.read(QueryParams(address.write(wish))).wish.region == wish.region
+    for text in ("half", "1,2,3,4", "0.1,0.1,0.1,0.9", "0,1"):
+        reading = address.read(QueryParams(f"region={text}"))
+        assert reading.wish.region is None and f"“{text}” is no region" in reading.doubts[0]
+
+
+def test_groups_of_two_networks_are_matched_and_units_named_by_the_other(tab, monkeypatch):
+    session = Session()
+    _, page = ask(tab, session=session, models=["demo:resnet", "demo:vit"])
+    shown = page[tab.graph]
+    assert shown["visible"] and "ResNet" in shown["value"] and "alike by where they lie" in shown["value"]
+    run = session.run
+    run.view = GROUPS
+    for _ in reasons_run.draw(run, lambda name, content: name):
+        pass
+    assert all(
+        run.verdicts[account.model, group.reason.unit] for account in run.accounts.values() for group in account.groups
+    )
+    unit = run.accounts[0].groups[0].reason.unit
+    run.verdicts["demo:resnet", unit] = (Verdict("demo:vit", ((3, "plain star", 0.9),)),)
+    assert run.names(0)[unit] == "plain star" and "perhaps “plain star”" in html.said(run, 0)
+    assert "as other networks see its picture" in html.rows(run, 0, "")
+    alone = Session()
+    _, page = ask(tab, session=alone)
+    assert not page[tab.graph]["visible"]

@@ -3,6 +3,7 @@
 ?tab=reasons&model=resnet50.a1_in1k&example=Chelsea+the+cat              the first choice rather than the runner-up
 ?tab=reasons&model=…&example=…&of=lynx&against=tabby&layer=layer3        another contrast, another layer
 ?tab=reasons&model=…&example=…&view=channels&off=12&off=40               with two channels switched off
+?tab=reasons&model=…&example=…&off=g1&region=0.5,0,1,0.4                 off in that part of the picture alone
 ?tab=reasons&model=…&example=…&layer=layer3&view=channels&unit=12         a channel that may not be among the first
 ?tab=reasons&model=…&model=…&example=…&off=2:g1                          the first group of the second model
 ?tab=reasons&model=…&set=demo:misleading-tags&item=…&of=…&against=…      a picture of a labelled set
@@ -12,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from lsd.ui.reasons.request import GROUPS, MAX_OFF, VIEWS, Wish
+from lsd.reasons.region import Box
+from lsd.ui.reasons.request import GROUPS, MAX_OFF, VIEWS, Wish, region_of
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.limits import MAX_MODELS
 from lsd.ui.shared.reasoned import FILLS, ZERO
@@ -39,8 +41,9 @@ def write(wish: Wish) -> str:
         "view": wish.view if wish.view != usual.view else "", "unit": wish.unit,
     }  # fmt: skip
     pairs += [(name, value) for name, value in told.items() if value]
+    pairs += [("region", ",".join(f"{part:g}" for part in wish.region))] if wish.region else []
     pairs += [("off", f"{place + 1}:{name}" if place else name) for place, name in wish.off]
-    return urlencode(pairs, safe="/:")
+    return urlencode(pairs, safe="/:,")
 
 
 def read(query: Mapping) -> Reading:
@@ -68,7 +71,7 @@ def read(query: Mapping) -> Reading:
         **chosen, example=one_of("example", examples(), ""), source=text("set"), item=text("item"), of=text("of"),
         against=text("against"), layer=text("layer"), fill=one_of("fill", FILLS, ZERO),
         view=one_of("view", VIEWS, GROUPS), unit=text("unit"),
-        off=_off(query.getlist("off"), doubts),
+        off=_off(query.getlist("off"), doubts), region=_region(text("region"), doubts),
     )  # fmt: skip
     return Reading(wish, tuple(dict.fromkeys(doubts)))
 
@@ -83,3 +86,15 @@ def _off(texts: list[str], doubts: list[str]) -> tuple[tuple[int, str], ...]:
         else:
             doubts.append(f"“{text[:_LENGTH]}” is nothing that can be switched off.")
     return tuple(found)
+
+
+def _region(text: str, doubts: list[str]) -> Box | None:
+    if not text:
+        return None
+    try:
+        region = region_of([float(part) for part in text.split(",")])
+    except ValueError:
+        region = None
+    if region is None:
+        doubts.append(f"“{text}” is no region: four parts of the picture from 0 to 1, as in 0.5,0,1,0.4.")
+    return region

@@ -12,6 +12,7 @@ from lsd.catalogue import common_name
 from lsd.labels import short
 from lsd.provenance import png
 from lsd.reasons.explain import Reason, flips
+from lsd.reasons.region import Box
 from lsd.reasons.sentence import in_short
 from lsd.reasons.words import is_idle
 from lsd.ui.reasons.session import Run
@@ -27,14 +28,19 @@ FOR, AGAINST = (
 _BARS = 5  # classes that are told
 
 
-def stage(size: tuple[int, int], plain: str = "", doing: str = "") -> str:
-    """The picture, on which the places of a reason light up; below it what lies under the pointer."""
+def stage(size: tuple[int, int], plain: str = "", doing: str = "", region: Box | None = None) -> str:
+    """The picture, on which the places of a reason light up, and where a region is drawn; below it what lies under the pointer."""
     width, height = size
+    left, top, right, bottom = region or (0, 0, 0, 0)
+    frame = f"left:{left:.1%};top:{top:.1%};width:{right - left:.1%};height:{bottom - top:.1%}"
     picture = f'<img class="lsd-r-photo" src="{escape(plain)}" alt="The picture that is asked about">' if plain else ""
     return (
         f'<div class="lsd-r-look"><div class="lsd-r-stage {doing}" style="--w:{width};--h:{height}" tabindex="0" role="group" '
         f'aria-label="The picture: arrow keys move a mark, and the reasons there are listed">{picture}'
-        '<img class="lsd-r-lit" alt="" hidden><span class="lsd-r-mark" hidden></span></div>'
+        f'<img class="lsd-r-lit" alt="" hidden><span class="lsd-r-region" style="{frame}"{"" if region else " hidden"}></span>'
+        '<span class="lsd-r-mark" hidden></span></div>'
+        f'<button type="button" class="lsd-r-only" aria-pressed="{"true" if region else "false"}">'
+        "Switch off only inside a region</button>"
         '<div class="lsd-r-here" aria-live="polite"><p class="lsd-note">Point at a reason to see where it lies, '
         "or at a place to see what lies there.</p></div></div>"
     )

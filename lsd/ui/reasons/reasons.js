@@ -85,6 +85,60 @@ async function list(place) {
   here.replaceChildren(told);
 }
 
+// A region is drawn from corner to corner: by dragging, or with the arrow keys and Enter at each corner.
+const only = () => element.querySelector(".lsd-r-only");
+const drawing = () => only()?.getAttribute("aria-pressed") === "true";
+let corner = null;
+
+function frame(a, b) {
+  const box = element.querySelector(".lsd-r-region");
+  box.hidden = !a;
+  if (!a) return;
+  const part = value => `${100 * value}%`;
+  Object.assign(box.style, {
+    left: part(Math.min(a.x, b.x)), top: part(Math.min(a.y, b.y)),
+    width: part(Math.abs(a.x - b.x)), height: part(Math.abs(a.y - b.y)),
+  });
+}
+
+function finish(place) {
+  if (corner && corner.x !== place.x && corner.y !== place.y) {
+    frame(corner, place);
+    trigger("region", {corners: [corner.x, corner.y, place.x, place.y]});
+  }
+  corner = null;
+}
+
+function ask(wanted) {
+  only().setAttribute("aria-pressed", String(wanted));
+  element.querySelector(".lsd-r-look").classList.toggle("lsd-r-drawing", wanted);
+  corner = null;
+  if (!wanted) {
+    frame(null);
+    trigger("region", {corners: []});
+  } else {
+    const told = document.createElement("p");
+    told.className = "lsd-note";
+    told.textContent = "Drag over the picture, or move the mark with the arrow keys and press Enter at two corners.";
+    element.querySelector(".lsd-r-here").replaceChildren(told);
+  }
+}
+
+on("click", event => { if (event.target === only()) ask(!drawing()); });
+on("pointerdown", event => {
+  if (!drawing() || !event.target.closest?.(".lsd-r-stage")) return;
+  corner = placeIn(event);
+  event.preventDefault();
+});
+on("pointermove", event => { if (corner && event.buttons) frame(corner, clipped(event)); });
+on("pointerup", event => { if (corner && drawing()) finish(clipped(event)); });
+
+// Where the pointer is, moved into the picture.
+function clipped(event) {
+  const box = stage().getBoundingClientRect(), within = value => Math.min(1, Math.max(0, value));
+  return {x: within((event.clientX - box.left) / box.width), y: within((event.clientY - box.top) / box.height)};
+}
+
 function placeIn(event) {
   const box = stage().getBoundingClientRect();
   const x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
@@ -115,11 +169,17 @@ on("keydown", event => {
   if (!event.target.matches?.(".lsd-r-stage")) return;
   const [x, y] = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key] || [];
   if (event.key === "Escape") return list(null);
+  if (event.key === "Enter" && drawing()) {
+    const here = mark || {x: 0.5, y: 0.5};
+    if (corner) finish(here); else corner = here;
+    return event.preventDefault();
+  }
   if (x === undefined) return;
   event.preventDefault();
   const from = mark || {x: 0.5, y: 0.5}, within = value => Math.min(0.999, Math.max(0, value));
   light(null);
   list({x: within(from.x + x * STEP), y: within(from.y + y * STEP)});
+  if (corner && drawing()) frame(corner, mark);
 });
 on("focusout", event => { if (event.target.matches?.(".lsd-r-stage")) list(null); });
 

@@ -1,5 +1,6 @@
 """What a visitor asks of the Reasons tab, checked before anything is loaded. No Gradio here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from lsd.errors import LSDError
 from lsd.images import file_sha256
 from lsd.models import loaded_model
+from lsd.reasons.region import Box
 from lsd.ui.shared import controls
 from lsd.ui.shared.examples import example_of
 from lsd.ui.shared.reason_words import CHANNELS, GROUPS
@@ -29,6 +31,7 @@ class Wish:
         view: one of `VIEWS`.
         unit: a channel that is shown, whether it is among the first or not.
         off: (model's place, name) of what is switched off.
+        region: of the picture, outside of which nothing is off; None for none.
     """
 
     models: tuple[str, ...] = field(default_factory=lambda: tuple(controls.default_models()[:1]))
@@ -42,6 +45,7 @@ class Wish:
     view: str = GROUPS
     unit: str = ""
     off: tuple[tuple[int, str], ...] = ()
+    region: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -82,3 +86,13 @@ def request_of(wish: Wish, picture: str | Path | None) -> Request:
         raise LSDError("There is no picture yet: upload one, paste one, or choose an example.")
     names = controls.checked_models(wish.models)
     return Request(Path(picture), tuple(names), wish.of, wish.against, wish.layer, wish.fill)
+
+
+def region_of(corners: Sequence[float]) -> Box | None:
+    """A region between two corners (x, y, x, y), as parts of the picture; None of one that is none or empty."""
+    if len(corners) != 4 or not all(0 <= part <= 1 for part in corners):
+        return None
+    left, right = sorted(corners[0::2])
+    top, bottom = sorted(corners[1::2])
+    region = tuple(round(part, 3) for part in (left, top, right, bottom))
+    return region if region[0] < region[2] and region[1] < region[3] else None

@@ -18,7 +18,7 @@ from lsd.ui.shared import controls, unit_pictures
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.reasoned import cost, reasoned, without
-from lsd.ui.shared.unit_names import guesses
+from lsd.ui.shared.unit_names import verdicts
 
 log = logging.getLogger("lsd")
 
@@ -79,6 +79,9 @@ def _ask(run: Run, place: int, picture: Image.Image, find: Find, serve: Serve) -
         units += [account.find(name).unit for name in run.extra(place)]
         drawn = {unit: _served(serve, data) for unit, data in unit_pictures.kept(model, units).items()}
         run.pictures |= {(model.name, unit): address for unit, address in (drawn | dict(find(model, units))).items()}
+        if complaint := run.refused(place, run.region):
+            run.region = None
+            run.complaints.append(complaint)
         if run.off.get(place):
             _switch(run, place, model, picture)
     except Exception as error:
@@ -104,7 +107,7 @@ def switch(run: Run, place: int) -> None:
 def _switch(run: Run, place: int, model: ImageModel, picture: Image.Image) -> None:
     account, off = run.accounts[place], tuple(run.off[place])
     if any(account.find(name) for name in off):
-        run.switchings[place] = without(model, picture, run.request.question, account, off)
+        run.switchings[place] = without(model, picture, run.request.question, account, off, run.region)
 
 
 def draw(run: Run, serve: Serve, *, unasked: str = "pictures of its units") -> Iterator[int]:
@@ -147,15 +150,15 @@ def _name(run: Run, place: int, unasked: str) -> bool:
     """Have the networks of the run, and those that the page begins with, as far as they are loaded, say what they see in a model's
     pictures; whether there was one to be named."""
     own = run.accounts[place].model
-    units = [unit for unit in run.units(place) if run.pictures.get((own, unit)) and (own, unit) not in run.guesses]
+    units = [unit for unit in run.units(place) if run.pictures.get((own, unit)) and (own, unit) not in run.verdicts]
     if not units:
         return False
     others = [loaded_model(name) for name in dict.fromkeys([*run.request.models, *controls.default_models()])]
     judges = [judge for judge in others if judge and judge.num_classes and judge.name != own]
     with turn(addition=unasked):
-        found = guesses(aside(get_model, own), units, judges)
-    run.guesses |= {(own, unit): found.get(unit, "") for unit in units}
-    return any(found.values())
+        found = verdicts(aside(get_model, own), units, judges)
+    run.verdicts |= {(own, unit): found.get(unit, ()) for unit in units}
+    return bool(found)
 
 
 def ask_first(find: Find) -> None:

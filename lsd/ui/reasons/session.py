@@ -1,10 +1,14 @@
 """What a visitor's run has left so far: what each network says and why, what is off, and pictures; and no network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
+from lsd.errors import LSDError
+from lsd.features.judge import Verdict
+from lsd.reasons.drawn import guesses
+from lsd.reasons.region import Box, places_in
 from lsd.ui.reasons.request import Request
 from lsd.ui.shared.reason_words import GROUPS
 from lsd.ui.shared.reasoned import Account, Switching, Thing
@@ -20,7 +24,9 @@ class Run:
         off: by place, the names of what is switched off, in the order in which it was.
         switchings: by place, what the network says without it; none where nothing is off, or it is not known yet.
         pictures: address of a unit's picture by (model, unit); "" of one that cannot be had. `forming` are those under way.
-        guesses: by (model, unit), what other networks see in its picture; "" for nothing.
+        verdicts: by (model, unit), what other networks take its picture for; () where none was asked.
+        region: of the picture, outside of which nothing is off, as for `places_in`; None for none.
+        complaints: sentences on what was asked for and cannot be.
         view: what the rows are.
         unit: a channel that is shown, whether it is among the first or not.
     """
@@ -33,14 +39,16 @@ class Run:
     switchings: dict[int, Switching] = field(default_factory=dict)
     pictures: dict[tuple[str, str], str] = field(default_factory=dict)
     forming: dict[tuple[str, str], str] = field(default_factory=dict)
-    guesses: dict[tuple[str, str], str] = field(default_factory=dict)
+    verdicts: dict[tuple[str, str], Sequence[Verdict]] = field(default_factory=dict)
+    region: Box | None = None
+    complaints: list[str] = field(default_factory=list)
     view: str = GROUPS
     unit: str = ""
 
     def names(self, place: int) -> dict[str, str]:
         """Unit → a guess at what is in its picture, of a model's units that have one."""
         model = self.accounts[place].model
-        return {unit: name for (own, unit), name in self.guesses.items() if own == model and name}
+        return guesses({unit: said for (own, unit), said in self.verdicts.items() if own == model}, model)
 
     @property
     def is_over(self) -> bool:
@@ -63,9 +71,19 @@ class Run:
         self.off[place] = left + wanted if off else left
         self.switchings.pop(place, None)
 
+    def refused(self, place: int, region: Box | None) -> str:
+        """Why nothing of a model can be off in a region alone; "" where it can."""
+        account = self.accounts[place]
+        try:
+            if region:
+                places_in(account.reasons.shares.layer, account.box, account.picture_size, region)
+        except LSDError as error:
+            return str(error)
+        return ""
+
     def doubts(self) -> list[str]:
-        """A sentence on each thing that is to be off and that a model does not have; it is forgotten."""
-        found = []
+        """A sentence on each thing that is to be off and that a model does not have, which is forgotten, and the complaints."""
+        found = [*self.complaints]
         for place, account in self.accounts.items():
             if self.unit and account.find(self.unit) is None:
                 found.append(f"{account.reasons.layer} of {account.model} has no channel “{self.unit}”.")
@@ -107,3 +125,4 @@ class Session:
     run: Run | None = None
     unit: str = ""  # that the next run shows, as its address says
     off: tuple[tuple[int, str], ...] = ()  # that it begins with
+    region: Box | None = None  # that it begins with

@@ -14,8 +14,9 @@ from lsd.evaluation.labelled import open_set
 from lsd.images import file_sha256
 from lsd.provenance import png
 from lsd.ui.reasons import address, html
+from lsd.ui.reasons.matching import graph
 from lsd.ui.reasons.record import files
-from lsd.ui.reasons.request import MAX_OFF, Wish, request_of
+from lsd.ui.reasons.request import MAX_OFF, Wish, region_of, request_of
 from lsd.ui.reasons.run import Find, ask, begun, draw, switch
 from lsd.ui.reasons.session import Run, Session
 from lsd.ui.shared import controls, markup
@@ -128,6 +129,7 @@ class ReasonsTab:
                     apply_default_css=False,
                 )
             with gr.Column(min_width=0, elem_classes="lsd-r-panels"):
+                self.graph = gr.HTML(apply_default_css=False, visible=False)
                 self.panels = [Panel(model) for model in (*models, *[""] * (MAX_MODELS - len(models)))]
                 with gr.Row(elem_classes="lsd-download"):
                     self.pack = gr.Button("Download report, numbers and manifest", size="sm", scale=0, min_width=300)
@@ -136,7 +138,7 @@ class ReasonsTab:
     def _wire(self) -> None:
         self.ask = {"fn": next_number, "inputs": None, "outputs": self.asked} | ASKING
         given = {self.session, self.picture, self.origin, self.view, *self.asking.values()}
-        panels = [part for panel in self.panels for part in panel.components]
+        panels = [self.graph, *(part for panel in self.panels for part in panel.components)]
         long = partial(long_event, status=self.status, kind="reasons")
         drawing = {
             "fn": long(self._draw), "inputs": {self.session}, "outputs": [self.status, *panels], "trigger_mode": "multiple"
@@ -158,6 +160,7 @@ class ReasonsTab:
         touching = {"outputs": panels, "cancels": self.running[1:]} | QUICK
         touch = {"fn": next_number, "inputs": None, "outputs": self.touched} | ASKING
         self.stage.switched(self._switch, {self.session}, **touching).then(**touch)
+        self.stage.region(self._mark, {self.session}, **touching | {"outputs": [self.status, *panels]}).then(**touch)
         self.view.input(self._look, {self.session, self.view}, **touching).then(**touch)
 
         forget = {"fn": self._forget, "inputs": {self.session}, "outputs": self.doubts, "cancels": self.running} | QUICK
@@ -183,7 +186,8 @@ class ReasonsTab:
         """Every control as an address says."""
         reading = address.read(query_of(event))
         wish = reading.wish
-        given[self.session].off, given[self.session].unit = wish.off, wish.unit
+        session = given[self.session]
+        session.off, session.unit, session.region = wish.off, wish.unit, wish.region
         default = controls.default_example(wish.models)
         picture, mine = shown_picture(wish.example, given[self.picture], given[self.mine], default)
         origin = ("", wish.source, wish.item) if wish.source and wish.item and not wish.example else None
@@ -204,7 +208,7 @@ class ReasonsTab:
         wish = Wish(
             tuple(name.strip() for name in asking["models"] or () if name.strip()), example_of(given[self.picture]),
             fill=asking["fill"], view=given[self.view], off=given[self.session].off,
-            unit=given[self.session].unit, **texts,
+            unit=given[self.session].unit, region=given[self.session].region, **texts,
         )  # fmt: skip
         origin, picture = given[self.origin], given[self.picture]
         if origin and (not origin[0] or (picture and file_sha256(picture) == origin[0])):
@@ -231,7 +235,7 @@ class ReasonsTab:
                 picture, origin = aside(_of_set, wish.source, wish.item)
                 yield {self.picture: picture, self.origin: origin}
             run = begun(request_of(wish, picture))
-            run.view, run.unit = wish.view, wish.unit
+            run.view, run.unit, run.region = wish.view, wish.unit, wish.region
             for place, name in wish.off:
                 run.off.setdefault(place, []).append(name)
             session.run = run
@@ -241,7 +245,7 @@ class ReasonsTab:
             for _ in ask(run, self._find_pictures, self._serve):
                 yield {self.status: markup.status(_progress(run))} | self._answered(run)
             doubts += run.doubts()
-            yield self._panels(run) | {self.status: _last_word(run, doubts)}
+            yield self._panels(run) | {self.status: _last_word(run, doubts)} | self._matched(run)
         except Exception as error:
             yield {self.status: markup.status(" ".join([*doubts, sentence(error)]), error=True)}
 
@@ -251,7 +255,10 @@ class ReasonsTab:
     def _opened(self, run: Run) -> dict:
         """The picture, and the places of the answers that are to come."""
         names = run.request.models
-        shown = {self.stage: html.stage(run.shown.size, self._plain(run))}
+        shown = {
+            self.graph: gr.update(visible=False),
+            self.stage: html.stage(run.shown.size, self._plain(run), region=run.region),
+        }
         for place, panel in enumerate(self.panels):
             shown[panel.column] = gr.update(visible=place < len(names))
             if place < len(names):
@@ -285,6 +292,11 @@ class ReasonsTab:
         panel = self.panels[place]
         return {panel.said: html.said(run, place), panel.rows: html.rows(run, place, self._plain(run))}
 
+    def _matched(self, run: Run) -> dict:
+        """Which groups of several networks are the same thing."""
+        found = graph(run, self._serve)
+        return {self.graph: gr.update(value=found, visible=bool(found))}
+
     def _probable(self, run: Run, place: int) -> dict:
         off = len(run.off.get(place, ()))
         return {self.panels[place].answers: html.answers(run.accounts[place], run.switchings.get(place), off)}
@@ -301,7 +313,7 @@ class ReasonsTab:
                     if session.run is not run:
                         return
                     yield self._pictured(run, place)
-            yield {self.status: _last_word(run)}
+            yield {self.status: _last_word(run)} | self._matched(run)
         except Exception as error:
             yield self._panels(run) | {
                 self.status: markup.status(f"Pictures of its units: {sentence(error)}", error=True)
@@ -319,6 +331,23 @@ class ReasonsTab:
         run.off[place] = run.off[place][:MAX_OFF]
         session.off = run.pairs
         return self._pictured(run, place) | self._probable(run, place)
+
+    def _mark(self, given: Given, event: gr.EventData) -> dict:
+        """A visitor draws a region in which alone reasons are off, or takes it away."""
+        session, corners = given[self.session], told(event).get("corners")
+        run = session.run
+        if run is None or not isinstance(corners, list) or not all(isinstance(part, int | float) for part in corners):
+            return {self.status: gr.skip()}
+        region = region_of(corners)
+        refused = [why for place in sorted(run.accounts) if (why := run.refused(place, region))]
+        if refused:
+            return {self.status: markup.status(" ".join(refused), error=True)}
+        run.region = session.region = region
+        run.switchings.clear()
+        shown = {self.status: gr.skip()}
+        for place in run.accounts:
+            shown |= self._probable(run, place)
+        return shown
 
     def _try(self, given: Given) -> Iterator[dict]:
         """The long event: what the networks say without what is off."""
@@ -344,7 +373,8 @@ class ReasonsTab:
 
     def _forget(self, given: Given) -> tuple:
         """What a visitor asks for himself begins with nothing off, and has nothing to do with what an address named wrongly."""
-        given[self.session].off, given[self.session].unit = (), ""
+        session = given[self.session]
+        session.off, session.unit, session.region = (), "", None
         return ()
 
     def _pick(self, given: Given, event: gr.EventData) -> list:

@@ -26,6 +26,7 @@ from lsd.reasons.explain import (
     together,
     try_reasons,
 )
+from lsd.reasons.region import Box, places_in
 from lsd.reasons.switch import means
 from lsd.recent import Recent
 from lsd.saliency.explain import TargetSpec, to_input
@@ -207,24 +208,35 @@ def reasoned(model: ImageModel, picture: Image.Image, question: Question) -> Acc
 
 
 def without(
-    model: ImageModel, picture: Image.Image, question: Question, account: Account, off: Iterable[str]
+    model: ImageModel,
+    picture: Image.Image,
+    question: Question,
+    account: Account,
+    off: Iterable[str],
+    region: Box | None = None,
 ) -> Switching:
     """What the network says with these reasons off, unless that was asked before.
 
     Args:
         account: the answer to `question`.
         off: names (`Account.find`), at least one that there is; others are passed over.
+        region: outside of which nothing is off, as for `places_in`; everywhere by default.
+
+    Raises:
+        LSDError: what `places_in` raises.
     """
     names = tuple(sorted({name for name in off if account.find(name)}))
+    grid = account.reasons.shares.layer
+    places = None if region is None else places_in(grid, account.box, account.picture_size, region)
 
     def compute() -> Switching:
         layer = account.reasons.layer
         with room_for_reasons(model, layer):
             fill = _fill(model, layer, account.fill)
             gone = [account.find(name).off for name in names]
-            return gpu.call(_switching, model, picture, account.reasons, names, gone, fill)
+            return gpu.call(_switching, model, picture, account.reasons, names, gone, fill, places)
 
-    return _kept.get((*_key(model, question), names), compute)
+    return _kept.get((*_key(model, question), names, region), compute)
 
 
 def _fill(model: ImageModel, layer: str, fill: str) -> Tensor | None:
@@ -299,8 +311,9 @@ def _switching(
     names: Sequence[str],
     gone: Sequence[Tensor],
     fill: Tensor | None,
+    places: Tensor | None,
 ) -> Switching:
     whole = together(gone)
-    trials = switched(model, to_input(model, picture), reasons, [whole, *elsewhere(whole)], fill=fill)
+    trials = switched(model, to_input(model, picture), reasons, [whole, *elsewhere(whole)], fill=fill, region=places)
     first, *random = map(_light, trials)
     return Switching(tuple(names), first, tuple(random))

@@ -1,4 +1,4 @@
-"""What units are called on the page: guesses at what is in their pictures, by networks other than their own.
+"""What networks other than their own see in units' pictures, by which the page names them, as a guess.
 
 Of a picture in the gallery its row says what they saw; a draft is shown to those networks that are loaded anyway.
 """
@@ -12,17 +12,16 @@ from PIL import Image
 from lsd.errors import LSDError
 from lsd.features.judge import Verdict, classify
 from lsd.models import ImageModel
-from lsd.reasons.sentence import guess
 from lsd.recent import Recent
 from lsd.ui.shared import gpu, unit_pictures
 
-_MOST = 5000  # guesses that are kept
+_MOST = 5000  # units whose verdicts are kept
 
-_kept: Recent[str] = Recent(_MOST)
+_kept: Recent[tuple[Verdict, ...]] = Recent(_MOST)
 
 
-def guesses(model: ImageModel, units: Sequence[str], judges: Sequence[ImageModel]) -> dict[str, str]:
-    """Unit → a guess, "" where nobody sees anything in its picture; of those units that have a picture and were judged.
+def verdicts(model: ImageModel, units: Sequence[str], judges: Sequence[ImageModel]) -> dict[str, tuple[Verdict, ...]]:
+    """Unit → what they take its picture for, of those units that have a picture and were judged.
 
     Args:
         judges: of drafts; with classes.
@@ -33,9 +32,9 @@ def guesses(model: ImageModel, units: Sequence[str], judges: Sequence[ImageModel
     said = _of_gallery(model, missing)
     drafts = {unit: data for unit, data in unit_pictures.kept(model, missing).items() if data and unit not in said}
     said |= _of_drafts(drafts, judges)
-    for unit, verdicts in said.items():
-        _kept.get(keys[unit], lambda verdicts=verdicts: guess(verdicts, model.name))
-    return {unit: _kept.get(key, str) for unit, key in keys.items() if key in _kept}
+    for unit, found in said.items():
+        _kept.get(keys[unit], lambda found=found: tuple(one for one in found if one.model != model.name))
+    return {unit: _kept.get(key, tuple) for unit, key in keys.items() if key in _kept}
 
 
 def _of_gallery(model: ImageModel, units: Sequence[str]) -> dict[str, list[Verdict]]:

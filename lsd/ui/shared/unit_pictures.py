@@ -20,7 +20,7 @@ from lsd.features.recipes import Recipe
 from lsd.images import fit_within
 from lsd.models import ImageModel
 from lsd.provenance import jpeg
-from lsd.reasons.drawn import OF_UNITS, drawing
+from lsd.reasons.drawn import OF_UNITS, SIDE, drawing
 from lsd.recent import Recent
 from lsd.ui.shared import gpu
 from lsd.ui.shared.pace import Cost, measured
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from gallery.queries import Entry
 
 AT_ONCE = 2  # pictures that are made together: a CPU gains nothing by more, and whoever waits for his turn waits longer
-_SIDE = 160  # pixels
 _EVERY = 8  # steps between two looks at them
 _MAX_BYTES = 64 * 2**20
 
@@ -100,4 +99,4 @@ def draw(model: ImageModel, units: Sequence[str], recipe: Recipe = OF_UNITS) -> 
 
 
 def _small(pixels: np.ndarray) -> bytes:
-    return jpeg(fit_within(Image.fromarray(pixels), _SIDE))
+    return jpeg(fit_within(Image.fromarray(pixels), SIDE))
