@@ -6,13 +6,14 @@ are not the gallery's are left alone.
 - 1: the first
 - 2: with `weights_digest`; later with `contrast` and `clipped`, with `notes`, and with `said` and `names_assumed`
 - 3: the number stands in the files, and the index says which shards it covers; the columns are those of 2
+- 4: with `photos`, `exemplars`, `crops` and `path`
 """
 
 from collections.abc import Collection
 
 import pyarrow as pa
 
-FORMAT = 3
+FORMAT = 4
 KEY = "lsd_format"
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from gallery.schema import THUMBNAIL
+from lsd.errors import ImageError
 from lsd.images import fit_within, open_image
 
 QUALITY = 90  # at which pictures are kept, unless asked otherwise
@@ -26,6 +27,17 @@ def thumbnail(pixels: np.ndarray) -> bytes:
     Every pixel counts in what it is shrunk to; a smaller picture keeps its size.
     """
     return _webp(fit_within(Image.fromarray(pixels, "RGB"), THUMBNAIL), 80)
+
+
+def cut(image: Image.Image, box: tuple[int, int, int, int]) -> bytes:
+    """The WebP file of a part of a picture (left, top, right, bottom), shrunk as `thumbnail`s are, to twice their size.
+
+    Raises:
+        ImageError: the part reaches beyond the picture.
+    """
+    if box[2] > image.width or box[3] > image.height:
+        raise ImageError(f"The part {box} reaches beyond the picture, which has {image.width} × {image.height} pixels.")
+    return _webp(fit_within(image.crop(box), 2 * THUMBNAIL), 80)
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -305,6 +305,14 @@ class Gallery:
         """
         return self._reader.picture(entry.shard, entry.row_group, entry.unit_id)
 
+    def crops(self, entry: Entry) -> list[bytes]:
+        """The copies that a row has of the parts of photos that excite its unit, as WebP, in their order; mostly none.
+
+        Raises:
+            ShardError: as `details`.
+        """
+        return self._reader.crops(entry.shard, entry.row_group, entry.unit_id)
+
     def thumbnails(self, entries: Sequence[Entry]) -> list[bytes]:
         """The rows' thumbnails as WebP, b"" where a row has none.
 

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 
 from gallery.formats import why_not
 from gallery.schema import REQUIRED, SCHEMA
-from gallery.shards import PICTURES, ShardError
+from gallery.shards import CROPS, PICTURES, ShardError
 from lsd.recent import Recent
 
 _THUMBNAILS = 128 * 2**20  # bytes of thumbnails kept
 _FOOTERS = 16 * 2**20  # bytes of footers kept, as they are in the files; unpacked they are seven times that
-_REST = [name for name in SCHEMA.names if name not in PICTURES]
+_REST = [name for name in SCHEMA.names if name not in (*PICTURES, CROPS)]
 
 
 class Reader:
@@ -61,6 +61,18 @@ class Reader:
         table = self._read(shard, row_group, _REST)
         rows = {name: table.slice(row, 1) for row, name in enumerate(table["unit_id"].to_pylist())}
         return _of(rows, unit_id, shard).to_pylist()[0]
+
+    def crops(self, shard: str, row_group: int, unit_id: str) -> list[bytes]:
+        """A row's cut-out exemplars as WebP, in their order; none where it has no copies of them.
+
+        Raises:
+            ShardError: as `picture`.
+        """
+        table = self._read(shard, row_group, ["unit_id", CROPS])
+        if CROPS not in table.column_names:
+            return []
+        rows = {name: table.slice(row, 1) for row, name in enumerate(table["unit_id"].to_pylist())}
+        return [crop["bytes"] or b"" for crop in _of(rows, unit_id, shard)[CROPS].to_pylist()[0] or () if crop]
 
     def _pictures(self, shard: str, row_group: int, column: str) -> dict[str, bytes]:
         """The pictures of one row group by unit id."""

@@ -75,6 +75,38 @@ FEATURES = Features(
         "names_assumed": List(
             Value("string")
         ),  # those of its model and verifiers whose class names only their number speaks for
+        # what excites it in somebody's photos; null where none were looked at
+        "photos": {
+            "count": Value("int32"),  # different photos that could be read
+            "digest": Value("string"),  # of the folder: SHA-256 of all names and contents
+            "note": Value("string"),  # sentences: what is not there, and why
+            "value": Value(
+                "float32"
+            ),  # the unit's answer to the picture, asked as about the photos; null if it cannot be
+            "below": Value("float32"),  # share of the photos to which it answers less
+            "quantiles": List(Value("float32")),  # of its answers to the photos: least, …, largest, evenly spaced
+        },
+        "exemplars": List(  # the photos that it answers to most, the largest answer first
+            {
+                "file": Value("string"),  # path below the folder
+                "digest": Value("string"),  # SHA-256 of the file
+                "box": List(Value("int32")),  # left, top, right, bottom in the upright photo's pixels
+                "value": Value("float32"),
+            }
+        ),
+        "crops": List(Image()),  # the same cut out, in the same order, where copies were asked for; WebP
+        "path": List(  # whether the picture takes the exemplars' path: see `lsd.evaluation.trust_path`
+            {
+                "layer": Value("string"),
+                "picture": Value("float32"),  # similarity of the picture with the exemplars
+                "alike": Value("float32"),  # of the exemplars among themselves
+                "next": Value("float32"),  # of the photos that excite the unit nearly as much, with the exemplars
+                "apart": Value("float32"),  # of photos taken without choice, with the exemplars
+                "likeness": Value(
+                    "float32"
+                ),  # the picture's, from apart (0) to alike (1); null where these do not differ
+            }
+        ),
     }
 )
 
@@ -84,8 +116,12 @@ REQUIRED = tuple(FEATURES)[
     : list(FEATURES).index("picture")
 ]  # what a row is; files without the rest are read with nulls
 
+OF_PHOTOS = ("photos", "exemplars", "crops", "path")  # null in a row of whose unit no photos were looked at
 # What the index leaves out: the pictures, and what only a unit's own page shows.
-HEAVY = ("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers", "notes", "said")
+HEAVY = (
+    *("picture", "thumbnail", "trace", "recipe_json", "environment", "own_top", "verifiers", "notes", "said"),
+    *OF_PHOTOS,
+)
 # What may differ between two makings of the same row.
 INCIDENTAL = ("seconds", "created", "environment")
 

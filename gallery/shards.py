@@ -17,8 +17,9 @@ from gallery.schema import REQUIRED, ROW_GROUP, SCHEMA
 from lsd.errors import LSDError
 
 PICTURES = ("picture", "thumbnail")
+CROPS = "crops"  # pictures, too, several in a row
 
-_PICTURE_LEAVES = tuple(f"{name}.{part}" for name in PICTURES for part in ("bytes", "path"))
+_PICTURE_LEAVES = tuple(f"{name}.{part}" for name in (*PICTURES, f"{CROPS}.list.element") for part in ("bytes", "path"))
 # Texts that repeat from row to row, which a dictionary shrinks to almost nothing.
 REPEATING = (
     *("model", "architecture", "family", "layer", "kind", "class_name", "synset", "recipe", "recipe_hash", "status"),

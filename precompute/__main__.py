@@ -93,6 +93,15 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, metavar="N", help="pictures at once (default: what suits the device)"
     )
     command.add_argument("--quality", type=int, metavar="N", help="of the WebP pictures, 1 to 100 (default: 90)")
+    command.add_argument(
+        "--photos", metavar="DIR", help="your photos: rows get the places in them that excite their unit most"
+    )
+    command.add_argument(
+        "--crops",
+        action="store_true",
+        default=None,
+        help="copy those places into the rows, too (default: names and boxes only)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -135,7 +135,7 @@ def _tasks(
             said = {one.name: one.said for one in (model, *judges, *further) if one.said}
             task = Task(
                 model.name, model.identity.digest, part, recipe, seeds, _digests(judges), settings.batch_size, settings.quality,
-                _digests(further), tuple(said.items()),
+                _digests(further), tuple(said.items()), settings.photos,
             )  # fmt: skip
             found.append(task)
     return found

@@ -10,6 +10,7 @@ from gallery.pictures import QUALITY
 from lsd.errors import LSDError
 from lsd.features.recipes import DEFAULT, Recipe, described
 from lsd.sayings import NOTHING_OF_ANY, Sayings
+from precompute.photos import Photos
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Settings:
         batch_size: pictures at once; None for what suits the device.
         quality: of the WebP pictures, 1 to 100.
         sayings: what the networks do not say of themselves: their outputs, layers' layouts.
+        photos: in which the places are looked for that excite the units most.
     """
 
     models: tuple[str, ...]
@@ -35,12 +37,14 @@ class Settings:
     batch_size: int | None = None
     quality: int = QUALITY
     sayings: Sayings = NOTHING_OF_ANY
+    photos: Photos | None = None
 
 
 _LISTS = ("models", "units", "recipe", "verifiers", "set", "outputs", "layout")
 _NUMBERS = ("seeds", "size", "steps", "batch_size", "quality")
-_TEXTS = ("effort",)
-KEYS = (*_LISTS, *_NUMBERS, *_TEXTS)  # what the command line and a file may say
+_TEXTS = ("effort", "photos")
+_SWITCHES = ("crops",)
+KEYS = (*_LISTS, *_NUMBERS, *_TEXTS, *_SWITCHES)  # what the command line and a file may say
 
 
 def read_parts(values: Mapping[str, Any], file: Path | None = None) -> tuple[Settings, ...]:
@@ -82,6 +86,11 @@ def _read(given: dict[str, Any]) -> Settings:
     for key in _TEXTS:
         if key in given and not isinstance(given[key], str):
             raise LSDError(f"{key} is a text, not {given[key]!r}.")
+    for key in _SWITCHES:
+        if key in given and not isinstance(given[key], bool):
+            raise LSDError(f"{key} is true or false, not {given[key]!r}.")
+    if given.get("crops") and not given.get("photos"):
+        raise LSDError("Crops of which photos? Give --photos DIR, or photos = … in the file of --config.")
     names = given.get("recipe") or [DEFAULT]
     recipes = tuple(
         dict.fromkeys(
@@ -93,6 +102,7 @@ def _read(given: dict[str, Any]) -> Settings:
         tuple(given["models"]), tuple(given["units"]), recipes, given.get("seeds", 1),
         tuple(dict.fromkeys(given.get("verifiers", ()))), given.get("batch_size"), given.get("quality", QUALITY),
         Sayings.read(given.get("outputs", ()), given.get("layout", ())),
+        Photos.of(given["photos"], given.get("crops", False)) if given.get("photos") else None,
     )  # fmt: skip
     for name, low, high in (("seeds", 1, 1000), ("quality", 1, 100), ("batch_size", 1, 4096)):
         value = getattr(settings, name)

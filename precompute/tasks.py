@@ -15,6 +15,7 @@ from lsd.errors import LSDError
 from lsd.features.recipes import Recipe
 from lsd.provenance import slug
 from lsd.said import Said
+from precompute.photos import Photos
 
 UNITS = 64
 FORMAT = 2  # of the making of rows, not of their files: another number makes all of them again, under other names
@@ -32,6 +33,7 @@ class Task:
         verifiers: (name, digest of the weights) of the models that are asked.
         others: the same of further models whose units these are in part (`MODEL::UNIT`).
         said: (name, what was said of it), of all these models of which something was.
+        photos: in which the places are looked for that excite the units most; None for in none.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Task:
     quality: int = QUALITY
     others: tuple[tuple[str, str | None], ...] = ()
     said: tuple[tuple[str, Said], ...] = ()
+    photos: Photos | None = None
 
     @property
     def pictures(self) -> int:
@@ -60,6 +63,8 @@ class Task:
     def hash(self) -> str:
         """Sixteen hexadecimal digits."""
         values = self.to_dict() | {"recipe": self.recipe.hash, "name": self.recipe.name, "format": FORMAT}
+        if self.photos:
+            values["photos"] = self.photos.identity()  # wherever they lie
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -73,13 +78,13 @@ class Task:
         return f"done/{self.hash}.json"
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values; "said" only where something was, so that other tasks keep their hash."""
+        """As plain JSON values; "said" and "photos" only where there are any, so that other tasks keep their hash."""
         values = vars(self) | {
             "recipe": self.recipe.to_dict(), "units": list(self.units), "seeds": list(self.seeds),
             "verifiers": [list(pair) for pair in self.verifiers], "others": [list(pair) for pair in self.others],
-            "said": {name: said.to_dict() for name, said in self.said},
+            "said": {name: said.to_dict() for name, said in self.said}, "photos": self.photos and dict(vars(self.photos)),
         }  # fmt: skip
-        return {key: value for key, value in values.items() if key != "said" or value}
+        return {key: value for key, value in values.items() if key not in ("said", "photos") or value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Task":
@@ -94,6 +99,7 @@ class Task:
                     "recipe": Recipe.from_dict(values["recipe"]), "units": tuple(values["units"]),
                     "seeds": tuple(values["seeds"]), "verifiers": tuple((n, s) for n, s in values["verifiers"]),
                     "others": tuple((n, s) for n, s in values["others"]), "said": all_said(values.get("said", {})),
+                    "photos": Photos.from_dict(values["photos"]) if "photos" in values else None,
                 }
             )  # fmt: skip
         except (TypeError, KeyError, ValueError, AttributeError) as error:

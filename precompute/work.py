@@ -9,14 +9,14 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import torch
 
 from gallery import pictures, shards
-from gallery.schema import TRACE_POINTS, recipe_id, unit_id
+from gallery.schema import OF_PHOTOS, TRACE_POINTS, recipe_id, unit_id
 from lsd import labels, precision
 from lsd.errors import LSDError, UndefinedError
 from lsd.faults import DISK, MEMORY, machine_fault
@@ -30,6 +30,7 @@ from lsd.models import ImageModel, get_model
 from lsd.provenance import environment
 from lsd.said import NOTHING, Said
 from lsd.tracing import split_run
+from precompute.exemplars import with_exemplars
 from precompute.storage import BusyError, Storage, StorageError, sha256
 from precompute.tasks import Task
 
@@ -97,7 +98,11 @@ def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outc
     before = finished(task, storage)
     if before is not None and not (again and before.failures):
         return before
-    rows, ascent = make_rows(task)
+    files = task.photos.files() if task.photos else []  # if they are others by now, that is told before hours of work
+    rows, ascent = _made_before(task, storage) or make_rows(task)
+    if task.photos:
+        model = _planned(task.model, task.weights_digest, dict(task.said))
+        rows = with_exemplars(rows, model, task.photos, files)
     data = shards.table_bytes(shards.to_table(rows))
     storage.put(task.shard, data, lambda stored: shards.check(stored, len(rows)))
     failures = tuple((row["unit_id"], row["error"]) for row in rows if row["status"] == "failed")
@@ -108,6 +113,22 @@ def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outc
         storage.put(task.marker, json.dumps(_marker(task, outcome, data), indent=1).encode())
         there = storage.get(task.shard) or data
     return outcome
+
+
+def _made_before(task: Task, storage: Storage) -> tuple[list[dict], float] | None:
+    """The rows of a task with photos that are there without them, and no seconds; None if they are not, or some failed."""
+    plain = replace(task, photos=None)
+    marker = storage.get(plain.marker) if task.photos else None
+    record = None if marker is None else Record.read(marker, plain)
+    data = storage.get(record.shard) if record and not record.outcome.failures else None
+    try:
+        rows = [row for row in shards.read_rows(data) if row["task"] == plain.hash] if data else []
+    except shards.ShardError:
+        return None
+    if not rows or len(rows) != task.pictures:
+        return None
+    new = {"task": task.hash, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+    return [row | new for row in rows], 0.0
 
 
 def finished(task: Task, storage: Storage) -> Outcome | None:
@@ -272,6 +293,7 @@ class _RowMaker:
             "created": datetime.now(UTC).isoformat(timespec="seconds"), "task": task.hash,
             "said": json.dumps(task.to_dict().get("said", {}), sort_keys=True),
             "names_assumed": [one.name for one in (model, *judges) if one.names_assumed],
+            **dict.fromkeys(OF_PHOTOS),
         }  # fmt: skip
 
     def failed(self, job: Job, error: str) -> dict:

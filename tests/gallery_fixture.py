@@ -8,7 +8,7 @@ import numpy as np
 
 from gallery import pictures, shards
 from gallery.index import ORDER
-from gallery.schema import unit_id
+from gallery.schema import OF_PHOTOS, unit_id
 from lsd import labels
 from lsd.features.notes import HIGHEST
 from lsd.provenance import slug
@@ -92,6 +92,7 @@ def make_row(
         "task": "0" * 16,
         "said": "{}",
         "names_assumed": [],
+        **dict.fromkeys(OF_PHOTOS),
     }
     return values | columns
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 from torch import Tensor
 
 from lsd.features.exemplars import Box
@@ -83,6 +82,8 @@ def _shares(first: int, last: int, cells: int, length: int) -> np.ndarray:
 
 def similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each of (n, C) with each of (m, C): (n, m); 0 with what is the same everywhere."""
+    from scipy.stats import rankdata  # which takes a second or two, and who only reads what was found needs none
+
     a, b = (_standardised(rankdata(values, axis=1)) for values in (one, other))
     return a @ b.T
 

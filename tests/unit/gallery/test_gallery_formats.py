@@ -7,21 +7,22 @@ import pyarrow.parquet as pq
 import pytest
 from gallery_fixture import make_gallery, make_row
 
-from gallery import shards, source
+from gallery import exemplars, shards, source
 from gallery.formats import FORMAT, KEY, why_not
 from gallery.index import INDEX_REQUIRED, INDEX_SCHEMA, behind, build
 from gallery.queries import Filters, Gallery
-from gallery.schema import REQUIRED, SCHEMA
+from gallery.schema import OF_PHOTOS, REQUIRED, SCHEMA
 from lsd.errors import LSDError
 
 SHIPPED = Path(__file__).parents[2] / "data" / "gallery_formats"
 LACKS = {
-    "1": {"weights_digest", "contrast", "clipped", "notes", "said", "names_assumed"},
-    "2": {"contrast", "clipped", "notes", "said", "names_assumed"},
-    "2-contrast": {"notes", "said", "names_assumed"},
-    "2-notes": {"said", "names_assumed"},
-    "2-said": set(),
-    "3": set(),
+    "1": {"weights_digest", "contrast", "clipped", "notes", "said", "names_assumed", *OF_PHOTOS},
+    "2": {"contrast", "clipped", "notes", "said", "names_assumed", *OF_PHOTOS},
+    "2-contrast": {"notes", "said", "names_assumed", *OF_PHOTOS},
+    "2-notes": {"said", "names_assumed", *OF_PHOTOS},
+    "2-said": {*OF_PHOTOS},
+    "3": {*OF_PHOTOS},
+    "4": set(),
 }
 
 
@@ -61,6 +62,19 @@ def test_galleries_of_every_format_are_browsed(shipped, again):
     assert gallery.rows == 2 and gallery.picture(entry) and gallery.thumbnails([entry])[0]
     assert gallery.details(entry)["recipe_json"] == "{}" and "changed since" not in gallery.origin
     assert (entry.contrast is None) == ("contrast" in LACKS[name]) and entry.weights_sha256 == "1" * 64
+
+
+def test_what_rows_tell_of_photos_is_read_and_older_ones_tell_nothing(shipped):
+    name, folder = shipped
+    gallery = Gallery(folder)
+    (entry,) = gallery.page(Filters(search="golden retriever")).entries
+    found, crops = exemplars.read(gallery.details(entry)), gallery.crops(entry)
+    if LACKS[name]:
+        assert found is None and crops == []
+        return
+    assert (found.count, found.value, len(found.quantiles)) == (40, 4.5, 33)
+    assert [one.box for one in found.exemplars] == [(10, 0, 110, 100), (0, 0, 64, 48)] and len(crops) == 2
+    assert crops == gallery.thumbnails([entry]) * 2 and [step.likeness for step in found.path] == [0.5, None]
 
 
 def test_shards_of_all_formats_make_one_index(tmp_path):

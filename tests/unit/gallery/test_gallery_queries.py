@@ -17,7 +17,7 @@ from gallery import pictures
 from gallery.index import INDEX_SCHEMA, build
 from gallery.queries import SORTS, ClassHit, Entry, Filters, Gallery
 from gallery.schema import HEAVY
-from gallery.shards import PICTURES, ShardError
+from gallery.shards import CROPS, PICTURES, ShardError
 from lsd import labels, wordnet
 from lsd.errors import LSDError
 
@@ -173,9 +173,9 @@ def test_the_models_whose_names_are_assumed_are_known(small, tmp_path):
 def test_details_are_the_whole_row(small, rows):
     for row in rows[::9]:
         details = small.details(small.entry(row["unit_id"]))
-        assert details.keys() == row.keys() - set(PICTURES)
+        assert details.keys() == row.keys() - {*PICTURES, CROPS}
         assert details["trace"] == pytest.approx(row["trace"])
-        assert details["recipe_json"] == "{}" and set(HEAVY) - set(PICTURES) <= details.keys()
+        assert details["recipe_json"] == "{}" and set(HEAVY) - {*PICTURES, CROPS} <= details.keys()
 
 
 def test_pictures_are_the_rows_own(small, rows):
