@@ -38,10 +38,10 @@ def trace_plot(trace: Sequence[float | None], steps: int, label: str) -> str:
     grid = "".join(
         f'<line x1="{_LEFT}" x2="{right}" y1="{y(v):.1f}" y2="{y(v):.1f}" class="g"/>'
         f'<text x="{_LEFT - 5}" y="{y(v) + 3.5:.1f}" text-anchor="end">{v:.3g}</text>'
-        for v in _ticks(low, high)
+        for v in ticks(low, high)
     ) + "".join(
         f'<text x="{x(s):.1f}" y="{floor + 15}" text-anchor="middle">{s:g}</text>'
-        for s in _ticks(0, steps)
+        for s in ticks(0, steps)
         if s <= steps
     )
     return (
@@ -50,8 +50,8 @@ def trace_plot(trace: Sequence[float | None], steps: int, label: str) -> str:
     )
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers between two others."""
+def ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers between two others, of which the second is the larger."""
     rough = (high - low) / 4
     power = 10 ** math.floor(math.log10(rough))
     step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough * 0.8)

@@ -19,6 +19,7 @@ from lsd.sayings import texts
 from lsd.ui.gallery import again
 from lsd.ui.gallery.address import CLASS, COMPARE, MAX_MODELS, UNIT, View
 from lsd.ui.gallery.classes import classes_of
+from lsd.ui.gallery.exemplars import exemplars_section
 from lsd.ui.gallery.html import (
     ASSUMED,
     alt,
@@ -58,6 +59,7 @@ def unit_page(gallery: Gallery, entry: Entry) -> str:
         + f'<article class="lsd-g-unit"><div class="lsd-g-left">{_picture(entry)}{_downloads(entry, row)}'
         f'</div><div class="lsd-g-right">{_title(entry)}{trouble}{_state(entry, row)}{_actions(gallery, entry, row, found)}'
         f"{_judgement(entry, row)}</div></article>"
+        + exemplars_section(gallery, entry, row)
         + _belongings(gallery, entry, neighbours)
         + section("Make it again", _command(entry, row, found))
         + section("Where it comes from", _provenance(entry, row))
