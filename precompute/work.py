@@ -31,6 +31,7 @@ from lsd.provenance import environment
 from lsd.said import NOTHING, Said
 from lsd.tracing import split_run
 from precompute.exemplars import with_exemplars
+from precompute.photos import Photo
 from precompute.storage import BusyError, Storage, StorageError, sha256
 from precompute.tasks import Task
 
@@ -101,8 +102,7 @@ def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outc
     files = task.photos.files() if task.photos else []  # if they are others by now, that is told before hours of work
     rows, ascent = _made_before(task, storage) or make_rows(task)
     if task.photos:
-        model = _planned(task.model, task.weights_digest, dict(task.said))
-        rows = with_exemplars(rows, model, task.photos, files)
+        rows = _with_photos(rows, task, files)
     data = shards.table_bytes(shards.to_table(rows))
     storage.put(task.shard, data, lambda stored: shards.check(stored, len(rows)))
     failures = tuple((row["unit_id"], row["error"]) for row in rows if row["status"] == "failed")
@@ -113,6 +113,17 @@ def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outc
         storage.put(task.marker, json.dumps(_marker(task, outcome, data), indent=1).encode())
         there = storage.get(task.shard) or data
     return outcome
+
+
+def _with_photos(rows: list[dict], task: Task, files: Sequence[Photo]) -> list[dict]:
+    """The rows with what they tell of photos; where a network breaks at them, with the reason, as the pictures are made."""
+    try:
+        return with_exemplars(rows, _planned(task.model, task.weights_digest, dict(task.said)), task.photos, files)
+    except Exception as error:
+        if machine_fault(error):
+            raise
+        nothing = {"count": 0, "digest": task.photos.digest, "note": one_sentence(error)}
+        return [row if row["status"] == "failed" else row | {"photos": nothing} for row in rows]
 
 
 def _made_before(task: Task, storage: Storage) -> tuple[list[dict], float] | None:

@@ -242,3 +242,24 @@ def test_photos_that_changed_fail_the_task_before_anything_is_made(tmp_path, pla
     moved = replace(task, photos=replace(task.photos, digest="0" * 64))
     outcome = work.run_task(moved, str(tmp_path))
     assert outcome.pictures == 0 and "are not those of the plan" in outcome.failures[0][1]
+
+
+def test_a_network_that_breaks_at_photos_has_its_pictures_all_the_same(tmp_path, plan_of, folder, monkeypatch):
+    (task,) = plan_of("class:0", steps=2, photos=str(folder)).tasks
+
+    def broken(*_):
+        raise ZeroDivisionError("of its own")
+
+    monkeypatch.setattr(work, "with_exemplars", broken)
+    storage = Storage(str(tmp_path))
+    assert work.run_task(task, storage.url).pictures == 1
+    (row,) = shards.read_rows(storage.get(task.shard))
+    assert row["picture"] and row["photos"]["note"] == "ZeroDivisionError: of its own" and row["exemplars"] is None
+
+    def lost(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(work, "with_exemplars", lost)
+    (task,) = plan_of("class:1", steps=2, photos=str(folder)).tasks
+    outcome = work.run_task(task, storage.url)
+    assert outcome.fault and outcome.pictures == 0  # the machine's fault: it is tried again
