@@ -845,6 +845,17 @@ def test_the_quiz_shows_squares_and_hides_the_maps(tab, puzzled):
     assert off[tab.quiz.puzzle] == "" and "quiz" not in off[tab.address]
 
 
+def test_the_list_tells_the_cause_of_what_is_guessed_already_and_of_all_without_the_quiz(tab, puzzled):
+    session, updates, _ = puzzled
+    page = mistake_filters.find(session.search.result, session.view.filters)[:PAGE]
+    causes = sum(p.evidence is not None for p in page)
+    assert causes >= 1 and "fooled by the crop" not in updates[tab.browser.list]
+    assert updates[tab.browser.list].count("data-picture") == len(page)
+    assert guessed(tab, session, {"guess": 0})[tab.browser.list].count("fooled by the crop") == 1
+    off = tab._quiz({tab.session: session, tab.quiz.on: False})
+    assert off[tab.browser.list].count("fooled by the crop") == causes
+
+
 @pytest.mark.parametrize(
     ("guess", "verdict", "score"), [(1, "Right: it was B.", "1 of 1"), (0, "No, not A: it was B.", "0 of 1")]
 )

@@ -17,7 +17,6 @@ from lsd.images import fit_within
 from lsd.ui.mistakes import texts
 from lsd.ui.mistakes.address import write
 from lsd.ui.mistakes.request import DRAWN_SET, YOURS, Question, View, shortened
-from lsd.ui.mistakes.search import Search
 from lsd.ui.mistakes.session import PAGE, Session, has_squares, mistake_key
 from lsd.ui.mistakes.views import MAPS, Case, has_sign
 from lsd.ui.shared.markup import data_url, escape, top_table
@@ -76,24 +75,22 @@ def _sample(source: str) -> str:
     return picture_url(fit_within(pictures[0].picture(), _CARD_SIDE))
 
 
-def listed(search: Search, found: list[Prediction], chosen: tuple[str, str] | None) -> str:
-    """One page of the mistakes, a button each.
-
-    Args:
-        chosen: (picture, model) of the one that is explained.
-    """
+def listed(session: Session, found: list[Prediction]) -> str:
+    """One page of the mistakes, a button each; what fooled the model is not told of those that are still to be guessed."""
     if not found:
         return '<p class="lsd-m-none">No mistake passes these filters.</p>'
-    many = len(search.result.models) > 1
-    cards = "".join(_card(search, p, many, (p.item.id, p.model) == chosen) for p in found)
-    return f'<ul class="lsd-m-list">{cards}</ul>'
+    result, choice = session.search.result, session.choice
+    chosen = choice and (result.items[choice.column].id, result.models[choice.row])
+    return f'<ul class="lsd-m-list">{"".join(_card(session, p, mistake_key(p) == chosen) for p in found)}</ul>'
 
 
-def _card(search: Search, p: Prediction, many: bool, chosen: bool) -> str:
-    url = data_url("image/jpeg", search.thumbnail(p.item))
+def _card(session: Session, p: Prediction, chosen: bool) -> str:
+    url = data_url("image/jpeg", session.search.thumbnail(p.item))
+    many = len(session.search.result.models) > 1
+    words = texts.caption(p, with_model=many, with_cause=not session.is_puzzle(p))
     return (
         f'<li><button type="button" data-picture="{escape(p.item.id)}" data-by="{escape(p.model)}" '
-        f'aria-pressed="{str(chosen).lower()}"><img src="{url}" alt="">{texts.caption(p, with_model=many)}</button></li>'
+        f'aria-pressed="{str(chosen).lower()}"><img src="{url}" alt="">{words}</button></li>'
     )
 
 

@@ -87,8 +87,11 @@ class Session:
     @property
     def puzzles(self) -> bool:
         """Whether the visitor is to guess before the maps of this mistake are shown."""
-        said = self.case and self.case.said
-        return bool(said and self.view.quiz and has_squares(said) and mistake_key(said) not in self.guesses)
+        return bool(self.case) and self.is_puzzle(self.case.said)
+
+    def is_puzzle(self, p: Prediction) -> bool:
+        """Whether he is to guess about a mistake, so that nothing on the page may say what did it."""
+        return bool(self.view.quiz) and has_squares(p) and mistake_key(p) not in self.guesses
 
     @property
     def score(self) -> tuple[int, int]:

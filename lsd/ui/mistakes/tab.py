@@ -97,9 +97,14 @@ class MistakesTab:
         self._told(self.browser.list.select(self._pick, {self.session}, one, **ASKING))
         self._told(self.quiz.puzzle.select(self._pick, {self.session}, one, **ASKING))
         self._told(
-            self.quiz.on.input(self._quiz, {self.session, self.quiz.on}, {self.quiz.puzzle, self.address}, **FOLLOWING)
+            self.quiz.on.input(
+                self._quiz,
+                {self.session, self.quiz.on},
+                {self.quiz.puzzle, self.browser.list, self.address},
+                **FOLLOWING,
+            )
         )
-        self.quiz.puzzle.submit(self._guess, {self.session}, self.quiz.puzzle, **QUICK)
+        self.quiz.puzzle.submit(self._guess, {self.session}, {self.quiz.puzzle, self.browser.list}, **QUICK)
         look = {self.session, *self.case.controls.values()}
         self._told(self.case.method.input(self._explain_anew, look, one, **ASKING))
         for control in (self.case.scale, self.case.overlay):
@@ -156,14 +161,18 @@ class MistakesTab:
         """The quiz is begun, or ended."""
         session = values[self.session]
         session.view = replace(session.settled, quiz="on" if values[self.quiz.on] else "")
-        return self.quiz.show(session) | {self.address: write(session.view)}
+        return self._quizzed(session) | {self.address: write(session.view)}
 
     def _guess(self, values: Mapping, event: gr.EventData) -> dict:
         """A square is taken for the one that did it: now the maps are shown."""
         session, guess = values[self.session], told(event).get("guess")
         if session.puzzles and guess in range(len(session.case.said.evidence.squares)):
             session.guesses[mistake_key(session.case.said)] = guess
-        return self.quiz.show(session)
+        return self._quizzed(session)
+
+    def _quizzed(self, session: Session) -> dict:
+        """The puzzle, and the list, which tells no more than he may know."""
+        return self.quiz.show(session) | (self.browser.cards(session) if session.search else {})
 
     def _explain_anew(self, values: Mapping) -> dict:
         """The same mistake by another method."""

@@ -62,10 +62,10 @@ def wrong_count(p: Prediction, total: int) -> str:
     return f"{p.wrong_by} of {total} models {'is' if p.wrong_by == 1 else 'are'} wrong about this picture."
 
 
-def caption(p: Prediction, *, with_model: bool) -> str:
-    """Under a picture of the list, in HTML: the answer, the truth, and whose answer it is."""
+def caption(p: Prediction, *, with_model: bool, with_cause: bool = True) -> str:
+    """Under a picture of the list, in HTML: the answer, the truth, whose answer it is, and what fooled the model."""
     model = f'<span class="lsd-note">{escape(common_name(p.model))}</span>' if with_model else ""
-    cause = f'<span class="lsd-note">fooled by {CAUSES[p.evidence.cause]}</span>' if p.evidence else ""
+    cause = f'<span class="lsd-note">fooled by {CAUSES[p.evidence.cause]}</span>' if p.evidence and with_cause else ""
     return (
         f"<span><b>{escape(p.predicted_name)}</b> {_percent(p.probability)}</span>"
         f"<span>is {escape(p.true_name)}</span>{model}{cause}"
