@@ -105,7 +105,7 @@ def test_stop_draws_what_is_there(visitor, unexpected):
     assert unexpected() == ([], 0)
 
 
-ENDPOINTS = {"predict": 4, "saliency": 10, "feature": 7}
+ENDPOINTS = {"predict": 4, "saliency": 15, "attention": 7, "feature": 7, "reasons": 9}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c),
     max_leaves=5,
@@ -117,7 +117,7 @@ def test_endpoints_say_in_a_sentence_what_they_do_not_take(visitor, unexpected, 
     (event,) = [e for e in visitor.events if e["api_name"] == name]
 
     @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.lists(JSON, min_size=ENDPOINTS[name], max_size=ENDPOINTS[name]))
+    @given(st.lists(JSON, min_size=1, max_size=ENDPOINTS[name] + 1))
     def refused(given):
         answer = json.loads(visitor.send(event, given).removeprefix("data:"))
         assert answer["success"] is False and answer["output"]["error"]
