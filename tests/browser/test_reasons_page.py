@@ -127,3 +127,40 @@ def test_no_width_makes_it_scroll_sideways(server, tab, width):
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.locator(ROWS).last.scroll_into_view_if_needed()
     expect(tab.locator(".lsd-r-stage")).to_be_in_viewport()
+
+
+def test_a_region_is_drawn_and_only_there_reasons_are_off(server, tab, console):
+    open_tab(server, tab)
+    tab.locator(ROWS).first.get_by_role("switch").click()
+    expect(now(tab)).to_contain_text("The answer")
+    everywhere = tab.locator("td.lsd-r-now").first.inner_text()
+    only = tab.get_by_role("button", name="Switch off only inside a region")
+    only.click()
+    box = tab.locator(".lsd-r-stage").bounding_box()
+    tab.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"], steps=3)
+    tab.mouse.up()
+    tab.wait_for_url("**region=0.1,0.1,0.4,0.5*", wait_until="commit")
+    expect(tab.locator("td.lsd-r-now").first).not_to_have_text(everywhere)
+    expect(only).to_have_attribute("aria-pressed", "true")
+    only.press("Enter")  # by keyboard, the region is taken away
+    tab.wait_for_function("() => !location.search.includes('region=')")
+    expect(tab.locator("td.lsd-r-now").first).to_have_text(everywhere)
+    expect(tab.locator(".lsd-r-region")).to_be_hidden()
+
+
+def test_a_region_is_drawn_by_keyboard(server, tab):
+    open_tab(server, tab)
+    tab.get_by_role("button", name="Switch off only inside a region").press("Enter")
+    stage = tab.locator(".lsd-r-stage")
+    stage.focus()
+    for key in ("ArrowLeft", "Enter", *["ArrowRight"] * 6, *["ArrowDown"] * 6, "Enter"):
+        stage.press(key)
+    tab.wait_for_url("**region=0.46,0.5,0.7,0.74*", wait_until="commit")
+
+
+def test_groups_of_two_networks_are_matched(server, tab, console):
+    open_tab(server, tab, f"model=demo:resnet&model=demo:vit&example={DRAWN}")
+    expect(tab.locator(".lsd-r-graph svg")).to_be_visible()
+    expect(tab.locator(".lsd-r-graph")).to_contain_text("alike by where they lie")

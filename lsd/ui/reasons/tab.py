@@ -129,8 +129,8 @@ class ReasonsTab:
                     apply_default_css=False,
                 )
             with gr.Column(min_width=0, elem_classes="lsd-r-panels"):
-                self.graph = gr.HTML(apply_default_css=False, visible=False)
                 self.panels = [Panel(model) for model in (*models, *[""] * (MAX_MODELS - len(models)))]
+                self.graph = gr.HTML(apply_default_css=False, visible=False)
                 with gr.Row(elem_classes="lsd-download"):
                     self.pack = gr.Button("Download report, numbers and manifest", size="sm", scale=0, min_width=300)
                     self.file = gr.DownloadButton(visible=False)  # what is downloaded
