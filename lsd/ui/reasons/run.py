@@ -8,9 +8,11 @@ from PIL import Image
 
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
-from lsd.images import fit_within, open_image
+from lsd.evaluation.labelled import open_set
+from lsd.images import file_sha256, fit_within, open_image
 from lsd.models import ImageModel, get_model, loaded_model
 from lsd.process import is_gpu_lent
+from lsd.provenance import png
 from lsd.reasons.drawn import OF_UNITS
 from lsd.ui.reasons.request import Request, Wish, request_of
 from lsd.ui.reasons.session import Run
@@ -18,6 +20,7 @@ from lsd.ui.shared import controls, unit_pictures
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside, doing, sentence, turn
 from lsd.ui.shared.reasoned import cost, reasoned, without
+from lsd.ui.shared.scratch import new_folder
 from lsd.ui.shared.unit_names import verdicts
 
 log = logging.getLogger("lsd")
@@ -183,3 +186,17 @@ def ask_first(find: Find) -> None:
 def _nowhere(name: str, content: bytes) -> str:
     """An address for nobody."""
     return name
+
+
+def picture_of_set(source: str, item: str) -> tuple[str, tuple[str, str, str]]:
+    """The file of a picture of a labelled set, and where it is from.
+
+    Raises:
+        LSDError: the set or the picture cannot be had.
+    """
+    found = next((one for one in open_set(source) if one.id == item), None)
+    if found is None:
+        raise LSDError(f"{source} has no picture “{item}”.")
+    path = new_folder() / "picture.png"
+    path.write_bytes(png(found.picture()))
+    return str(path), (file_sha256(path), source, item)

@@ -1,6 +1,6 @@
 """The Reasons tab: why one to four networks say what they say of a picture, as a few things that can be switched off."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -10,14 +10,13 @@ import gradio as gr
 from PIL import Image
 
 from lsd.errors import LSDError
-from lsd.evaluation.labelled import open_set
 from lsd.images import file_sha256
 from lsd.provenance import png
-from lsd.ui.reasons import address, html
+from lsd.ui.reasons import address, classes, html
 from lsd.ui.reasons.matching import graph
 from lsd.ui.reasons.record import files
 from lsd.ui.reasons.request import MAX_OFF, Wish, region_of, request_of
-from lsd.ui.reasons.run import Find, ask, begun, draw, switch
+from lsd.ui.reasons.run import Find, ask, begun, draw, picture_of_set, switch
 from lsd.ui.reasons.session import Run, Session
 from lsd.ui.shared import controls, markup
 from lsd.ui.shared.address import QUICK, query_of, told, written
@@ -29,14 +28,13 @@ from lsd.ui.shared.limits import MAX_MODELS
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 from lsd.ui.shared.picture import UPLOADED, PictureInput
 from lsd.ui.shared.reason_words import CHANNELS, GROUPS
-from lsd.ui.shared.reasoned import MEAN, OTHERS, ZERO
-from lsd.ui.shared.scratch import new_folder
+from lsd.ui.shared.reasoned import MEAN, ZERO
 from lsd.ui.shared.served import serve
 from lsd.ui.shared.strip import example_strip, picked, shown_picture
 
 Given = dict[gr.blocks.Block, Any]  # the values of an event's inputs
 
-_FIRST, _RUNNER_UP, _DEFAULT_LAYER = ("the first choice", ""), ("the one that comes next", ""), ("the usual one", "")
+_DEFAULT_LAYER = ("the usual one", "")
 
 
 class Panel:
@@ -93,11 +91,11 @@ class ReasonsTab:
         self.asking = {
             "models": controls.model_picker(models),
             "of": gr.Dropdown(
-                _of_choices(models), value="", label="Why this class", allow_custom_value=True, filterable=True,
+                classes.of_choices(models), value="", label="Why this class", allow_custom_value=True, filterable=True,
                 info="Each model's own first choice, unless you choose a class: type any of its names, or its index.",
             ),
             "against": gr.Dropdown(
-                _against_choices(models), value="", label="Rather than", allow_custom_value=True, filterable=True,
+                classes.against_choices(models), value="", label="Rather than", allow_custom_value=True, filterable=True,
                 info="The class it is held against. A contrast of two classes has sharper reasons than one against all others.",
             ),
             "layer": gr.Dropdown(
@@ -171,7 +169,7 @@ class ReasonsTab:
         ).then(**self.ask)  # fmt: skip
         self.asking["fill"].input(lambda: (), None, self.doubts, cancels=self.running, **QUICK).then(**self.ask)
         self.asking["models"].input(
-            _update_classes, self.asking["models"], [self.asking["of"], self.asking["against"]], **QUICK
+            classes.update, self.asking["models"], [self.asking["of"], self.asking["against"]], **QUICK
         )
         self.stop.click(self._stopped, {self.session}, [self.status, *panels], cancels=self.running, **QUICK)
         downloads(self.pack, self._pack, {self.session}, self.file, self.status)
@@ -191,9 +189,9 @@ class ReasonsTab:
         default = controls.default_example(wish.models)
         picture, mine = shown_picture(wish.example, given[self.picture], given[self.mine], default)
         origin = ("", wish.source, wish.item) if wish.source and wish.item and not wish.example else None
-        choices = {"of": _of_choices(wish.models), "against": _against_choices(wish.models)}
+        choices = {"of": classes.of_choices(wish.models), "against": classes.against_choices(wish.models)}
         asking = {
-            self.asking[name]: gr.update(value=_chosen(getattr(wish, name), known), choices=known)
+            self.asking[name]: gr.update(value=classes.chosen(getattr(wish, name), known), choices=known)
             for name, known in choices.items()
         }
         return asking | {
@@ -232,7 +230,7 @@ class ReasonsTab:
             if wish.item and not given[self.origin][0]:
                 yield {self.origin: None}
                 doing("Opening the set of pictures")
-                picture, origin = aside(_of_set, wish.source, wish.item)
+                picture, origin = aside(picture_of_set, wish.source, wish.item)
                 yield {self.picture: picture, self.origin: origin}
             run = begun(request_of(wish, picture))
             run.view, run.unit, run.region = wish.view, wish.unit, wish.region
@@ -411,34 +409,3 @@ def _last_word(run: Run, doubts: list[str] | tuple = ()) -> str:
     failed = len(run.troubles)
     words = [*doubts, f"{failed} of {len(run.request.models)} models have no answer." if failed else "Done."]
     return markup.status(" ".join(words), error=bool(failed or doubts))
-
-
-def _chosen(text: str, choices: list[tuple[str, str]]) -> str:
-    """A class as a picker has it, where it is told by its index."""
-    return next((value for shown, value in choices if text and shown.endswith(f"·  {text}")), text)
-
-
-def _update_classes(models: list[str] | None) -> list[dict]:
-    return [gr.update(choices=_of_choices(models or ())), gr.update(choices=_against_choices(models or ()))]
-
-
-def _of_choices(models: Sequence[str]) -> list[tuple[str, str]]:
-    return [_FIRST, *controls.class_choices(models)]
-
-
-def _against_choices(models: Sequence[str]) -> list[tuple[str, str]]:
-    return [_RUNNER_UP, (OTHERS, OTHERS), *controls.class_choices(models)]
-
-
-def _of_set(source: str, item: str) -> tuple[str, tuple[str, str, str]]:
-    """The file of a picture of a labelled set, and where it is from.
-
-    Raises:
-        LSDError: the set or the picture cannot be had.
-    """
-    found = next((one for one in open_set(source) if one.id == item), None)
-    if found is None:
-        raise LSDError(f"{source} has no picture “{item}”.")
-    path = new_folder() / "picture.png"
-    path.write_bytes(png(found.picture()))
-    return str(path), (file_sha256(path), source, item)
