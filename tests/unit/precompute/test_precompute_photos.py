@@ -198,6 +198,22 @@ def test_a_row_that_cannot_have_some_of_it_says_why(made, tmp_path):
     assert with_exemplars([failed], model, task.photos, few) == [failed | dict.fromkeys(OF_PHOTOS)]
 
 
+@pytest.mark.parametrize(
+    "unit, place", [("blocks.2.attn/head/1", False), ("blocks.2/token/0/5", False), ("blocks.2/channel/5", True)]
+)
+def test_units_of_transformers_have_exemplars_and_a_path(folder, image_model, unit, place):
+    model = image_model("test_vit", 64, torch.float32)
+    picture = pictures.webp(render(1, 5).image)
+    photos = Photos.of(folder)
+    row = {"unit": unit, "status": "ok", "picture": picture}
+    (told,) = with_exemplars([row], model, photos, photos.files())
+    assert len(told["exemplars"]) == COUNT and len(told["path"]) >= 2 and told["photos"]["value"] is not None
+    left, _, right, _ = told["exemplars"][0]["box"]
+    assert right - left == (69 if place else 92)  # of 96 pixels the network is shown 92; three of its four places are 69
+    values = [one["value"] for one in told["exemplars"]]
+    assert values == sorted(values, reverse=True) and values[0] == pytest.approx(told["photos"]["quantiles"][-1])
+
+
 def test_a_run_tells_of_photos_and_one_that_follows_without_ascent(folder, tmp_path, rows_in, monkeypatch):
     """What was made without photos is made again with them from the pictures that are there."""
     words = ["--models", "demo:resnet", "--units", "class:0,1", "--steps", "2", "--output", str(tmp_path / "run")]
