@@ -28,7 +28,7 @@ _ABOUT_PATH = (
     "A picture can excite a unit by another way than photos do, and then it says little about them (Geirhos et al., 2024). So at "
     "each layer up to the unit it is looked which channels the picture excites, and how like that is to what these photos excite "
     "(rank correlation, over the parts shown). 1 is how alike these photos are, 0 how alike photos taken without choice are to "
-    "them. The open rings are the photos that come next after these. A layer without a dot cannot tell these photos from others."
+    "them. A layer without a dot cannot tell these photos from others."
 )
 
 
@@ -124,8 +124,9 @@ def _path(found: Found) -> str:
         return ""
     words = path_words(found)
     plot = path_plot(found.path, escape(words))
+    legend = '<p class="lsd-note">● this picture &nbsp; ○ the photos that come next after these</p>' if plot else ""
     return (
-        f"<div><h4>Does the picture excite it by the same way?</h4>{plot}<p>{escape(words)}</p>"
+        f"<div><h4>Does the picture excite it by the same way?</h4>{plot}{legend}<p>{escape(words)}</p>"
         f'<details><summary>What is compared</summary><p class="lsd-note">{escape(_ABOUT_PATH)}</p></details></div>'
     )
 

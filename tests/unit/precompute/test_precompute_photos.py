@@ -209,7 +209,9 @@ def test_units_of_transformers_have_exemplars_and_a_path(folder, image_model, un
     (told,) = with_exemplars([row], model, photos, photos.files())
     assert len(told["exemplars"]) == COUNT and len(told["path"]) >= 2 and told["photos"]["value"] is not None
     left, _, right, _ = told["exemplars"][0]["box"]
-    assert right - left == (69 if place else 92)  # of 96 pixels the network is shown 92; three of its four places are 69
+    assert right - left == (
+        69 if place else 92
+    )  # of 96 pixels the network is shown 92; three of its four places are 69
     values = [one["value"] for one in told["exemplars"]]
     assert values == sorted(values, reverse=True) and values[0] == pytest.approx(told["photos"]["quantiles"][-1])
 
