@@ -77,19 +77,20 @@ def read(row: Mapping[str, Any]) -> Found | None:
             Exemplar(str(one["file"]), str(one["digest"]), _box(one["box"]), _number(one["value"]))
             for one in row.get("exemplars") or ()
         )
-        path = tuple(
-            Step(
-                str(one["layer"]),
-                *(_number(one[name]) for name in ("picture", "alike", "next", "apart")),
-                _finite(one["likeness"]),
-            )
-            for one in row.get("path") or ()
-        )
+        path = tuple(_step(one) for one in row.get("path") or ())
         quantiles = tuple(_number(value) for value in photos["quantiles"] or ())
+        if list(quantiles) != sorted(quantiles):
+            raise ValueError(quantiles)
     except (KeyError, TypeError, ValueError):
         return None
     value, below = _finite(photos.get("value")), _finite(photos.get("below"))
     return Found(int(photos["count"]), str(photos.get("note") or ""), value, below, quantiles, exemplars, path)
+
+
+def _step(values: Mapping[str, Any]) -> Step:
+    numbers = {name: _number(values[name]) for name in ("picture", "alike", "next", "apart")}
+    likeness = _finite(values["likeness"]) if numbers["alike"] > numbers["apart"] else None
+    return Step(str(values["layer"]), **numbers, likeness=likeness)
 
 
 def _box(values: Sequence[int]) -> tuple[int, int, int, int]:

@@ -172,11 +172,17 @@ def test_nothing_outside_of_the_folder_is_read_and_nothing_of_a_row_is_markup(ga
     {"exemplars": [{"file": "a", "digest": "", "box": [0, 0, 9, 9], "value": float("nan")}]},
     {"path": [step("a", 0.5) | {"alike": None}]},
     {"photos": about(quantiles=[0.0, None])},
+    {"photos": about(quantiles=[1.0, 0.0])},
     {"photos": about(count=0)},
     {"photos": None},
 ], ids=str)  # fmt: skip
 def test_what_cannot_be_is_nothing(change):
     assert read({"photos": about(), "exemplars": None, "path": None} | change) is None
+
+
+def test_a_scale_without_length_tells_nothing():
+    (told,) = read({"photos": about(), "path": [step("a", 0.5) | {"alike": 0.3}]}).path
+    assert told.likeness is None and told.picture == 0.5
 
 
 def test_the_sentence_says_how_far_to_believe_it():
