@@ -1,13 +1,13 @@
-"""What holds of one architecture, in a process of its own: `python -m lsd.evaluation.conform NAME FILE GIB`.
+"""What holds of one architecture, in a process of its own (`lsd.evaluation.conformance` starts it).
 
 Random weights, the smallest input that the network takes. After each check the row is written, with the name of the next one, so
 that a crash, a hang, or memory that ran out is known by where it happened.
 """
 
-import copy
+import functools
 import json
+import os
 import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,30 +19,33 @@ import torch
 from torch import nn
 
 from lsd.errors import UndefinedError
+from lsd.evaluation.conform_methods import REFUSED, RIGHT, TARGET, WRONG, each, methods
 from lsd.evaluation.random_weights import randomize
+from lsd.evaluation.structure import structure
 from lsd.features.ascent import ascend
 from lsd.features.recipes import RECIPES
+from lsd.footprint import hollow, weights_bytes
 from lsd.layers import attention_layers, curated_layers, deepest_grid, list_layers
 from lsd.models import ImageModel
-from lsd.saliency.crosscheck import crosscheck, relative_difference
 from lsd.saliency.gradients import differentiate
-from lsd.saliency.methods import METHODS
-from lsd.saliency.targets import Target
 from lsd.tracing import Tap, capture, run_to
 
-RIGHT, REFUSED, WRONG, BROKEN = "right", "refused", "wrong", "broken"
+OVER, BROKEN = "over memory", "broken"
 SIDES = (64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 CLASSES = 10
-_TARGET = Target(3)
-_SETTINGS = {
-    "smoothgrad": {"samples": 2, "antithetic": False}, "smoothgrad_squared": {"samples": 2, "antithetic": False},
-    "vargrad": {"samples": 2, "antithetic": False}, "integrated_gradients": {"steps": 4, "quadrature_kind": "midpoint"},
-}  # fmt: skip
+PROCESS = 2**30  # bytes of a process beside the weights: code, and passes of a small picture
 _DIFFERENCES = 1e-2  # from a slope in fp64, in units of what it is in a random direction; a wrong one is off by about 1
+_NEAR = 1e-4  # in the same units: no other step need be tried
 # Of the differences, the best counts: random weights may be steep, and some networks round to fp32 inside.
-_STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+_STEPS = (1e-4, 1e-5, 1e-3, 1e-6, 1e-2, 1e-7)
 # Of the ascents too: a step that is too long for a steep network leaps over what it climbs.
-_CLIMBS = [replace(RECIPES["none"], steps=6, learning_rate=rate) for rate in (3e-3, 3e-4, 3e-5)]
+_CLIMBS = [replace(RECIPES["none"], steps=n, learning_rate=rate) for n, rate in ((2, 3e-3), (6, 3e-4), (6, 3e-5))]
+
+
+def look(name: str) -> dict:
+    """What an architecture is, without its numbers: its parameters and its structure."""
+    net = hollow(lambda: timm.create_model(name, num_classes=CLASSES))
+    return {"parameters": sum(p.numel() for p in net.parameters()), "structure": structure(net)}
 
 
 def smallest(name: str) -> tuple[nn.Module, int, dict]:
@@ -98,22 +101,25 @@ def layers(model: ImageModel, image: torch.Tensor) -> dict:
     }  # fmt: skip
 
 
-def derivative(model: ImageModel, image: torch.Tensor) -> dict:
+def derivative(model: ImageModel, image: torch.Tensor, directions: int = 3) -> dict:
     """The gradient in fp64 against central differences along random directions."""
     twin = ImageModel(model.net.double(), model.name).double()
     try:
         x = image.double()
         chance = torch.Generator().manual_seed(1)
-        (slope,), _ = differentiate(twin, x.clone(), [_TARGET])
+        (slope,), _ = differentiate(twin, x.clone(), [TARGET])
+        usual = max(slope.norm().item() / x.numel() ** 0.5, 1e-12)
         worst = 0.0
-        for _ in range(3):
+        for _ in range(directions):
             direction = torch.randn(x.shape, generator=chance, dtype=torch.float64)
             direction /= direction.norm()
             along = (slope * direction).sum().item()
-            usual = max(slope.norm().item() / x.numel() ** 0.5, 1e-12)
-            worst = max(
-                worst, min(abs(_difference(twin, x, step * direction) / step - along) for step in _STEPS) / usual
-            )
+            best = float("inf")
+            for step in _STEPS:
+                best = min(best, abs(_difference(twin, x, step * direction) / step - along) / usual)
+                if best < _NEAR:
+                    break
+            worst = max(worst, best)
     finally:
         model.net.float()
     return {"verdict": RIGHT if worst < _DIFFERENCES else WRONG, "difference": worst}
@@ -121,81 +127,8 @@ def derivative(model: ImageModel, image: torch.Tensor) -> dict:
 
 @torch.no_grad()
 def _difference(model: ImageModel, image: torch.Tensor, step: torch.Tensor) -> float:
-    ahead, behind = (_TARGET(model(image + sign * step)).item() for sign in (1, -1))
+    ahead, behind = (TARGET(model(image + sign * step)).item() for sign in (1, -1))
     return (ahead - behind) / 2
-
-
-def methods(model: ImageModel, image: torch.Tensor) -> dict:
-    """Each handwritten method: as Captum's, or refused with a reason."""
-    found, worst = {}, 0.0
-    for name in METHODS:
-        if name.startswith("captum:"):
-            continue
-        try:
-            check = crosscheck(model, image, _TARGET, name, **_SETTINGS.get(name, {}))
-        except UndefinedError as error:
-            found[name] = f"{REFUSED}: {error}"
-            continue
-        if not check.agrees and name in _RULES and slow_rule(model, image, name) <= check.tolerance:
-            captums = check.reason or f"Captum differs from it by {check.difference:.1e}"
-            found[name] = f"{RIGHT}: by a slow implementation; {captums}"
-            continue
-        if check.difference is None:
-            found[name] = f"nothing to compare: {check.reason}"
-            continue
-        worst = max(worst, check.difference)
-        found[name] = RIGHT if check.agrees else f"{WRONG}: {check.difference:.1e}"
-    return _each(found) | {"difference": worst}
-
-
-def _each(found: dict[str, str]) -> dict:
-    """A check of several things, of which none may be wrong."""
-    return {"verdict": WRONG if any(said.startswith(WRONG) for said in found.values()) else RIGHT, "of": found}
-
-
-class _Rule(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, name):
-        ctx.save_for_backward(x)
-        ctx.name = name
-        return x.clamp(min=0)
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return _RULES[ctx.name](x, slope), None
-
-
-class _Rectifier(nn.Module):
-    def __init__(self, name: str):
-        super().__init__()
-        self.name = name
-
-    def forward(self, x):
-        return _Rule.apply(x, self.name)
-
-
-_RULES = {  # slope behind the rectifier → slope before it
-    "guided_backprop": lambda x, slope: slope * (x > 0) * (slope > 0), "deconvnet": lambda _, slope: slope * (slope > 0)
-}  # fmt: skip
-
-
-def slow_rule(model: ImageModel, image: torch.Tensor, name: str) -> float:
-    """How far guided backpropagation or the deconvnet lies from a copy of the network whose `nn.ReLU`s were replaced one by one.
-
-    Nothing works in place there and nothing is hooked, so it serves where Captum's hooks do not (legacy_xception). Infinite where
-    the copy puts out anything else than the network.
-    """
-    other = copy.deepcopy(model.net)
-    for place, module in list(other.named_modules()):
-        if isinstance(module, nn.ReLU):
-            other.set_submodule(place, _Rectifier(name))
-    x = image.clone().requires_grad_(True)
-    logits = ImageModel(other, model.name)(x)
-    if not torch.allclose(logits, model(image), rtol=1e-4, atol=1e-5):
-        return float("inf")
-    (expected,) = torch.autograd.grad(_TARGET(logits).sum(), x)
-    return relative_difference(METHODS[name].run(model, image.clone(), _TARGET).values, expected)
 
 
 def units(model: ImageModel, image: torch.Tensor) -> dict:
@@ -210,7 +143,7 @@ def units(model: ImageModel, image: torch.Tensor) -> dict:
             found[unit] = _climb(model, unit)
         except UndefinedError as error:
             found[unit] = f"{REFUSED}: {error}"
-    return _each(found)
+    return each(found)
 
 
 def _climb(model: ImageModel, unit: str) -> str:
@@ -248,30 +181,40 @@ def nothing_left(model: ImageModel, image: torch.Tensor) -> dict:
 
 
 CHECKS: tuple[Callable[[ImageModel, torch.Tensor], dict], ...] = (
-    layers,
-    methods,
-    units,
-    early_exit,
-    derivative,
-    nothing_left,
-)
+    layers, methods, units, early_exit, derivative, nothing_left
+)  # fmt: skip
+"""What a full row has."""
+
+_BRIEFLY = {
+    "methods": functools.partial(methods, brief=True),
+    "derivative": functools.partial(derivative, directions=1),
+}
 
 
-def conform(name: str, path: Path) -> None:
-    """Check an architecture, and keep what is known of it in a JSON file."""
+def conform(name: str, path: Path, nbytes: int, brief: bool = False) -> None:
+    """Check an architecture, and keep what is known of it in a JSON file.
+
+    Args:
+        nbytes: that it may take; one whose weights alone leave no room is a row of its size, and is not built.
+        brief: without Captum, and the derivative along one direction.
+    """
     row: dict = {"name": name, "family": timm.model_entrypoint(name).__module__.rpartition(".")[2], "next": "load"}
+    row["profile"] = "brief" if brief else "full"
 
     def keep() -> None:
         row["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(row, indent=1))
-        part.replace(path)
+        row["cpu_seconds"] = round(time.process_time() - began, 2)
+        write(path, row)
 
+    began = time.process_time()
     keep()
     try:
         net, side, settings = smallest(name)
         row |= {"side": side, "parameters": sum(p.numel() for p in net.parameters())}
         keep()
+        if (needed := weights_bytes(net) + PROCESS) > nbytes:
+            row |= {"next": "", "load": {"verdict": OVER, "why": f"it takes {needed / 2**30:.1f} GiB to begin with"}}
+            return keep()
         model = build(name, side, settings)
     except Exception as error:
         row |= {"next": "", "load": {"verdict": BROKEN, "why": _told(error)}}
@@ -281,14 +224,14 @@ def conform(name: str, path: Path) -> None:
     for check in CHECKS:
         row["next"] = check.__name__
         keep()
-        began = time.perf_counter()
+        started = time.process_time()
         try:
-            found = check(model, image.clone())
+            found = (_BRIEFLY.get(check.__name__, check) if brief else check)(model, image.clone())
         except UndefinedError as error:
             found = {"verdict": REFUSED, "why": str(error)}
         except Exception as error:  # this is what is looked for
             found = {"verdict": BROKEN, "why": _told(error)}
-        row[check.__name__] = found | {"seconds": round(time.perf_counter() - began, 2)}
+        row[check.__name__] = found | {"cpu_seconds": round(time.process_time() - started, 2)}
     row["next"] = ""
     keep()
 
@@ -297,8 +240,18 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-if __name__ == "__main__":
+def write(path: Path, known: dict) -> None:
+    """As JSON, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(known, indent=1), "utf-8")
+    part.replace(path)
+
+
+def alone(name: str, path: Path, nbytes: int, brief: bool, errors: Path) -> None:
+    """`conform` in a process that is its own: one thread, its limit of memory, and what it prints in a file."""
+    with open(errors, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
-    limit = int(float(sys.argv[3]) * 2**30)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))  # so that it is an error here, and no trouble for others
-    conform(sys.argv[1], Path(sys.argv[2]))
+    resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))  # so that it is an error here, and no trouble for others
+    conform(name, path, nbytes, brief)

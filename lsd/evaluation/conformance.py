@@ -5,11 +5,11 @@ A crash, a hang, and a network that is too large are rows as well. What is there
 
 import argparse
 import json
-import subprocess
-import sys
+import multiprocessing
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from lsd import markdown
@@ -19,6 +19,7 @@ from lsd.evaluation import conform
 CHECKS = ("load", *(check.__name__ for check in conform.CHECKS))
 _GOOD = ("right", "refused")
 _TOOK_LONGER = "it took more than"
+_LOOKS = 50  # networks that are looked at between two times of writing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="networks at once (default: 1)")
     parser.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="of one network (default: 8)")
     parser.add_argument("--seconds", type=float, default=600.0, help="for one network (default: 600)")
+    parser.add_argument("--brief", action="store_true", help="the first of each structure briefly too")
     parser.add_argument("--report", action="store_true", help="sum up what is there; run nothing")
 
 
@@ -40,8 +42,8 @@ def run(options: argparse.Namespace) -> None:
         raise LSDError(f"No architecture of timm is called {', '.join(options.filter)}.")
     rows = options.output / "rows"
     rows.mkdir(parents=True, exist_ok=True)
-    missing = [] if options.report else [name for name in names if not (rows / f"{name}.json").exists()]
-    _make(missing, rows, options)
+    if not options.report:
+        _make(names, rows, options)
     found = [json.loads(path.read_text("utf-8")) for name in names if (path := rows / f"{name}.json").exists()]
     text = "\n".join(summary(found))
     (options.output / "summary.md").write_text(text + "\n", "utf-8")
@@ -49,10 +51,23 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None:
+    """The rows that are missing, new structures first: of networks that differ in size alone the smallest is checked fully."""
     from tqdm import tqdm
 
-    with ThreadPoolExecutor(options.workers) as pool, tqdm(total=len(names), unit="network") as bar:
-        tasks = [pool.submit(_one, name, rows, options) for name in names]
+    known = _looked_at(names, options.output / "structures.json")
+    first: dict[str, str] = {}
+    for name in sorted(names, key=lambda one: known[one]["parameters"]):
+        first.setdefault(known[name]["structure"], name)
+    leading = set(first.values())
+    missing = [name for name in names if not (rows / f"{name}.json").exists()]
+    missing.sort(key=lambda name: (name not in leading, known[name]["parameters"]))
+    # A server that has imported everything once, of which each network's process is a fork.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lsd.evaluation.conform", "captum.attr"])
+    with ThreadPoolExecutor(options.workers) as pool, tqdm(total=len(missing), unit="network") as bar:
+        tasks = [
+            pool.submit(_one, context, name, rows, options, options.brief or name not in leading) for name in missing
+        ]
         try:
             for task in as_completed(tasks):
                 bar.set_postfix_str(task.result())
@@ -62,23 +77,38 @@ def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None
             raise
 
 
-def _one(name: str, rows: Path, options: argparse.Namespace) -> str:
+def _looked_at(names: Sequence[str], file: Path) -> dict[str, dict]:
+    """Name → parameters and structure of each architecture, built without numbers; kept in a file."""
+    from tqdm import tqdm
+
+    known: dict[str, dict] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    for name in tqdm([name for name in names if name not in known], desc="structures", unit="network"):
+        known[name] = conform.look(name)
+        if len(known) % _LOOKS == 0:
+            conform.write(file, known)
+    conform.write(file, known)
+    return known
+
+
+def _one(context: BaseContext, name: str, rows: Path, options: argparse.Namespace, brief: bool) -> str:
     """Check one architecture; its name. Its row appears under its own name only when nothing more can come of it."""
-    working = rows / f".{name}.working"
-    command = [sys.executable, "-m", "lsd.evaluation.conform", name, str(working), str(options.memory)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=options.seconds)
-        ended = f"its process ended with {done.returncode}: {' '.join(done.stderr.split())[-300:]}"
-    except subprocess.TimeoutExpired:
+    working, errors = rows / f".{name}.working", rows / f".{name}.errors"
+    process = context.Process(target=conform.alone, args=(name, working, int(options.memory * 2**30), brief, errors))
+    process.start()
+    process.join(options.seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
         ended = f"{_TOOK_LONGER} {options.seconds:.0f} seconds"
+    else:
+        said = " ".join(errors.read_text("utf-8", "replace").split())[-300:] if errors.exists() else ""
+        ended = f"its process ended with {process.exitcode}: {said}"
     row = json.loads(working.read_text("utf-8")) if working.exists() else {"name": name, "family": "", "next": "load"}
     if row["next"]:
         row[row["next"]] = {"verdict": "broken", "why": ended}
-    final = rows / f"{name}.json"
-    part = final.with_suffix(".part")
-    part.write_text(json.dumps(row, indent=1), "utf-8")
-    part.replace(final)
-    working.unlink(missing_ok=True)
+    conform.write(rows / f"{name}.json", row)
+    for file in (working, errors):
+        file.unlink(missing_ok=True)
     return name
 
 
@@ -86,7 +116,7 @@ def verdict(row: dict) -> str:
     """What is to be said of a whole row: "right", "refused" (some check, with a reason), "wrong", "broken", "over memory" or "over
     time"."""
     found = [row[check]["verdict"] for check in CHECKS if check in row]
-    if any(_is_memory(row[check]) for check in CHECKS if check in row):
+    if "over memory" in found or any(_is_memory(row[check]) for check in CHECKS if check in row):
         return "over memory"
     if any(_TOOK_LONGER in row[check].get("why", "") for check in CHECKS if check in row):
         return "over time"

@@ -1,7 +1,9 @@
 """The sweep over timm's architectures: rows of what holds, crashes and hangs among them."""
 
 import argparse
+import copy
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 from torch import nn
 
 from lsd.errors import LSDError
-from lsd.evaluation import conform, conformance
+from lsd.evaluation import conform, conform_methods, conformance
 from lsd.evaluation.__main__ import main
+from lsd.saliency.methods import METHODS
 
 
 def options(folder, *names, **more):
@@ -23,6 +26,7 @@ def test_a_network_that_is_right_is_a_row_and_is_not_made_again(tmp_path, capsys
     assert main(["conformance", "test_resnet", "--output", str(tmp_path)]) == 0
     row = json.loads((tmp_path / "rows" / "test_resnet.json").read_text())
     assert row["family"] == "resnet" and row["side"] == 64 and row["next"] == "" and row["peak_mib"] > 100
+    assert row["profile"] == "full"
     assert {row[check]["verdict"] for check in conformance.CHECKS} == {"right"}
     assert row["units"]["of"] == dict.fromkeys(["class/3", "layer4/channel/0", "layer4/neuron/0/0/0"], "right")
     assert row["derivative"]["difference"] < 1e-6 and row["methods"]["of"]["grad_cam"] == "right"
@@ -31,17 +35,46 @@ def test_a_network_that_is_right_is_a_row_and_is_not_made_again(tmp_path, capsys
     assert main(["conformance", "test_resnet", "--output", str(tmp_path)]) == 0
 
 
+def test_of_networks_that_differ_in_size_the_smallest_is_checked_fully(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(conformance, "_one", lambda _, name, rows, options, brief: asked.append((name, brief)) or name)
+    conformance.run(options(tmp_path, "resnet18", "resnet34", "resnet50", "test_vit"))
+    assert asked == [("test_vit", False), ("resnet18", False), ("resnet50", False), ("resnet34", True)]
+    asked.clear()
+    conformance.run(options(tmp_path, "resnet18", "resnet34", brief=True))
+    assert asked == [("resnet18", True), ("resnet34", True)]
+
+
+def test_a_crash_is_a_row(tmp_path, monkeypatch):
+    class Context:
+        """Of which a process dies when it is at the units."""
+
+        def Process(self, target, args):
+            name, working, _, _, errors = args
+            conform.write(working, {"name": name, "family": "f", "next": "units", "load": {"verdict": "right"}})
+            errors.write_text("terminate called after\nthrowing an instance")
+            return SimpleNamespace(start=lambda: 0, join=lambda _: 0, is_alive=lambda: False, exitcode=-6)
+
+    conformance._one(Context(), "test_vit", tmp_path, options(tmp_path), False)
+    row = json.loads((tmp_path / "test_vit.json").read_text())
+    said = "its process ended with -6: terminate called after throwing an instance"
+    assert row["units"] == {"verdict": "broken", "why": said}
+    assert [path.name for path in tmp_path.iterdir()] == ["test_vit.json"]
+
+
 def test_a_hang_is_a_row(tmp_path):
-    conformance.run(options(tmp_path, "test_vit", seconds=0.2))
+    conformance.run(options(tmp_path, "test_vit", seconds=0.01))
     row = json.loads((tmp_path / "rows" / "test_vit.json").read_text())
     assert row["load"] == {"verdict": "broken", "why": "it took more than 0 seconds"}
     assert conformance.verdict(row) == "over time"
 
 
-def test_too_little_memory_is_a_row(tmp_path):
-    conformance.run(options(tmp_path, "test_vit", memory=0.5))
-    row = json.loads((tmp_path / "rows" / "test_vit.json").read_text())
-    assert conformance.verdict(row) in ("over memory", "broken")  # broken, if it was too little to begin with
+def test_what_is_over_memory_is_a_row_of_its_size_and_is_not_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(conform, "build", None)
+    conform.conform("vit_giant_patch14_224", tmp_path / "row.json", 4 * 2**30)
+    row = json.loads((tmp_path / "row.json").read_text())
+    assert conformance.verdict(row) == "over memory" and row["parameters"] > 1e9
+    assert row["load"] == {"verdict": "over memory", "why": "it takes 4.8 GiB to begin with"}
 
 
 def test_nobody_of_that_name(tmp_path):
@@ -76,7 +109,48 @@ def test_a_wrong_derivative_is_found(wrap):
     model = wrap(Sick(), 32, 10).float()
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert conform.derivative(model, image)["verdict"] == "wrong"
-    assert conform.methods(model, image)["of"]["gradient"] == "right"
+    assert conform_methods.methods(model, image)["of"]["gradient"] == "right"
+
+
+def test_a_derivative_that_is_right_takes_one_step_along_each_direction(image_model, monkeypatch):
+    model = copy.deepcopy(image_model("test_resnet", dtype=torch.float32))
+    image = torch.rand(1, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(0))
+    steps = []
+    measure = conform._difference
+    monkeypatch.setattr(conform, "_difference", lambda *args: steps.append(args) or measure(*args))
+    assert conform.derivative(model, image, 2)["difference"] < 1e-4
+    assert len(steps) == 2
+
+
+@pytest.mark.parametrize("name", ["gradient", "grad_cam", "hires_cam", "finer_cam", "layer_cam", "refine_cam"])
+def test_a_map_that_is_not_its_plain_form_is_found(image_model, monkeypatch, name):
+    model = image_model("test_resnet", dtype=torch.float32)
+    image = torch.rand(1, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(0))
+    assert conform_methods.methods(model, image, brief=True)["of"][name] == "right"
+
+    def sick(*args, **settings):
+        mine = method.run(*args, **settings)
+        return replace(mine, values=mine.values * torch.linspace(1, 1.01, mine.values.shape[-1]))
+
+    method = METHODS[name]
+    monkeypatch.setitem(METHODS, name, replace(method, run=sick))
+    told = conform_methods.methods(model, image, brief=True)
+    assert told["verdict"] == "wrong" and "from its plain form" in told["of"][name]
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"values": torch.full((1, 1, 4, 4), torch.nan)}, "wrong: numbers that are not finite"),
+    ({"values": torch.ones(1, 1, 4)}, "wrong: a map of shape (1, 1, 4)"),
+    ({"values": torch.zeros(1, 1, 4, 4)}, "wrong: a map of zeros"),
+    ({"scores": torch.full((1,), 99.0)}, "wrong: a score of 99, not"),
+])  # fmt: skip
+def test_what_no_map_may_be_is_found(image_model, monkeypatch, change, said):
+    model = image_model("test_resnet", dtype=torch.float32)
+    image = torch.rand(1, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(0))
+    method = METHODS["score_cam"]
+    sick = replace(method, run=lambda *args, **settings: replace(method.run(*args, **settings), **change))
+    monkeypatch.setitem(METHODS, "score_cam", sick)
+    assert conform_methods.methods(model, image, brief=True)["of"]["score_cam"].startswith(said)
 
 
 def test_where_captum_has_nothing_to_compare_a_slow_implementation_has_the_last_word():
@@ -84,9 +158,9 @@ def test_where_captum_has_nothing_to_compare_a_slow_implementation_has_the_last_
     _, side, settings = conform.smallest("legacy_xception")
     model = conform.build("legacy_xception", side, settings)
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    assert conform.slow_rule(model, image, "guided_backprop") <= 1e-5
-    assert conform.slow_rule(model, image, "deconvnet") <= 1e-5
-    told = conform.methods(model, image)["of"]["guided_backprop"]
+    assert conform_methods.slow_rule(model, image, "guided_backprop") <= 1e-5
+    assert conform_methods.slow_rule(model, image, "deconvnet") <= 1e-5
+    told = conform_methods.methods(model, image)["of"]["guided_backprop"]
     assert told.startswith("right: by a slow implementation; Captum changes the gradient of all that goes into a ReLU")
 
 
