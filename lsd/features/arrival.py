@@ -35,8 +35,12 @@ class Arrival:
 
 
 def arrives(flow: Tensor, redirect: ReluRedirect | None = None) -> Tensor:
-    """Which pictures a gradient (N, 3, h, w) reaches, of itself and not past a closed ReLU: (N,) booleans."""
-    found = flow.flatten(1).abs().amax(1) > 0
+    """Which pictures a gradient (N, 3, h, w) reaches, of itself and not past a closed ReLU: (N,) booleans.
+
+    One so faint that its square is lost in single precision, as behind a SiLU far below zero, moves nothing: optimisers divide by
+    it.
+    """
+    found = flow.flatten(1).abs().amax(1).float().square() >= torch.finfo(torch.float32).tiny
     if redirect is not None:
         found &= ~redirect.shut.unflatten(0, (len(found), -1)).any(1)
     return found

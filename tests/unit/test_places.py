@@ -503,3 +503,41 @@ def test_a_network_in_another_input_size_keeps_its_layouts():
     told = as_said(model, Said(layouts={"blocks.2": "tokens:1:4x4"}))  # which is said of the network's own size
     small = prepare(told, ["blocks.2"], share=0.5)
     assert find_layer(small, "blocks.2") == Layer("blocks.2", "tokens", 64, 2, 2, 1)
+
+
+class Slid(nn.Module):
+    """A grid that is moved by a module whose convolution blurs what was moved before anything sees it."""
+
+    class Conv(nn.Conv2d):
+        by = (0, 0)
+
+        def forward(self, x):
+            return super().forward(x.roll(self.by, (2, 3)))
+
+    def __init__(self, by, patch):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.moved, self.act = nn.Conv2d(3, 16, patch, patch), self.Conv(16, 16, 3, padding=1), nn.ReLU()
+        self.moved.by = by
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.head(self.act(self.moved(self.stem(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("patch", [2, 4, 8])
+@pytest.mark.parametrize("by", [(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (2, 0), (0, -3)])
+def test_a_grid_that_is_moved_by_a_place_is_seen_behind_a_convolution(wrap, by, patch):
+    model = wrap(Slid(by, patch), 64)
+    assert [find_layer(model, name).layout for name in ("stem", "moved", "act")] == ["nchw", "other", "other"]
+
+
+@pytest.mark.parametrize("kernel, stride", [(3, 2), (5, 2), (7, 4), (2, 2), (4, 2)])
+def test_strides_move_a_grid_by_less_than_half_a_place(wrap, kernel, stride):
+    class Net(nn.Sequential):
+        def __init__(self):
+            convs = [nn.Conv2d(3, 16, 1), *(nn.Conv2d(16, 16, kernel, stride, (kernel - 1) // 2) for _ in range(3))]
+            super().__init__(*convs[: 4 if stride < 4 else 3], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+    model = wrap(Net(), 96)
+    assert not [layer.name for layer in list_layers(model) if layer.refused]

@@ -127,3 +127,24 @@ def test_numbers_out_of_range_are_called_failed_and_reach_nobody_else(wrap):
     (steep,) = pictures(wrap(Steep(), 16).float(), ["logit/0"], recipe)
     assert bad.status == steep.status == "failed"
     assert good.status == "ok" and good.trace[-1] > good.trace[0] and np.isfinite(good.score)
+
+
+class Faint(nn.Module):
+    """Channels behind a SiLU: the first so far below zero that next to nothing is left of it, the second near zero."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.act = nn.Conv2d(3, 2, 3, padding=1), nn.SiLU()
+        with torch.no_grad():
+            self.conv.weight.normal_(std=0.1)
+            self.conv.bias.copy_(torch.tensor([-60.0, 0.0]))
+
+    def forward(self, x):
+        return self.act(self.conv(x)).mean((2, 3))
+
+
+def test_a_unit_whose_gradient_is_lost_in_single_precision_is_called_dead(wrap):
+    dead, live = pictures(wrap(Faint(), 16).float(), ["act/channel/0", "act/neuron/1/8/8"], replace(SMALL, steps=8))
+    assert dead.status == "dead" and 0 < -dead.score < 1e-20
+    assert live.status == "ok" and live.trace[-1] > live.trace[0]
