@@ -295,6 +295,7 @@ def _write(folder: Path, run: _Run, record: dict) -> None:
 def _print_results(record: dict, run: _Run) -> None:
     from lsd.saliency.bundle import in_words
     from lsd.saliency.maps import MapSettings, sign_instead
+    from lsd.saliency.methods import why_zero
     from lsd.saliency.steadiness import told
 
     maps = MapSettings.from_dict(record["map"])
@@ -308,6 +309,8 @@ def _print_results(record: dict, run: _Run) -> None:
             line += f"; differs from Captum by {result['captum_difference']:.1e}"
         if other := sign_instead(explanation.attribution.values[0].numpy(), maps):
             line += f"; the map is empty, as nothing is {maps.sign}: try --sign {other}"
+        if not explanation.attribution.values.any():
+            line += f"; the map is zero everywhere: {why_zero(explanation.attribution.method)}"
         print(line)
     of_each = len(run.explanations) > len(run.models)
     for explanation, found in zip(run.explanations, run.steadinesses, strict=False):

@@ -369,6 +369,13 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
+def why_zero(name: str) -> str:
+    """What it means if a map of the method called `name` is zero everywhere, as the end of a sentence."""
+    if METHODS[name].values == "for":
+        return "nothing in the picture speaks for the target in the way that this method asks"
+    return "the target does not react to any pixel"
+
+
 def attribute(
     name: str,
     model: ImageModel,

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lsd.cli import main
 from lsd.demo import render
+from lsd.saliency.methods import METHODS
 
 
 @pytest.fixture
@@ -241,6 +244,22 @@ def test_an_empty_map_says_which_sign_shows_something(tmp_path, capsys):
     assert "the map is empty, as nothing is positive: try --sign negative" in capsys.readouterr().out
     assert saliency(*arguments, "--sign", "negative") == 0
     assert "map is empty" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method, why", [
+    ("layer_cam", "nothing in the picture speaks for the target in the way that this method asks"),
+    ("gradient", "the target does not react to any pixel"),
+])  # fmt: skip
+def test_a_map_of_zeros_says_what_that_means(picture, tmp_path, capsys, monkeypatch, method, why):
+    run = METHODS[method].run
+
+    def silent(*args, **settings):
+        found = run(*args, **settings)
+        return [replace(one, values=torch.zeros_like(one.values)) for one in found]
+
+    monkeypatch.setitem(METHODS, method, replace(METHODS[method], run=silent))
+    assert saliency(str(picture), "--model", "demo:resnet", "--method", method, "--output", str(tmp_path)) == 0
+    assert f"; the map is zero everywhere: {why}\n" in capsys.readouterr().out
 
 
 def test_the_models_are_listed_by_family(capsys, monkeypatch):

@@ -10,6 +10,7 @@ from lsd.labels import short
 from lsd.saliency.crosscheck import CrossCheck
 from lsd.saliency.explain import Explanation
 from lsd.saliency.maps import MapSettings, sign_instead
+from lsd.saliency.methods import why_zero
 
 OUTPUT_WORDS = {"logit": "logit", "log_odds": "log-odds", "probability": "probability"}
 
@@ -88,7 +89,7 @@ def facts(explanations: Sequence[Explanation], class_names: tuple[str, ...]) -> 
         lines.append(f"layer: {escape(first.settings['layer'])}")
     if not all(a.values.any() for a in found):
         what = "a map" if each else "the map"
-        lines.append(f"<b>{what} is zero everywhere</b>: the target does not react to any pixel")
+        lines.append(f"<b>{what} is zero everywhere</b>: {why_zero(first.method)}")
     return f'<div class="lsd-facts">{"<br>".join(lines)}</div>'
 
 
