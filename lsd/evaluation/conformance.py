@@ -19,6 +19,7 @@ from lsd.evaluation import conform
 CHECKS = ("load", *(check.__name__ for check in conform.CHECKS))
 _GOOD = ("right", "refused")
 _TOOK_LONGER = "it took more than"
+_STRUCTURES = "structures.json"
 _LOOKS = 50  # networks that are looked at between two times of writing
 
 
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> None:
     if not options.report:
         _make(names, rows, options)
     found = [json.loads(path.read_text("utf-8")) for name in names if (path := rows / f"{name}.json").exists()]
-    text = "\n".join(summary(found))
+    known = _known(options.output)
+    text = "\n".join(summary([row | known.get(row["name"], {}) for row in found]))
     (options.output / "summary.md").write_text(text + "\n", "utf-8")
     print(text)
 
@@ -54,7 +56,7 @@ def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None
     """The rows that are missing, new structures first: of networks that differ in size alone the smallest is checked fully."""
     from tqdm import tqdm
 
-    known = _looked_at(names, options.output / "structures.json")
+    known = _looked_at(names, options.output)
     first: dict[str, str] = {}
     for name in sorted(names, key=lambda one: known[one]["parameters"]):
         first.setdefault(known[name]["structure"], name)
@@ -77,16 +79,22 @@ def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None
             raise
 
 
-def _looked_at(names: Sequence[str], file: Path) -> dict[str, dict]:
-    """Name → parameters and structure of each architecture, built without numbers; kept in a file."""
+def _known(output: Path) -> dict[str, dict]:
+    """Name → parameters and structure of the architectures that have been looked at."""
+    file = output / _STRUCTURES
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}
+
+
+def _looked_at(names: Sequence[str], output: Path) -> dict[str, dict]:
+    """As `_known`, of all of these: those that are missing are built without numbers."""
     from tqdm import tqdm
 
-    known: dict[str, dict] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-    for name in tqdm([name for name in names if name not in known], desc="structures", unit="network"):
+    known = _known(output)
+    missing = [name for name in names if name not in known]
+    for i, name in enumerate(tqdm(missing, desc="structures", unit="network"), 1):
         known[name] = conform.look(name)
-        if len(known) % _LOOKS == 0:
-            conform.write(file, known)
-    conform.write(file, known)
+        if i % _LOOKS == 0 or i == len(missing):
+            conform.write(output / _STRUCTURES, known)
     return known
 
 
@@ -138,7 +146,13 @@ def summary(rows: Iterable[dict]) -> list[str]:
         families[row["family"]].append(row)
     kinds = ("right", "refused", "wrong", "broken", "over memory", "over time")
     total = Counter(map(verdict, rows))
+    full = sum(row.get("profile") != "brief" for row in rows)
+    structures = {row["structure"] for row in rows if "structure" in row}
+    hours = sum(row.get("cpu_seconds", 0.0) for row in rows) / 3600
     lines = [f"{len(rows)} architectures: " + ", ".join(f"{total[kind]} {kind}" for kind in kinds), ""]
+    lines += [
+        f"Of {len(structures)} structures; {full} fully, {len(rows) - full} briefly; {hours:.2f} hours of processor time.", ""
+    ]  # fmt: skip
     table = []
     for family, members in sorted(families.items()):
         count = Counter(map(verdict, members))

@@ -189,7 +189,7 @@ def test_the_summary_names_what_is_wrong():
     good = {check: {"verdict": "right"} for check in conformance.CHECKS}
     layers = {"verdict": "right", "layouts": {"nchw": 3, "other": 2}, "refused": {"why": 1}}
     rows = [
-        good | {"name": "a", "family": "f", "layers": layers},
+        good | {"name": "a", "family": "f", "layers": layers, "profile": "brief", "structure": "s", "cpu_seconds": 1800.0},
         good | {"name": "b", "family": "f", "methods": {"verdict": "wrong", "of": {"gradient": "wrong: 1e-1", "x": "right"}}},
         good | {"name": "c", "family": "g", "units": {"verdict": "broken", "why": "RuntimeError: can't allocate memory"}},
         good | {"name": "d", "family": "g", "layers": {"verdict": "refused", "why": "no places"}},
@@ -197,6 +197,7 @@ def test_the_summary_names_what_is_wrong():
     ]  # fmt: skip
     text = conformance.summary(rows)
     assert text[0] == "5 architectures: 1 right, 1 refused, 1 wrong, 0 broken, 1 over memory, 1 over time"
+    assert text[2] == "Of 1 structures; 4 fully, 1 briefly; 0.50 hours of processor time."
     assert "| f | 1 |  | 1 |  |  |  | 3 | 1 | 0e+00 | 0e+00 |" in text
     assert "- b: methods wrong: gradient: wrong: 1e-1" in text
     assert not any(line.startswith(("- a", "- d")) for line in text)
