@@ -65,11 +65,13 @@ class Answers:
 
     @functools.cached_property
     def is_elsewhere(self) -> bool:
-        """Whether they are strong, and do not come near that order."""
+        """Whether they are strong, for as many places as they are, and do not come near that order."""
         if self.is_sharp:
             return False
         strength = np.abs(self.leans - self.leans.mean(1, keepdims=True)).mean(1)
-        return bool(((self._right < RIGHT) & (strength >= LOCAL)).any())
+        # Four places that all look at all of a grid come near no order, and prove none; by chance, n answers agree as 1 / √n.
+        strong = max(LOCAL, self.leans.shape[1] ** -0.5)
+        return bool(((self._right < RIGHT) & (strength >= strong)).any())
 
     @functools.cached_property
     def is_local(self) -> bool:
