@@ -1,6 +1,6 @@
 """Whether a run survives kill -9 at any instant: nothing half-written, nothing lost, nothing twice, the same rows.
 
-    python -m benchmarks.precompute_kill [--kills 30] [--workers 1 2] [--seed 0]
+    python -m benchmarks.precompute_kill [--kills 30] [--workers 1 2] [--seed 0] [--bucket [--faults .1]]
 
 A run of many tiny tasks, so that much of its time goes into writing, is started and killed at random instants, over and
 over, until it is done; then it begins in a new folder, until there were so many kills. After every kill all that readers
@@ -8,9 +8,14 @@ can see must be whole, and what was finished must stay as it is. Every finished 
 
 What is killed is the whole process group or, with several workers, now and then only the parent (whose workers must then
 end by themselves) or only one worker (after which the run must go on by itself).
+
+Then the folder's small shards are put together, which is killed, too, and done again; and what was made of them must be there
+for who browses it, and for who publishes it. With `--bucket` the folders are in a bucket on this machine that speaks S3 over
+HTTP, and that answers such a share of all requests with a fault (`benchmarks.bucket`).
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -20,13 +25,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+import fsspec
+
 from gallery import shards
-from gallery.index import find_shards
+from gallery.bucket import open_bucket
+from gallery.filters import Filters
+from gallery.queries import Gallery
 from gallery.schema import INCIDENTAL
-from precompute.storage import sha256
+from precompute.status import status
+from precompute.storage import Storage, sha256
 
 TINY = 2  # units a task
 # As `python -m precompute`, but for the size of a task.
@@ -37,7 +47,7 @@ _CODE = (
 _ROOT = Path(__file__).parents[1]
 
 
-def arguments(folder: Path, workers: int, units: int = 8) -> list[str]:
+def arguments(folder: Path | str, workers: int, units: int = 8) -> list[str]:
     """The command line of a run of two small networks: ten classes, and so many channels of each curated layer."""
     return [
         "run", "--models", "demo:resnet", "demo:vit", "--units", "class:0-9", f"layer:curated:{units}", "--steps", "1",
@@ -49,6 +59,7 @@ class Process:
     """A run in a process, and a process group, of its own."""
 
     def __init__(self, command: Sequence[str]):
+        self.command = command
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE, *command], cwd=_ROOT, env=environment, start_new_session=True,
@@ -67,41 +78,48 @@ class Process:
         return code
 
 
-def rows_of(folder: Path) -> dict[str, dict]:
+def rows_of(folder: Path | str) -> dict[str, dict]:
     """unit_id → row, without the columns that may differ; no row may come twice."""
-    rows = [row for path in find_shards(folder) for row in shards.read_rows(path)]
+    rows = all_rows(folder)
     found = {row["unit_id"]: {key: row[key] for key in row if key not in INCIDENTAL} for row in rows}
     if len(found) < len(rows):
         raise AssertionError(f"{len(rows) - len(found)} rows of {folder} are there twice")
     return found
 
 
-def look(folder: Path, before: dict[str, int], workers: int) -> tuple[dict[str, int], str]:
-    """(what is finished: marker → when it was written, what the process was at), if the folder is as it must be.
+def all_rows(folder: Path | str) -> list[dict]:
+    """Every row of every shard, on a disk or in a bucket."""
+    storage = Storage(str(folder))
+    paths = [path for path in storage.sizes("data") if path.endswith(".parquet")]
+    return [row for data in storage.each(storage.get, paths) for row in shards.read_rows(data)]
+
+
+def look(folder: Path | str, before: dict[str, str], workers: int) -> tuple[dict[str, str], str]:
+    """(what is finished: marker → what it says, what the process was at), if the folder is as it must be.
 
     Raises:
         AssertionError: a reader would see something half-written, or something finished was lost or written again.
     """
-    temporaries = [path.name for path in folder.rglob("*.tmp")]
-    visible = {path.relative_to(folder).as_posix() for path in find_shards(folder)}
+    storage = Storage(str(folder))
+    visible = {path for path in storage.sizes("data") if path.endswith(".parquet")}
     finished = {}
-    for marker in (folder / "done").glob("*.json"):
-        record = json.loads(marker.read_bytes())
-        data = (folder / record["shard"]).read_bytes()
+    for marker, text in storage.get_all(list(storage.sizes("done"))).items():
+        record = json.loads(text)
+        data = storage.get(record["shard"]) or b""
         if sha256(data) != record["sha256"] or len(data) != record["bytes"]:
             raise AssertionError(f"{record['shard']} is not what its marker says")
         shards.check(data, record["rows"])
         visible.remove(record["shard"])
-        finished[marker.name] = marker.stat().st_mtime_ns
+        finished[marker] = text
     for name in visible:  # whole, but the process died before the marker
-        shards.read_table(folder / name)
-    for plan in (folder / "plans").glob("*.json"):
-        json.loads(plan.read_bytes())
+        shards.read_table(storage.get(name))
+    for plan in storage.get_all(storage.names("plans", ".json")).values():
+        json.loads(plan)
     if len(visible) > workers:
         raise AssertionError(f"{len(visible)} tasks would be made again, of {workers} under way")
-    if any(finished.get(name) != written for name, written in before.items()):
+    if any(finished.get(name) != text for name, text in before.items()):
         raise AssertionError("a task that was finished is gone or was made again")
-    at = "writing" if temporaries else "before a marker" if visible else "working"
+    at = "writing" if _writing(folder) else "before a marker" if visible else "working"
     return finished, at if finished.keys() - before.keys() or at != "working" else "starting or working"
 
 
@@ -132,6 +150,7 @@ def torture(
     seed: int = 0,
     start: Callable[[Sequence[str]], Process] = Process,
     victims: Sequence[str] = ("group",),
+    where: Callable[[Path], str] = str,
     told: Callable[[str], None] = lambda line: None,
 ) -> Counter:
     """Kill runs so many times, and compare every one that gets to its end with an undisturbed one.
@@ -140,6 +159,7 @@ def torture(
         home: an empty folder.
         start: starts a run.
         victims: who is killed, by turns: "group", "parent" or "worker".
+        where: a killed run's folder is, or its bucket, given a path below `home`.
 
     Returns how often whom a kill met at what.
 
@@ -160,7 +180,7 @@ def torture(
     number = 0
     while killed.total() < kills:
         number += 1
-        folder, finished, code = home / f"killed-{number}", {}, None
+        folder, finished, code = where(home / f"killed-{number}"), {}, None
         while code is None:
             done = killed.total() >= kills
             process, victim = start(arguments(folder, workers, units)), victims[killed.total() % len(victims)]
@@ -170,7 +190,7 @@ def torture(
             else:
                 while process.wait(0.01) is None and len(_markers(folder)) <= len(finished):
                     pass
-                if chance.random() < 0.5:  # while something is being written
+                if chance.random() < 0.5 and Storage(folder).local:  # while something is being written
                     while process.wait(0.0002) is None and not _writing(folder):
                         pass
                     instant = chance.uniform(0, 0.002)
@@ -188,12 +208,90 @@ def torture(
     return killed
 
 
-def _markers(folder: Path) -> list[Path]:
-    return list((folder / "done").glob("*.json"))
+def torture_compaction(
+    folder: str,
+    kills: int,
+    *,
+    seed: int = 0,
+    start: Callable[[Sequence[str]], Process] = Process,
+    told: Callable[[str], None] = lambda line: None,
+) -> Counter:
+    """Kill the compaction of a finished run so many times, unless it comes to its end before; then let it.
+
+    Returns how often a kill met it between so many files of rows and so many.
+
+    Raises:
+        AssertionError: a row is lost, or there twice in the end, or a marker names what is not there.
+    """
+    chance, killed, expected, storage = random.Random(seed), Counter(), rows_of(folder), Storage(folder)
+    while True:
+        process = start(["compact", folder])
+        if killed.total() < kills:
+            files = storage.sizes("")
+            while process.wait(0.001) is None and storage.sizes("") == files:
+                pass
+            if process.wait(chance.uniform(0, 0.05 if storage.local else 0.3)) is None:
+                _kill(process, "group", chance)
+                before, after = _files(files), _files(storage.sizes(""))
+                killed[f"{before} → {after} files"] += 1
+                told(f"{killed.total()}: compaction killed, {before} → {after} files")
+        if (code := process.wait()) not in (0, -signal.SIGKILL):
+            raise AssertionError(f"the compaction ended with {code}")
+        found = {}
+        for row in all_rows(folder):
+            row = {key: row[key] for key in row if key not in INCIDENTAL}
+            if found.setdefault(row["unit_id"], row) != row:
+                raise AssertionError(f"{row['unit_id']} is there twice, and not the same")
+        _compare(folder, found, expected)
+        state = status(storage, deep=True)
+        if state.tasks_done < state.tasks or state.damaged:
+            raise AssertionError(
+                f"{state.tasks - state.tasks_done} tasks are gone, {len(state.damaged)} shards damaged"
+            )
+        if code == 0:
+            _compare(folder, rows_of(folder), expected)
+            return killed
 
 
-def _writing(folder: Path) -> bool:
-    return any(folder.glob("data/*/.*.tmp")) or any(folder.glob("done/.*.tmp"))
+def use(folder: str, home: Path, start: Callable[[Sequence[str]], Process] = Process) -> None:
+    """Browse, verify and publish a compacted run.
+
+    Raises:
+        AssertionError: a row or picture of it is not there, or is another.
+    """
+    expected = rows_of(folder)
+    gallery = open_bucket(folder) if "://" in folder else Gallery(folder)
+    pages = range(1, -(-gallery.rows // 24) + 1)
+    entries = [entry for page in pages for entry in gallery.page(Filters(), number=page, size=24).entries]
+    if {entry.unit_id for entry in entries} != expected.keys() or len(entries) != len(expected):
+        raise AssertionError(f"the gallery shows {len(entries)} of {len(expected)} rows")
+    for entry, thumbnail in zip(entries, gallery.thumbnails(entries), strict=True):
+        row = expected[entry.unit_id]
+        if (thumbnail, gallery.picture(entry)) != (row["thumbnail"], row["picture"]):
+            raise AssertionError(f"the gallery shows another picture of {entry.unit_id}")
+        if gallery.details(entry)["trace"] != row["trace"]:
+            raise AssertionError(f"the gallery shows another row of {entry.unit_id}")
+    copy, published = ["--copy", str(home / "copy")], home / "published"
+    for command in (
+        ["verify", folder, "--sample", "2", *copy],
+        ["publish", folder, "--repo", "user/name", "--folder", str(published), "--dry-run", *copy],
+    ):
+        if (code := start(command).wait()) != 0:
+            raise AssertionError(f"{command[0]} ended with {code}")
+    _compare(folder, rows_of(published), expected)
+
+
+def _markers(folder: Path | str) -> list[str]:
+    return Storage(str(folder)).names("done", ".json")
+
+
+def _files(there: Collection[str]) -> int:
+    return sum(path.startswith("data/") for path in there)
+
+
+def _writing(folder: Path | str) -> bool:
+    """Whether something is half-written, as on a disk it can be."""
+    return any(any(Path(folder).glob(names)) for names in ("data/*/.*.tmp", "done/.*.tmp"))
 
 
 def _kill(process: Process, victim: str, chance: random.Random) -> int | None:
@@ -213,12 +311,12 @@ def _kill(process: Process, victim: str, chance: random.Random) -> int | None:
     return None
 
 
-def _compare(folder: Path, rows: dict[str, dict], expected: dict[str, dict]) -> None:
+def _compare(folder: Path | str, rows: dict[str, dict], expected: dict[str, dict]) -> None:
     lost, strange = expected.keys() - rows.keys(), rows.keys() - expected.keys()
     different = [name for name in expected.keys() & rows.keys() if rows[name] != expected[name]]
     if lost or strange or different:
         raise AssertionError(f"{folder}: {len(lost)} rows lost, {len(strange)} too many, {len(different)} different")
-    if left := [*folder.rglob("*.tmp")]:
+    if left := [*Path(folder).rglob("*.tmp")]:
         raise AssertionError(f"{left} were left behind")
 
 
@@ -228,17 +326,47 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bucket", action="store_true", help="in a bucket over HTTP; needs s3fs and moto")
+    parser.add_argument(
+        "--faults", type=float, default=0.1, help="share of a bucket's answers that are one (default: .1)"
+    )
     options = parser.parse_args()
-    for workers in options.workers:
-        print(f"\n{workers} worker{'s' if workers > 1 else ', in the run’s own process'}", flush=True)
-        victims = ("group",) if workers == 1 else ("group", "parent", "worker")
-        with tempfile.TemporaryDirectory(prefix="precompute-kill-") as home:
-            killed = torture(
-                Path(home), options.kills, workers=workers, seed=options.seed, victims=victims,
-                told=lambda line: print(line, flush=True),
-            )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        where, shaky = str, None
+        if options.bucket:
+            from benchmarks.bucket import serving
+
+            shaky, environment = stack.enter_context(serving())
+            os.environ.update(environment)
+            fsspec.config.set_conf_env(fsspec.config.conf)
+            where = lambda path: f"s3://bucket/{path.parent.name}/{path.name}"  # noqa: E731
+            shaky.shake(options.faults, options.seed)
+        for workers in options.workers:
+            _torture(workers, options, where)
+        if shaky:
+            met = Counter(fault or "none" for fault in shaky.met)
+            print(
+                f"{met.total():,} requests, faults: " + ", ".join(f"{n:,} × {fault}" for fault, n in met.most_common())
+            )
+
+
+def _torture(workers: int, options: argparse.Namespace, where: Callable[[Path], str]) -> None:
+    print(f"\n{workers} worker{'s' if workers > 1 else ', in the run’s own process'}", flush=True)
+    victims = ("group",) if workers == 1 else ("group", "parent", "worker")
+    told = lambda line: print(line, flush=True)  # noqa: E731
+    with tempfile.TemporaryDirectory(prefix="precompute-kill-") as name:
+        home = Path(name)
+        killed = torture(
+            home, options.kills, workers=workers, seed=options.seed, victims=victims, where=where, told=told
+        )  # fmt: skip
         print(f"{killed.total()} kills: " + ", ".join(f"{n} × {at}" for at, n in sorted(killed.items())))
-        print("rows lost 0, twice 0, different 0")
+        folder = where(home / "killed-1")
+        killed = torture_compaction(folder, max(1, options.kills // 3), seed=options.seed, told=told)
+        print(
+            f"{killed.total()} kills of the compaction: " + ", ".join(f"{n} × {at}" for at, n in sorted(killed.items()))
+        )
+        use(folder, home)
+    print("rows lost 0, twice 0, different 0; browsed, verified and published", flush=True)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def _readable(folder: Path, listed: Iterable[str], damaged: dict[str, str]) -> I
     """The rows of each shard as the index has them; of those that cannot be read, `damaged` is told why."""
     for name in listed:
         try:
-            yield _light_rows(folder / name, name)
+            yield light_rows(folder / name, name)
         except ShardError as error:
             damaged[name] = str(error)
 
@@ -202,13 +202,17 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _light_rows(path: Path, name: str) -> pa.Table:
-    """The rows of one shard as the index has them."""
-    with shards.open_shard(path) as file:
+def light_rows(source: shards.Source, name: str) -> pa.Table:
+    """The rows of one shard, by name, as the index has them.
+
+    Raises:
+        ShardError: it cannot be read.
+    """
+    with shards.open_shard(source) as file:
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     groups = [i for i, size in enumerate(sizes) for _ in range(size)]
     rows = [i for size in sizes for i in range(size)]
-    table = shards.read_table(path, LIGHT)
+    table = shards.read_table(source, LIGHT)
     places = ([name] * len(rows), groups, rows)
     for (column, kind), values in zip(PLACE, places, strict=True):
         table = table.append_column(column, pa.array(values, kind))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,10 +21,11 @@ class Reader:
     """Reads the shards of one gallery; many threads may use it at once.
 
     Args:
-        locate: the file of a shard, given its path below the gallery's folder. Raises LSDError if it cannot be had.
+        locate: the file of a shard, given its path below the gallery's folder: where it lies on a disk, or `nbytes` long and
+            open for reading. Raises LSDError if it cannot be had.
     """
 
-    def __init__(self, locate: Callable[[str], Path]):
+    def __init__(self, locate: Callable[[str], Path | BinaryIO]):
         self._locate = locate
         self._footers: Recent[pq.FileMetaData] = Recent(_FOOTERS, lambda footer: footer.serialized_size)
         self._thumbnails: Recent[dict[str, bytes]] = Recent(
@@ -85,11 +87,14 @@ class Reader:
     def _read(self, shard: str, row_group: int, columns: list[str]) -> pa.Table:
         if not _is_below(shard):
             raise ShardError(f"The gallery's file {shard} is not among its own; make the index again.")
-        path = self._locate(shard)
+        source = self._locate(shard)
+        far = not isinstance(source, Path)
         try:
-            state = path.stat()  # a file may be put in another's place while it is served
-            footer = self._footers.get((shard, state.st_size, state.st_mtime_ns), lambda: pq.read_metadata(path))
-            with pq.ParquetFile(path, metadata=footer, pre_buffer=False, page_checksum_verification=True) as file:
+            state = (
+                (source.nbytes,) if far else _state(source)
+            )  # a file may be put in another's place while it is served
+            footer = self._footers.get((shard, *state), lambda: pq.read_metadata(source))
+            with pq.ParquetFile(source, metadata=footer, pre_buffer=far, page_checksum_verification=True) as file:
                 table = file.read_row_group(row_group, columns, use_threads=False)
                 lacks = {column.partition(".")[0] for column in columns} - {*table.column_names}
                 reason = why_not(file.schema_arrow, SCHEMA, REQUIRED) if lacks else ""
@@ -98,6 +103,11 @@ class Reader:
         if reason:
             raise ShardError(f"The gallery's file {shard} {reason}; make the index again.")
         return table
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _is_below(shard: str) -> bool:

@@ -16,6 +16,7 @@ from gallery.formats import why_not
 from gallery.schema import REQUIRED, ROW_GROUP, SCHEMA
 from lsd.errors import LSDError
 
+Source = Path | bytes | BinaryIO  # of a shard: a file on a disk, what is in it, or a file elsewhere that is open
 PICTURES = ("picture", "thumbnail")
 CROPS = "crops"  # pictures, too, several in a row
 
@@ -108,8 +109,8 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return [parquet.column(i).path for i in range(len(parquet))]
 
 
-def open_shard(source: Path | bytes) -> pq.ParquetFile:
-    """A shard, given as a path or as the bytes of the file, opened; its format is the gallery's, or an earlier one.
+def open_shard(source: Source) -> pq.ParquetFile:
+    """A shard, opened; its format is the gallery's, or an earlier one.
 
     Raises:
         ShardError: it cannot be read, is cut short, or is of a format that this version does not know.
@@ -117,7 +118,9 @@ def open_shard(source: Path | bytes) -> pq.ParquetFile:
     name = _name(source)
     try:
         file = pq.ParquetFile(
-            pa.BufferReader(source) if isinstance(source, bytes) else source, page_checksum_verification=True
+            pa.BufferReader(source) if isinstance(source, bytes) else source,
+            pre_buffer=not isinstance(source, Path | bytes),  # elsewhere, one long read is better than many short ones
+            page_checksum_verification=True,
         )
     except (pa.ArrowException, OSError) as error:
         raise ShardError(f"{name} is no whole parquet file.") from error
@@ -127,7 +130,7 @@ def open_shard(source: Path | bytes) -> pq.ParquetFile:
     return file
 
 
-def read_group(source: Path | bytes, group: int) -> pa.Table:
+def read_group(source: Source, group: int) -> pa.Table:
     """The rows of one row group, with all columns.
 
     Raises:
@@ -137,7 +140,7 @@ def read_group(source: Path | bytes, group: int) -> pa.Table:
         return _read_group(file, group, SCHEMA.names, _name(source))
 
 
-def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(source: Source, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a shard as a table, with all columns or those named; those that it lacks are null.
 
     Raises:
@@ -163,7 +166,7 @@ def _columns(names: Sequence[str]) -> pa.Schema:
     return pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata)
 
 
-def _name(source: Path | bytes) -> str:
+def _name(source: Source) -> str:
     return source.name if isinstance(source, Path) else "The shard"
 
 
@@ -175,7 +178,7 @@ def with_nulls(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return table.select(schema.names).replace_schema_metadata(schema.metadata)
 
 
-def read_rows(source: Path | bytes, columns: Sequence[str] | None = None) -> list[dict]:
+def read_rows(source: Source, columns: Sequence[str] | None = None) -> list[dict]:
     """As `read_table`, as dictionaries; pictures as the bytes of their files, None where there is none."""
     rows = read_table(source, columns).to_pylist()
     for row in rows:
@@ -184,7 +187,7 @@ def read_rows(source: Path | bytes, columns: Sequence[str] | None = None) -> lis
     return rows
 
 
-def check(data: Path | bytes, rows: int) -> None:
+def check(data: Source, rows: int) -> None:
     """Nothing, if `data` is a whole shard of that many rows, every page of it with the right checksum.
 
     One row group is held at a time.

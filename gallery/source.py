@@ -1,6 +1,6 @@
 """Which gallery is shown: a folder, a data set on the Hugging Face Hub, or the sample that ships with the project.
 
-LSD_GALLERY=/data/gallery                   a folder with `index.parquet` and the shards
+LSD_GALLERY=/data/gallery                   a folder with `index.parquet` and the shards, or a bucket: s3://bucket/folder
 LSD_GALLERY_REPO=user/name@REVISION         a data set on the Hub, pinned to a commit or a tag
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gallery.bucket import open_bucket
 from gallery.index import NAME
 from gallery.queries import Gallery
 from lsd import disk
@@ -91,7 +92,7 @@ def _open() -> tuple[Gallery, bool]:
     """The first that can be had, and whether it is the first that was asked for."""
     sources: list[Callable[[], Gallery]] = []
     if folder := os.environ.get("LSD_GALLERY"):
-        sources.append(lambda: Gallery(Path(folder).expanduser()))
+        sources.append(lambda: open_bucket(folder) if "://" in folder else Gallery(Path(folder).expanduser()))
     if repo := os.environ.get("LSD_GALLERY_REPO"):
         sources.append(lambda: open_hub(repo))
     if SAMPLE.is_dir():

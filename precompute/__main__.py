@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--models", nargs="+", default=["*"], metavar="NAME", help="only their rows; wildcards will do"
     )
+    _add_copy(command)
     command.add_argument("--strict", action="store_true", help="fail too where a model's weights cannot be had")
 
     command = commands.add_parser("compact", help="put the run's many small files together, while no run is under way")
@@ -65,8 +66,18 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--shard-mb", type=int, default=256, metavar="N", help="MiB of pictures in one file (default: 256)"
     )
+    _add_copy(command)
     command.add_argument("--dry-run", action="store_true", help="put it together, and send nothing")
     return parser
+
+
+def _add_copy(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--copy",
+        type=Path,
+        metavar="FOLDER",
+        help="where a bucket's files are copied to first (default: NAME-copy here)",
+    )
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -237,11 +248,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from precompute.storage import Storage
     from precompute.verify import UNAVAILABLE, parse_sample, verify
 
     verdicts, unavailable = Counter(), set()
-    folder, sample = Storage(options.output).folder, parse_sample(options.sample)
+    sample, folder = parse_sample(options.sample), _on_disk(options)
     for check in verify(folder, sample, options.seed, options.models):
         if check.verdict == UNAVAILABLE:
             unavailable.add(check.unit_id)
@@ -257,19 +267,36 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    from gallery.index import build
     from precompute.compact import compact
+    from precompute.indexed import build
     from precompute.storage import Storage
 
     storage = Storage(options.output)
     _check_size(options.shard_mb)
     storage.clean()
     done = compact(storage, options.shard_mb * 2**20)
-    damaged = build(storage.folder).damaged if storage.local else {}
+    damaged = build(storage).damaged
     print(f"{options.output}: {done.before:,} files of pictures before, {done.after:,} now")
     for shard, reason in damaged.items():
         print(f"left out of the index: {shard}: {reason}", file=sys.stderr)
     return 1 if damaged else 0
+
+
+def _on_disk(options: argparse.Namespace) -> Path:
+    """A run's folder, or a copy of a bucket's shards."""
+    from precompute.copied import on_disk
+    from precompute.storage import Storage
+
+    storage = Storage(options.output)
+    copy = options.copy or Path(f"{_name(storage)}-copy")
+    folder = on_disk(storage, copy)
+    if not storage.local:
+        print(f"{options.output} is copied to {copy}; the next time only what is new will be", file=sys.stderr)
+    return folder
+
+
+def _name(storage) -> str:
+    return storage.url.rstrip("/").rpartition("/")[2]
 
 
 def _check_size(megabytes: int) -> None:
@@ -281,9 +308,9 @@ def _publish(options: argparse.Namespace) -> int:
     from precompute.publish import assemble, upload
     from precompute.storage import Storage
 
-    source = Storage(options.output).folder
-    folder = options.folder or source.with_name(f"{source.name}-published")
     _check_size(options.shard_mb)
+    source = _on_disk(options)
+    folder = options.folder or source.with_name(f"{_name(Storage(options.output))}-published")
     told = lambda model: print(f"putting together {model}")  # noqa: E731
     rows = assemble(source, options.repo, folder, told, options.shard_mb * 2**20)
     print(f"{folder}: {rows:,} rows, {_size(sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()))}")

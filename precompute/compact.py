@@ -43,9 +43,9 @@ def compact(storage: Storage, shard_bytes: int = SHARD_BYTES) -> Compacted:
     """
     tasks = planned(storage)
     before = storage.sizes("data")
-    for journal in storage.names(_BEGUN, ".json"):
-        _finish(journal, tasks, storage)
     records = all_finished(tasks, storage)
+    for journal in storage.names(_BEGUN, ".json"):
+        _finish(journal, tasks, records, storage)
     own = [task for task in tasks if task.hash in records and records[task.hash].shard == task.shard]
     for group in _groups(own, records, shard_bytes):
         _pack(group, records, storage)
@@ -72,7 +72,8 @@ def _groups(tasks: Sequence[Task], records: dict[str, Record], most: int) -> Ite
 
 def _pack(tasks: Sequence[Task], records: dict[str, Record], storage: Storage) -> None:
     buffer = io.BytesIO()
-    rows = shards.write((shards.read_table(_whole(task, records, storage)) for task in tasks), buffer)
+    parts = storage.each(lambda task: _whole(task, records, storage), tasks)
+    rows = shards.write(map(shards.read_table, parts), buffer)
     data = buffer.getvalue()
     del buffer
     expected = sum(records[task.hash].outcome.pictures for task in tasks)
@@ -84,14 +85,18 @@ def _pack(tasks: Sequence[Task], records: dict[str, Record], storage: Storage) -
     name = sha256(json.dumps(hashes).encode())[:16]
     path = f"data/{slug(tasks[0].model)}/{PACKED}{name}.parquet"
     journal = f"{_BEGUN}/{name}.json"
-    storage.put(journal, json.dumps({"shard": path, "tasks": hashes}).encode())
+    storage.put(journal, json.dumps({"shard": path, "rows": rows, "tasks": hashes}).encode())
     storage.put(path, data, lambda stored: shards.check(stored, rows))
     del data
-    _finish(journal, tasks, storage)
+    _finish(journal, tasks, records, storage)
 
 
-def _finish(journal: str, tasks: Sequence[Task], storage: Storage) -> None:
-    """Have the markers of a large shard's tasks name it, if it was written, and remove what it was made from."""
+def _finish(journal: str, tasks: Sequence[Task], records: dict[str, Record], storage: Storage) -> None:
+    """Have the markers of a large shard's tasks name it, if it was written, and remove what it was made from.
+
+    Args:
+        records: of all finished tasks, by hash; they name it then as well.
+    """
     try:
         begun = json.loads(storage.get(journal) or b"")
         path, hashes = str(begun["shard"]), dict(begun["tasks"])
@@ -99,17 +104,23 @@ def _finish(journal: str, tasks: Sequence[Task], storage: Storage) -> None:
         raise LSDError(f"{journal} in {storage.url} is damaged; delete it, and run the same command again.") from error
     data = storage.get(path)
     if data is not None:
+        if "rows" in begun:  # nothing goes before what was written is read again
+            shards.check(data, begun["rows"])
         packed = {"shard": path, "bytes": len(data), "sha256": sha256(data)}
-        tasks = [task for task in tasks if task.hash in hashes]
-        records = all_finished(tasks, storage)
-        for task in tasks:
-            record = records.get(task.hash)
-            if record and record.shard == task.shard and record.sha256 == hashes[task.hash]:  # not made again since
-                storage.put(task.marker, json.dumps(record.values | packed, indent=1).encode())
-                records[task.hash] = replace(record, shard=path)
-        for task in tasks:
-            if task.hash in records and records[task.hash].shard == path:
-                storage.delete(task.shard)
+
+        def move(task: Task) -> None:
+            record = records[task.hash]
+            if record.shard == task.shard and record.sha256 == hashes[task.hash]:  # not made again since
+                values = record.values | packed
+                storage.put(task.marker, json.dumps(values, indent=1).encode())
+                records[task.hash] = replace(
+                    record, shard=path, bytes=len(data), sha256=packed["sha256"], values=values
+                )
+
+        packing = [task for task in tasks if task.hash in hashes and task.hash in records]
+        list(storage.each(move, packing))
+        gone = [task.shard for task in packing if records[task.hash].shard == path]
+        list(storage.each(storage.delete, gone))
     storage.delete(journal)
 
 

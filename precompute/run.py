@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from lsd.errors import LSDError
 from precompute import card, engines
 from precompute.budget import most_valuable
 from precompute.cost import Costs
+from precompute.indexed import build
 from precompute.plan import Plan
 from precompute.storage import Storage, sha256
 from precompute.tasks import Task
@@ -59,7 +60,7 @@ def run(
     again: bool = False,
     budget: float | None = None,
 ) -> Report:
-    """Make all rows of a plan that are not there yet, and the index over everything in the folder.
+    """Make all rows of a plan that are not there yet, and on a disk the index over everything in the folder.
 
     Args:
         url: the run's folder.
@@ -80,9 +81,10 @@ def run(
     started = time.perf_counter()
     storage = Storage(url)
     storage.clean()
-    keep_plan(plan, storage)
+    there = storage.sizes("")
+    keep_plan(plan, storage, there)
     report = Report()
-    done = {name: record.outcome for name, record in all_finished(plan.tasks, storage).items()}
+    done = {name: record.outcome for name, record in all_finished(plan.tasks, storage, there).items()}
     missing = missing_of(plan.tasks, done, again)
     for name in done.keys() - {task.hash for task in missing}:
         report.add(done[name])
@@ -105,9 +107,7 @@ def run(
                 break
     storage.clean()  # of workers that were killed meanwhile
     if storage.local:
-        from gallery.index import build
-
-        report.damaged = build(storage.folder).damaged
+        report.damaged = build(storage).damaged
     report.seconds = time.perf_counter() - started
     return report
 
@@ -126,15 +126,19 @@ def _outcomes(tasks: Sequence[Task], url, engine, address, workers, again) -> It
     return engines.in_process(tasks, url, again) if workers == 1 else engines.in_processes(tasks, url, workers, again)
 
 
-def keep_plan(plan: Plan, storage: Storage) -> None:
-    """Write down what is to be made, so that `status` knows, and the card of the data set, so that it opens."""
+def keep_plan(plan: Plan, storage: Storage, there: Collection[str] = ()) -> None:
+    """Write down what is to be made, so that `status` knows, and the card of the data set, so that it opens.
+
+    Args:
+        there: the paths of the files that are there already.
+    """
     tasks = [task.to_dict() for task in plan.tasks]
     name = sha256(json.dumps([task.hash for task in plan.tasks]).encode())[:16]
     path = f"plans/{name}.json"
-    if storage.get(path) is None:
+    if path not in there:
         record = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "tasks": tasks}
         storage.put(path, json.dumps(record).encode())
-    if storage.get("README.md") is None:
+    if "README.md" not in there:
         storage.put("README.md", card.front_matter().encode())
 
 

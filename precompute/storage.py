@@ -1,7 +1,8 @@
 """Files of a run, on a disk or in a bucket: each is there whole or not at all.
 
 A file is written under a temporary name, forced onto the disk, read again and compared, and only then takes its own
-name. Whatever kills the process in between leaves a temporary file, which readers pass over and the next run removes.
+name. Whatever kills the process in between leaves a temporary file, which readers pass over and the next run removes. A
+bucket itself takes a file whole or not at all, with a checksum of what was sent: there one request writes it.
 
 What a disk or a bucket says is passing (too many requests, no answer, a connection that was dropped) is tried again a few
 times, with longer and longer pauses. All that is done here can be done twice.
@@ -14,7 +15,9 @@ import random
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -25,6 +28,7 @@ from lsd.errors import LSDError
 from lsd.faults import is_network
 
 Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 _PAUSES = (0.5, 2.0, 6.0)  # seconds between tries, about
 _PASSING = tuple(
@@ -39,6 +43,8 @@ _LASTING = (
     "Credentials",
     "ExpiredToken",
 )
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "tos", "memory"})
+_AT_ONCE = 16  # requests to a bucket
 _STALE = 24 * 3600  # seconds after which a temporary file of another machine belongs to nobody
 
 
@@ -56,10 +62,12 @@ class Storage:
     def __init__(self, url: str):
         try:
             # Other runs write here, too: what a folder held a minute ago is no news.
-            self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+            self._fs, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False, **_settings(url))
         except (ValueError, ImportError) as error:
             raise StorageError(f"{url} cannot be opened: {error}.") from error
         self.local = isinstance(self._fs, LocalFileSystem)
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else {*self._fs.protocol}
+        self.bucket = bool(protocols & _BUCKETS)
         self.url = self._root if self.local else url  # the same folder for every worker, wherever it is started
 
     @property
@@ -77,7 +85,7 @@ class Storage:
         """Write a file, whole or not at all, in place of any that is there.
 
         Args:
-            check: is given what was read back from the storage, and raises if that will not do.
+            check: is given what was read back from the disk, and raises if that will not do; of a bucket, what is sent there.
 
         Raises:
             StorageError: no room, no rights, or other bytes than were written.
@@ -86,6 +94,10 @@ class Storage:
 
     def _put(self, path: str, data: bytes, check: Callable[[bytes], None]) -> None:
         target = self._at(path)
+        if self.bucket:
+            check(data)
+            self._fs.pipe_file(target, data)
+            return
         parent, name = target.rpartition("/")[::2]
         temporary = f"{parent}/.{name}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
         try:
@@ -116,28 +128,39 @@ class Storage:
         try:
             if self._fs.exists(temporary):
                 self._fs.rm_file(temporary)
-        except Exception:  # whatever a bucket's client raises; the next run's `clean` has another go
+        except Exception:  # whatever its client raises; the next run's `clean` has another go
             pass
 
     def get(self, path: str) -> bytes | None:
         """A file's bytes; None if it is not there."""
         return self._ask(lambda: self._fs.cat_file(self._at(path)), None)
 
+    def part(self, path: str, begin: int, end: int) -> bytes:
+        """The bytes of a file from a place to another."""
+        return self._ask(lambda: self._fs.cat_file(self._at(path), start=begin, end=end))
+
     def get_all(self, paths: Sequence[str]) -> dict[str, bytes]:
         """The bytes of many small files that are there, by path: of a bucket's, many at once."""
-        if self.local:
-            return {path: data for path in paths if (data := self.get(path)) is not None}
-        names = {self._fs._strip_protocol(self._at(path)): path for path in paths}
-        found = self._ask(lambda: self._cat(list(names))) if names else {}
-        return {names[name]: data for name, data in found.items()}
+        found = zip(paths, self.each(self.get, paths), strict=True)
+        return {path: data for path, data in found if data is not None}
 
-    def _cat(self, names: list[str]) -> dict[str, bytes]:
-        found = self._fs.cat(names, on_error="return")
-        found = {names[0]: found} if isinstance(found, bytes) else found  # of one, some clients return the bytes alone
-        for error in found.values():
-            if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
-                raise error
-        return {name: data for name, data in found.items() if isinstance(data, bytes)}
+    def each(self, action: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+        """What `action` returns for each item, in order; a bucket is asked for several at once, some ahead."""
+        if not self.bucket:
+            yield from map(action, items)
+            return
+        waiting: deque[Future[Found]] = deque()
+        with ThreadPoolExecutor(_AT_ONCE, "storage") as pool:
+            try:
+                for item in items:
+                    waiting.append(pool.submit(action, item))
+                    if len(waiting) >= 2 * _AT_ONCE:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def size(self, path: str) -> int | None:
         """A file's bytes in number; None if it is not there."""
@@ -162,7 +185,12 @@ class Storage:
         self._ask(lambda: self._fs.rm_file(self._at(path)), None)
 
     def clean(self) -> int:
-        """Remove temporary files whose process is dead; how many. For the beginning and the end of a run."""
+        """Remove temporary files whose process is dead; how many. For the beginning and the end of a run.
+
+        A bucket has none.
+        """
+        if self.bucket:
+            return 0
         removed = 0
         found = self._ask(lambda: self._fs.find(self._root, withdirs=False, detail=True), {})
         for info in found.values():
@@ -177,7 +205,7 @@ class Storage:
         host = socket.gethostname()
         if process.isdecimal() and f".{host}.{process}." in name:
             return int(process) == os.getpid() or not _alive(int(process))  # nothing of ours is under way
-        modified = info.get("mtime") or info.get("LastModified") or info.get("created") or 0
+        modified = info.get("mtime") or info.get("created") or 0
         modified = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
         return time.time() - modified > _STALE
 
@@ -222,6 +250,12 @@ class Storage:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
             sentence = f"{self.url} cannot be used ({reason.rstrip('.')}): mend that"
         return kind(f"{sentence}, and run the same command again to go on.")
+
+
+def _settings(url: str) -> dict:
+    """S3's client asks for a file's length and then for its parts, which may be of two versions, unless it asks for one thing
+    at a time."""
+    return {"max_concurrency": 1} if url.startswith(("s3://", "s3a://")) else {}
 
 
 def _is_full(error: Exception) -> bool:

@@ -17,6 +17,7 @@ import torch
 
 from gallery import pictures, shards
 from gallery.schema import OF_PHOTOS, TRACE_POINTS, recipe_id, unit_id
+from gallery.shards import ShardError
 from lsd import labels, precision
 from lsd.errors import LSDError, UndefinedError
 from lsd.faults import DISK, MEMORY, machine_fault
@@ -96,9 +97,12 @@ def run_task(task: Task, url: str, again: bool = False) -> Outcome:
 
 
 def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outcome:
-    before = finished(task, storage)
-    if before is not None and not (again and before.failures):
-        return before
+    if (
+        not storage.bucket
+    ):  # another run may have made it meanwhile; a bucket is listed once, and not asked for each task
+        before = finished(task, storage)
+        if before is not None and not (again and before.failures):
+            return before
     files = task.photos.files() if task.photos else []  # if they are others by now, that is told before hours of work
     rows, ascent = _made_before(task, storage) or make_rows(task)
     if task.photos:
@@ -112,6 +116,8 @@ def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outc
         data = there or data
         storage.put(task.marker, json.dumps(_marker(task, outcome, data), indent=1).encode())
         there = storage.get(task.shard) or data
+        if there != data:
+            _check_other(there, task, len(rows), storage)
     return outcome
 
 
@@ -134,12 +140,21 @@ def _made_before(task: Task, storage: Storage) -> tuple[list[dict], float] | Non
     data = storage.get(record.shard) if record and not record.outcome.failures else None
     try:
         rows = [row for row in shards.read_rows(data) if row["task"] == plain.hash] if data else []
-    except shards.ShardError:
+    except ShardError:
         return None
     if not rows or len(rows) != task.pictures:
         return None
     new = {"task": task.hash, "created": datetime.now(UTC).isoformat(timespec="seconds")}
     return [row | new for row in rows], 0.0
+
+
+def _check_other(shard: bytes, task: Task, rows: int, storage: Storage) -> None:
+    """Raise BusyError, and take back the marker, unless these bytes in the place of a task's shard are a whole one."""
+    try:
+        shards.check(shard, rows)
+    except ShardError as error:
+        storage.delete(task.marker)
+        raise BusyError(f"{task.shard} came back from {storage.url} with other bytes than were written.") from error
 
 
 def finished(task: Task, storage: Storage) -> Outcome | None:
@@ -149,14 +164,17 @@ def finished(task: Task, storage: Storage) -> Outcome | None:
     return record.outcome if record and storage.size(record.shard) == record.bytes else None
 
 
-def all_finished(tasks: Sequence[Task], storage: Storage) -> dict[str, "Record"]:
-    """The records of those tasks whose rows are there, whole, by their hash: two listings, and what was recorded."""
-    markers = storage.sizes("done")
-    there = [task for task in tasks if task.marker in markers]
-    if not there:
-        return {}
-    sizes, found = storage.sizes("data"), storage.get_all([task.marker for task in there])
-    records = {task.hash: Record.read(found[task.marker], task) for task in there if task.marker in found}
+def all_finished(
+    tasks: Sequence[Task], storage: Storage, there: Mapping[str, int] | None = None
+) -> dict[str, "Record"]:
+    """The records of those tasks whose rows are there, whole, by their hash: one listing, and what was recorded.
+
+    Args:
+        there: the listing, if it was made already: `storage.sizes("")`.
+    """
+    sizes = storage.sizes("") if there is None else there
+    found = storage.get_all([task.marker for task in tasks if task.marker in sizes])
+    records = {task.hash: Record.read(found[task.marker], task) for task in tasks if task.marker in found}
     return {name: one for name, one in records.items() if one and sizes.get(one.shard) == one.bytes}
 
 

@@ -125,7 +125,7 @@ def test_of_two_builds_at_once_the_one_that_began_later_stays(tmp_path, monkeypa
     """The other one goes on where it was, and ends last."""
     for name in ("a", "b"):
         write_shard(tmp_path, name, [make_row(unit=f"class/{name == 'b':d}")])
-    original, began = index._light_rows, []
+    original, began = index.light_rows, []
 
     def interrupted(path, name):
         found = original(path, name)
@@ -139,7 +139,7 @@ def test_of_two_builds_at_once_the_one_that_began_later_stays(tmp_path, monkeypa
             build(tmp_path)
         return found
 
-    monkeypatch.setattr(index, "_light_rows", interrupted)
+    monkeypatch.setattr(index, "light_rows", interrupted)
     built = build(tmp_path)
     units = {"added": {0, 1, 5, 6}, "replaced": {0, 5, 6}, "removed": {0}}[change]
     assert {row["index"] for row in _index(tmp_path)} == units and built.rows == len(units)

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import sys
+import uuid
 
 import pytest
 
@@ -239,9 +240,23 @@ def test_similar_pictures_are_no_failure(finished_run, capsys):
     assert main(["verify", str(finished_run), "--sample", "1"]) == 0
 
 
+def test_a_buckets_files_are_copied_beside_what_is_made_of_them(finished_run, tmp_path, monkeypatch, capsys):
+    """`publish` and `verify` of a bucket; a second time nothing is fetched."""
+    monkeypatch.chdir(tmp_path)
+    bucket, disk = Storage(f"memory://{uuid.uuid4().hex}/run"), Storage(str(finished_run))
+    for path in disk.sizes("data"):
+        bucket.put(path, disk.get(path))
+    assert main(["publish", bucket.url, "--repo", "user/name", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert f"{bucket.url} is copied to run-copy" in said.err and "run-published: 10 rows" in said.out
+    monkeypatch.setattr(Storage, "get", lambda self, path: pytest.fail("fetched again"))
+    assert main(["verify", bucket.url, "--sample", "1"]) == 0
+    assert main(["verify", bucket.url, "--sample", "1", "--copy", "run-copy"]) == 0
+
+
 @pytest.mark.parametrize("arguments, words", [
-    (["verify", "memory://bucket/run"], "is not a folder of this machine; copy it here first"),
-    (["publish", "memory://bucket/run", "--repo", "user/name"], "is not a folder of this machine; copy it here first"),
+    (["verify", "memory://bucket/run"], "There are no pictures in memory://bucket/run; python"),
+    (["publish", "memory://bucket/run", "--repo", "user/name"], "There are no pictures in memory://bucket/run; python"),
     (["verify", "nosuch"], "There are no pictures in"),
     (["verify", "nosuch", "--sample", "all"], "“all” is no sample"),
     (["publish", "nosuch", "--repo", "user/name", "--dry-run"], "There are no pictures in"),

@@ -25,6 +25,13 @@ def storage(request, tmp_path) -> Storage:
     return Storage(str(tmp_path / "run") if request.param == "disk" else f"memory://{uuid.uuid4().hex}/run")
 
 
+@pytest.fixture
+def server(monkeypatch) -> Storage:
+    """A folder on another machine that is no bucket: what is written there can be seen half-written."""
+    monkeypatch.setattr("precompute.storage._BUCKETS", frozenset())
+    return Storage(f"memory://{uuid.uuid4().hex}/run")
+
+
 def everything(storage: Storage) -> list[str]:
     """Names of all files, temporary ones too."""
     return sorted(path.rpartition("/")[2] for path in storage._fs.find(storage._root))
@@ -62,7 +69,9 @@ def test_what_the_check_refuses_leaves_no_trace(storage):
     assert storage.get("a") == b"old" and everything(storage) == ["a"]
 
 
-def test_bytes_that_come_back_changed_are_refused(storage, monkeypatch):
+@pytest.mark.parametrize("where", ["disk", "server"])
+def test_bytes_that_come_back_changed_are_refused(where, server, tmp_path, monkeypatch):
+    storage = Storage(str(tmp_path / "run")) if where == "disk" else server
     monkeypatch.setattr(storage._fs, "cat_file", lambda path: b"other")
     with pytest.raises(StorageError, match=r"came back from .* with other bytes"):
         storage.put("a", b"bytes")
@@ -159,6 +168,7 @@ def test_whatever_a_buckets_client_raises_is_a_sentence(monkeypatch):
     def down(*arguments, **keywords):
         raise ClientError("An error occurred\n(503) SlowDown.")
 
+    monkeypatch.setattr("precompute.storage._BUCKETS", frozenset())  # they ask more
     storage = Storage(f"memory://{uuid.uuid4().hex}")
     storage.put("a", b"old")
     for method in ("pipe_file", "cat_file", "info", "ls", "find"):
@@ -182,8 +192,8 @@ class ServiceError(Exception):
     ServiceError("(503) SlowDown"), TimeoutError(), ConnectionResetError("reset"), OSError(errno.EBUSY, "SlowDown"),
 ])  # fmt: skip
 @pytest.mark.parametrize("method", ["pipe_file", "cat_file", "mv", "info", "ls", "find"])
-def test_what_passes_is_tried_again(monkeypatch, method, error):
-    storage, tries = Storage(f"memory://{uuid.uuid4().hex}"), []
+def test_what_passes_is_tried_again(server, monkeypatch, method, error):
+    storage, tries = server, []
     storage.put("a", b"old")
     original = getattr(storage._fs, method)
 
@@ -264,8 +274,33 @@ def test_a_defect_of_the_program_is_no_matter_of_the_disk(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bucket_that_fails_while_renaming_keeps_what_was_there(monkeypatch):
-    storage = Storage(f"memory://{uuid.uuid4().hex}")
+def test_a_bucket_is_asked_once_to_take_a_file(monkeypatch):
+    storage, asked = Storage(f"memory://{uuid.uuid4().hex}/run"), []
+    for method in ("pipe_file", "cat_file", "info", "ls", "find", "mv", "rm_file", "exists", "makedirs"):
+        original = getattr(storage._fs, method)
+        told = lambda *a, method=method, original=original, **k: asked.append(method) or original(*a, **k)  # noqa: E731
+        monkeypatch.setattr(storage._fs, method, told)
+    storage.put("data/a", b"new")
+    assert asked == ["pipe_file"] and storage.clean() == 0 and asked == ["pipe_file"]
+
+
+def test_a_bucket_is_asked_for_several_things_at_once_and_answers_in_order():
+    storage, together = Storage(f"memory://{uuid.uuid4().hex}"), threading.Barrier(8, timeout=30)
+    assert list(storage.each(lambda i: (together.wait(), i)[1], range(80))) == list(range(80))
+    taken = []
+    found = storage.each(lambda i: i, (taken.append(i) or i for i in range(1000)))
+    assert next(found) == 0 and len(taken) < 100  # some ahead, and no more
+    found.close()
+
+    def fails(item):
+        raise BusyError("It fails.")
+
+    with pytest.raises(BusyError, match="It fails"):
+        list(storage.each(fails, range(40)))
+
+
+def test_a_server_that_fails_while_renaming_keeps_what_was_there(server, monkeypatch):
+    storage = server
     storage.put("a", b"old")
 
     def lost(*arguments, **keywords):
@@ -318,8 +353,8 @@ def test_temporary_files_of_a_process_of_somebody_else_stay(tmp_path, monkeypatc
     assert Storage(str(tmp_path)).clean() == 0
 
 
-def test_old_temporary_files_in_a_bucket_are_removed(monkeypatch):
-    storage = Storage(f"memory://{uuid.uuid4().hex}")
+def test_old_temporary_files_on_a_server_are_removed(server, monkeypatch):
+    storage = server
     storage.put("data/.a.elsewhere.12.0a.tmp", b"")
     assert storage.clean() == 0
     later = time.time() + 2 * 86400
