@@ -142,16 +142,17 @@ def on_ray(
 ) -> Iterator[Outcome]:
     """On a Ray cluster, or on a local one that is started if no address is given.
 
-    Every task asks for one GPU where the cluster has any, else for `OMP_NUM_THREADS` cores (two). Tasks of a lost node
-    are run on another, and so are those whose machine failed; a node whose device failed is given no more work while there
-    are others. The code travels with the run. The folder must be one that all nodes see, a bucket or a shared
+    Every task asks for one GPU where the cluster has any, else for `OMP_NUM_THREADS` cores (two); some more wait than there is
+    room for, by which a cluster that grows knows that it should. Tasks of a lost node are run on another, and so are those
+    whose machine failed; a node whose device failed is given no more work while there are others, and hands back what it had
+    been given before. The code travels with the run. The folder must be one that all nodes see, a bucket or a shared
     file system, and so must those of `LSD_MODEL_PATH`.
 
     Args:
         address: None for that in `RAY_ADDRESS`, or else for a cluster of this machine's own.
 
     Raises:
-        LSDError: Ray is not installed, there is no cluster at that address, or its nodes cannot run this program.
+        LSDError: Ray is not installed, there is no cluster at that address, it was lost, or its nodes cannot run this program.
     """
     try:
         import ray
@@ -171,18 +172,18 @@ def on_ray(
             raise LSDError(f"Ray cannot be started here: {one_sentence(error)}.") from error
         raise LSDError(nobody) from error
     try:
-        needs, cluster = _shares([node["Resources"] for node in ray.nodes() if node["Alive"]])
-        limit = workers or cluster * _AHEAD
+        needs, _ = _shares(_resources(ray))
         remote = ray.remote(max_retries=_TRIES - 1, retry_exceptions=False, **needs)(_run_on_ray)
         queue, under_way = deque(tasks), {}
         tries: Counter[str] = Counter()
         dead: set[str] = set()  # nodes whose device failed
         shunned: dict[str, set[str]] = {}  # by task: nodes on which it failed
         while queue or under_way:
+            limit = workers or _shares(_resources(ray))[1] * _AHEAD  # nodes come and go
             while queue and len(under_way) < limit:
                 task = queue.popleft()
                 elsewhere = _elsewhere(remote, dead | shunned.get(task.hash, set()), ray)
-                under_way[elsewhere.remote(task.to_dict(), url, again, needs["num_cpus"])] = task
+                under_way[elsewhere.remote(task.to_dict(), url, again, needs["num_cpus"], "num_gpus" in needs)] = task
             done, _ = ray.wait(list(under_way), num_returns=1)
             for reference in done:
                 task = under_way.pop(reference)
@@ -195,16 +196,23 @@ def on_ray(
                 except ray.exceptions.RayError:
                     yield _lost(task)
                     continue
+                known = outcome.place in dead
                 if outcome.fault == DEVICE:
                     dead.add(outcome.place)
                 if outcome.fault and (pause := _pause(tries, task)) is not None:
                     shunned.setdefault(task.hash, set()).add(outcome.place)
                     queue.append(task)
-                    time.sleep(pause)
+                    if not known:  # else it was given to that node before its device failed
+                        time.sleep(pause)
                     continue
                 yield outcome
     finally:
         ray.shutdown()
+
+
+def _resources(ray) -> list[dict[str, float]]:
+    """What each node that is there has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _elsewhere(remote, nodes: set[str], ray):
@@ -236,7 +244,7 @@ def _runtime_env() -> dict:
         settings["LSD_MODEL_PATH"] = os.pathsep.join(os.path.abspath(f) for f in folders.split(os.pathsep) if f)
     packages = [str(Path(package.__file__).parent) for package in (lsd, gallery, precompute)]
     return {
-        "py_modules": packages, "excludes": ["**/__pycache__"],
+        "py_modules": packages, "excludes": ["**/__pycache__", "**/sample"],
         "env_vars": {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")} | settings,
     }  # fmt: skip
 
@@ -251,13 +259,30 @@ def _shares(nodes: Sequence[dict[str, float]]) -> tuple[dict[str, float], int]:
     return {"num_cpus": share}, max(1, sum(count // share for count in cores))
 
 
-def _run_on_ray(values: dict, url: str, again: bool, cores: int) -> Outcome:
+def _run_on_ray(values: dict, url: str, again: bool, cores: int, on_gpu: bool) -> Outcome:
     import torch
 
     keep_freed_memory()
-    if not torch.cuda.is_available():
+    task = Task.from_dict(values)
+    if not on_gpu:
         torch.set_num_threads(cores)
-    outcome = run_task(Task.from_dict(values), url, again)
+    elif reason := _device_failure():
+        return _at_this_node(Outcome(task.hash, 0, ((task.title, reason),), fault=DEVICE))
+    return _at_this_node(run_task(task, url, again))
+
+
+def _device_failure() -> str:
+    """Why this process's GPU can do nothing, "" if it can: that is known at once, and no other device takes its place."""
+    import torch
+
+    try:
+        torch.zeros(1, device="cuda").item()
+    except Exception as error:  # torch without CUDA, no driver, no device, one that gave up
+        return one_sentence(error)
+    return ""
+
+
+def _at_this_node(outcome: Outcome) -> Outcome:
     if not outcome.fault:
         return outcome
     import ray

@@ -1,4 +1,4 @@
-"""The engine “ray” on two nodes of this machine, which the tests start and stop: the same rows, also if a node is lost.
+"""The engine “ray” on nodes of this machine, which the tests start and stop: the same rows, whatever happens to the nodes.
 
 A node is a raylet with one core. Drivers are processes started in another folder than the code, so that the workers have
 only what the run sends them.
@@ -7,6 +7,7 @@ only what the run sends them.
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,8 +15,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -35,14 +37,41 @@ ENVIRONMENT = {
 } | {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
     "RAY_health_check_period_ms": "300", "RAY_health_check_failure_threshold": "3", "RAY_health_check_timeout_ms": "500",
-    "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
 }  # fmt: skip
+
+# On a node with this in its path the device is dead: whoever is to make pictures fails, which a file is told.
+DEAD_DEVICE = """
+import importlib.util, sys
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name != "precompute.work":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def patched(module):
+            load(module)
+            module.make_rows = fails
+
+        spec.loader.exec_module = patched
+        return spec
+
+def fails(task):
+    with open(LOG, "a") as file:
+        file.write(task.hash + "\\n")
+    raise RuntimeError("CUDA error: unspecified launch failure")
+
+sys.meta_path.insert(0, Hook())
+"""
 
 
 class Node:
     """A raylet with one core, in a session of its own, by which all its processes are found again."""
 
-    def __init__(self, folder: Path, *arguments: str):
+    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] = ENVIRONMENT):
         command = [
             sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--num-gpus=0", f"--temp-dir={folder}",
             "--object-store-memory=80000000", *arguments,
@@ -50,7 +79,7 @@ class Node:
         log = folder / "start.log"
         with log.open("w") as out:
             starting = subprocess.Popen(
-                command, env=ENVIRONMENT, cwd=folder, start_new_session=True, stdout=out, stderr=out
+                command, env=environment, cwd=folder, start_new_session=True, stdout=out, stderr=out
             )
             self.session = starting.pid  # of the raylet as well, which outlives the command that starts it
             starting.wait(180)
@@ -69,38 +98,75 @@ class Node:
                 os.kill(number, signal.SIGKILL)
         assert group_is_gone(self.session, 30)
 
+    def hesitate(self) -> None:
+        """Whatever works on it stands still four fifths of the time, until it is killed."""
+
+        def stutter() -> None:
+            while numbers := self.listed("pid,args").splitlines():
+                workers = [int(line.split()[0]) for line in numbers if "ray::" in line]
+                for sign, seconds in ((signal.SIGSTOP, 0.4), (signal.SIGCONT, 0.1)):
+                    for number in workers:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(number, sign)
+                    time.sleep(seconds)
+
+        threading.Thread(target=stutter, daemon=True).start()
+
 
 class Cluster:
-    """A head and one more node."""
+    """A head, and more nodes."""
 
     def __init__(self, folder: Path):
         self.folder, self.nodes, self.address = folder, [], ""
 
-    def start(self) -> None:
-        """The head, and the other."""
+    def start(self, others: int = 1) -> None:
+        """The head, and so many others."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.add("--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false")
         self.address = f"127.0.0.1:{port}"
-        self.add(f"--address={self.address}")
+        for _ in range(others):
+            self.join()
 
-    def add(self, *arguments: str) -> None:
+    def join(self, environment: Mapping[str, str] = ENVIRONMENT) -> Node:
         """One more node."""
-        self.nodes.append(Node(self.folder, *arguments))
+        return self.add(f"--address={self.address}", environment=environment)
+
+    def add(self, *arguments: str, environment: Mapping[str, str] = ENVIRONMENT) -> Node:
+        self.nodes.append(Node(self.folder, *arguments, environment=environment))
+        return self.nodes[-1]
+
+    def kill(self) -> None:
+        """All of it."""
+        for node in self.nodes:
+            node.kill()
+
+
+@contextlib.contextmanager
+def clusters() -> Iterator[Callable[[], Cluster]]:
+    """Makes clusters, which are gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets have short names
+    made = []
+
+    def make(others: int) -> Cluster:
+        (folder / str(len(made))).mkdir()
+        made.append(Cluster(folder / str(len(made))))
+        made[-1].start(others)
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for one in made:
+            one.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory) -> Iterator[Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets have short names
-    made = Cluster(folder)
-    try:
-        made.start()
-        yield made
-    finally:
-        for node in made.nodes:
-            node.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+def cluster() -> Iterator[Cluster]:
+    with clusters() as make:
+        yield make(2)
 
 
 def command(folder: Path, units: str, steps: int, *arguments: str) -> list[str]:
@@ -142,22 +208,57 @@ def test_a_folder_that_workers_cannot_use_is_a_sentence(cluster, tmp_path):
     assert re.search(r"precompute: .*run cannot be used \(.*\): mend that, and run the same command", error), error
 
 
-def test_two_nodes_share_the_tasks_and_a_lost_ones_move_on(cluster, undisturbed, tmp_path):
-    folder, expected = tmp_path / "run", rows_of(undisturbed)
+def wait_until(true: Callable[[], bool], run: subprocess.Popen) -> None:
+    """While a run goes on."""
+    deadline = time.monotonic() + 300
+    while run.poll() is None and not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert run.poll() is None, run.communicate()[1]
+    assert true()
+
+
+def test_three_nodes_share_the_tasks_one_is_slow_and_what_two_lost_ones_had_moves_on(cluster, undisturbed, tmp_path):
+    folder, expected, chance = tmp_path / "run", rows_of(undisturbed), random.Random(0)
     marker = next((undisturbed / "done").iterdir())
     for name in (f"done/{marker.name}", json.loads(marker.read_text())["shard"]):  # one task is done already
         (folder / name).parent.mkdir(parents=True)
         shutil.copy2(undisturbed / name, folder / name)
-    run = start(cluster, folder, "class:all", 20)
-    busy = [False, False]
-    deadline = time.monotonic() + 300
-    while run.poll() is None and not all(busy) and time.monotonic() < deadline:
-        busy = [was or at_work(node) for was, node in zip(busy, cluster.nodes, strict=True)]
-        time.sleep(0.02)
-    assert all(busy), "a node was never given a task"
-    cluster.nodes[1].kill()  # with a task under way, or just between two
+    run, busy = start(cluster, folder, "class:all", 20), [False] * 3
+
+    def all_busy() -> bool:
+        busy[:] = [was or at_work(node) for was, node in zip(busy, cluster.nodes, strict=True)]
+        return all(busy)
+
+    wait_until(all_busy, run)
+    cluster.nodes[0].hesitate()
+    for node in cluster.nodes[1:]:
+        time.sleep(chance.uniform(0, 1))
+        node.kill()  # with a task under way, or just between two
     out, error = run.communicate(timeout=300)
     assert run.returncode == 0, error
     assert f"16 rows, {16 - TINY} of them made" in out and "failed: " not in error
-    look(folder, {}, 2)
+    assert "16/16" in error.replace("\r", "\n")  # progress, of all nodes together
+    look(folder, {}, 3)
+    assert rows_of(folder) == expected
+
+
+def test_a_node_whose_device_is_dead_gets_no_more_work_and_a_lost_head_is_survived(undisturbed, tmp_path):
+    folder, expected, log = tmp_path / "run", rows_of(undisturbed), tmp_path / "log"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DEAD_DEVICE.replace("LOG", repr(str(log))))
+    done = lambda: len(list((folder / "done").glob("*.json")))  # noqa: E731
+    with clusters() as make:
+        cluster = make(0)
+        cluster.join(ENVIRONMENT | {"PYTHONPATH": str(tmp_path / "site")})
+        run = start(cluster, folder, "class:all", 20, "--workers", "2")
+        wait_until(lambda: log.exists() and done() > 1, run)
+        cluster.nodes[0].kill()  # the head
+        _, error = run.communicate(timeout=120)
+        assert run.returncode != 0 and done() < 16 // TINY
+        finished, _ = look(folder, {}, 2)
+        assert len(log.read_text().splitlines()) == 1  # it was given one task, and no other
+        run = start(make(0), folder, "class:all", 20)
+        out, error = run.communicate(timeout=300)
+        assert run.returncode == 0 and f"16 rows, {16 - TINY * len(finished)} of them made" in out, error
+    look(folder, finished, 1)
     assert rows_of(folder) == expected

@@ -287,7 +287,7 @@ def test_ray_is_given_a_few_tasks_ahead_and_no_more_than_was_asked_for(plan_of, 
     outcomes = list(engines.on_ray(tasks, "s3://bucket/run", "there:6379", workers))
     assert [outcome.task for outcome in outcomes] == [task.hash for task in tasks] and ray.most == most
     assert ray.told["address"] == "there:6379" and ray.told["num_cpus"] == 2 and ray.told["max_retries"] == 2
-    assert ray.told["shut"] and ray.calls[0] == (tasks[0].to_dict(), "s3://bucket/run", False, 2)
+    assert ray.told["shut"] and ray.calls[0] == (tasks[0].to_dict(), "s3://bucket/run", False, 2, False)
 
 
 def test_a_task_that_ray_lost_is_told_and_the_others_go_on(plan_of, fake_ray, monkeypatch):
@@ -338,6 +338,50 @@ def test_a_task_whose_node_failed_is_tried_elsewhere_and_a_dead_device_gets_no_m
     assert sum(outcome.pictures for outcome in outcomes) == 4 and len(outcomes) == 4
     no, nor = ({"ray.io/node-id": f"!in({names})"} for names in ("a", "a,b"))
     assert called == [(0, None), (1, no), (2, no), (3, no), (0, no), (2, nor)]
+
+
+def test_a_node_hands_back_what_it_was_given_before_its_device_failed(plan_of, fake_ray, monkeypatch):
+    monkeypatch.setattr(planning, "UNITS", 1)
+    tasks, slept = plan_of("class:0-5").tasks, []
+    monkeypatch.setattr(engines, "_PAUSES", (7, 7))
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    def answer(reference):
+        name = work.Task.from_dict(ray.calls[reference][0]).hash
+        if ray.selected[reference] is None:
+            return work.Outcome(name, 0, ((name, "CUDA error"),), fault=DEVICE, place="a")
+        return work.Outcome(name, 1)
+
+    ray = fake_ray(answer)
+    ray.ids = ["a", "b"]
+    outcomes = list(engines.on_ray(tasks, "url", workers=4))
+    assert sum(outcome.pictures for outcome in outcomes) == 6 and slept == [7]
+    assert [selector is None for selector in ray.selected] == [True] * 4 + [False] * 6
+
+
+def test_a_task_for_a_gpu_that_is_dead_is_not_done_by_the_processor(plan_of, tmp_path, monkeypatch):
+    (task,) = plan_of("class:0").tasks
+    context = types.SimpleNamespace(get_runtime_context=lambda: types.SimpleNamespace(get_node_id=lambda: "here"))
+    monkeypatch.setitem(sys.modules, "ray", context)
+    monkeypatch.setattr(
+        torch, "zeros", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("No CUDA GPUs are available"))
+    )
+    outcome = engines._run_on_ray(task.to_dict(), str(tmp_path), False, 1, True)
+    assert (outcome.pictures, outcome.fault, outcome.place) == (0, DEVICE, "here") and not list(tmp_path.iterdir())
+    assert outcome.failures == ((task.title, "RuntimeError: No CUDA GPUs are available"),)
+
+
+def test_a_cluster_that_grows_is_given_more(plan_of, fake_ray, monkeypatch):
+    monkeypatch.setattr(planning, "UNITS", 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    tasks = plan_of("class:0-9", "layer3:channels:10").tasks
+
+    def answer(reference):
+        ray.ids = ["a", "b", "c"]
+        return work.Outcome(tasks[reference].hash, 1)
+
+    ray = fake_ray(answer)
+    assert len(list(engines.on_ray(tasks, "url"))) == 20 and ray.most == 3 * engines._AHEAD
 
 
 def test_nodes_that_cannot_take_the_code_are_told(plan_of, fake_ray):
@@ -393,6 +437,6 @@ def test_without_ray_it_is_said_how_to_get_it(plan_of, tmp_path, monkeypatch):
 
 def test_a_task_on_ray_does_what_it_does_here(plan_of, tmp_path, rows_in):
     (task,) = plan_of("class:0").tasks
-    assert engines._run_on_ray(task.to_dict(), str(tmp_path / "ray"), False, 1).pictures == 1
+    assert engines._run_on_ray(task.to_dict(), str(tmp_path / "ray"), False, 1, False).pictures == 1
     list(engines.in_process([task], str(tmp_path / "here")))
     assert rows_in(tmp_path / "ray") == rows_in(tmp_path / "here")
