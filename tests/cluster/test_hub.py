@@ -1,0 +1,104 @@
+"""A data set on the Hub, here one on this machine: sent, cut off and sent on, pinned, streamed and browsed by the real clients."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gallery_fixture import make_row, write_shard
+from local_hub import TOKEN, serving
+
+from gallery import shards
+from gallery.index import find_shards
+from precompute.publish import assemble
+
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+
+# Each is a program of its own, because the clients read the environment when they are imported.
+PUBLISH = "from precompute.publish import upload; print(upload(FOLDER, 'user/name'))"
+STREAM = """
+import json
+from datasets import load_dataset
+
+def ids(*config, **settings):
+    return [row["unit_id"] for row in load_dataset("user/name", *config, split="train", streaming=True, **settings)]
+
+some = dict(columns=["unit_id", "picture"], filters=[("kind", "==", "class")])
+print(json.dumps([[ids(revision=revision, **some), ids("index", revision=revision)] for revision in REVISIONS]))
+"""
+BROWSE = """
+import json
+from gallery.filters import Filters
+from gallery.source import open_hub
+gallery = open_hub(NAME)
+entries = gallery.page(Filters()).entries
+print(json.dumps({e.unit_id: len(gallery.picture(e)) for e in entries}))
+"""
+
+
+def client(program: str, environment: dict[str, str], home: Path, **values) -> subprocess.CompletedProcess:
+    """Run a program as a user of the Hub, with a cache of his own."""
+    names = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    return subprocess.run(
+        [sys.executable, "-c", names + program], capture_output=True, text=True, timeout=300, cwd=home,
+        env=os.environ | environment | {"HF_HOME": str(home / "cache"), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def told(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def published(tmp_path) -> Path:
+    """Three models in three shards, and the index."""
+    for model in ("one", "two", "three"):
+        write_shard(tmp_path / "run", model, [make_row(model, f"class/{i}") for i in range(4)])
+    assert assemble(tmp_path / "run", "user/name", tmp_path / "set") == 12
+    return tmp_path / "set"
+
+
+def rows_of(folder: Path) -> dict[str, dict]:
+    return {row["unit_id"]: row for path in find_shards(folder) for row in shards.read_rows(path)}
+
+
+def test_a_data_set_is_sent_cut_off_sent_on_pinned_and_read(published, tmp_path):
+    expected = rows_of(published)
+    with serving() as (hub, environment):
+        wrong = client(PUBLISH, environment | {"HF_TOKEN": "hf_wrong"}, tmp_path, FOLDER=str(published))
+        assert "log in with hf auth login; run the same command again" in wrong.stderr and not hub.commits
+
+        hub.uploads_left = 2  # of four large files
+        cut = client(PUBLISH, environment, tmp_path, FOLDER=str(published))
+        assert cut.returncode and "run the same command again to go on" in cut.stderr.splitlines()[-1], cut.stderr
+        assert hub.files("main").keys() == {".gitattributes"}  # nobody sees a part
+        assert len(hub.large) == 2
+
+        hub.uploads_left, hub.asked = None, []
+        first = told(client(PUBLISH, environment, tmp_path, FOLDER=str(published)))
+        assert sum(request.startswith("PUT /large/") for request in hub.asked) == 2  # what is there is not sent again
+        there = hub.files("main")
+        assert {path: data for path, data in there.items() if path != ".gitattributes"} == {
+            path.relative_to(published).as_posix(): path.read_bytes() for path in published.rglob("*") if path.is_file()
+        }
+        assert first == f"user/name@{hub.refs['main']}"
+
+        assert json.loads(told(client(BROWSE, environment, tmp_path, NAME=first))) == {
+            name: len(row["picture"]) for name, row in expected.items()
+        }
+
+        write_shard(tmp_path / "less", "one", [make_row("one", "class/9")])  # the next edition: other rows, fewer files
+        assert assemble(tmp_path / "less", "user/name", tmp_path / "next") == 1
+        second = told(client(PUBLISH, environment, tmp_path, FOLDER=str(tmp_path / "next")))
+        assert second != first and "data/two/00000.parquet" not in hub.files("main")
+        assert sum(request.startswith("PUT /large/") for request in hub.asked) == 4  # its shard and its index
+        hub.refs["v1"] = first.partition("@")[2]
+        revisions = [None, "v1", second.partition("@")[2]]
+        streamed = json.loads(told(client(STREAM, environment, tmp_path, REVISIONS=revisions)))
+        assert [[len(names) for names in of_one] for of_one in streamed] == [[1, 1], [12, 12], [1, 1]]
+        assert [sorted(names) for names in streamed[1]] == [sorted(expected)] * 2
+    assert TOKEN not in "".join(path.read_text() for path in published.glob("*.md"))
