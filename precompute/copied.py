@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from lsd.errors import LSDError
-from precompute.storage import Storage
+from precompute.storage import AT_ONCE, Storage
+
+_MEMORY = 512 * 2**20  # bytes of files under way
 
 
 def on_disk(storage: Storage, copy: Path) -> Path:
@@ -25,7 +27,13 @@ def on_disk(storage: Storage, copy: Path) -> Path:
     for path in there.keys() - wanted.keys():
         here.delete(path)
     missing = [path for path, size in wanted.items() if there.get(path) != size]
-    for path, data in zip(missing, storage.each(storage.get, missing), strict=True):
-        if data is not None:  # it is gone by now
+
+    def copy_one(path: str) -> None:
+        data = storage.get(path)
+        if data is not None:  # else it is gone by now
             here.put(path, data)
+
+    at_once = _MEMORY // max(wanted.values())
+    for _ in storage.each(copy_one, missing, max(1, min(at_once, AT_ONCE))):
+        pass
     return copy

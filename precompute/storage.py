@@ -44,7 +44,7 @@ _LASTING = (
     "ExpiredToken",
 )
 _BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "tos", "memory"})
-_AT_ONCE = 16  # requests to a bucket
+AT_ONCE = 16  # requests to a bucket
 _STALE = 24 * 3600  # seconds after which a temporary file of another machine belongs to nobody
 
 
@@ -144,17 +144,17 @@ class Storage:
         found = zip(paths, self.each(self.get, paths), strict=True)
         return {path: data for path, data in found if data is not None}
 
-    def each(self, action: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
-        """What `action` returns for each item, in order; a bucket is asked for several at once, some ahead."""
+    def each(self, action: Callable[[Item], Found], items: Iterable[Item], at_once: int = AT_ONCE) -> Iterator[Found]:
+        """What `action` returns for each item, in order; a bucket is asked for several at once, and as many again ahead."""
         if not self.bucket:
             yield from map(action, items)
             return
         waiting: deque[Future[Found]] = deque()
-        with ThreadPoolExecutor(_AT_ONCE, "storage") as pool:
+        with ThreadPoolExecutor(at_once, "storage") as pool:
             try:
                 for item in items:
                     waiting.append(pool.submit(action, item))
-                    if len(waiting) >= 2 * _AT_ONCE:
+                    if len(waiting) >= 2 * at_once:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
