@@ -1,6 +1,7 @@
 """One task's rows: complete, right, the same again; and what fails becomes a row without a picture."""
 
 import json
+import uuid
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from gallery import pictures, shards
 from gallery.schema import FEATURES, INCIDENTAL, SCHEMA, TRACE_POINTS
 from lsd.errors import UndefinedError
+from lsd.faults import DISK
 from lsd.features.ascent import ascend_jobs
 from lsd.features.bundle import pixels_sha256
 from lsd.features.judge import to_batch
@@ -428,6 +430,28 @@ def test_damaged_files_are_not_taken_for_finished(plan_of, tmp_path, damage):
     assert finished(task, Storage(str(tmp_path))) is None
     assert not run_task(task, str(tmp_path)).reused
     assert finished(task, Storage(str(tmp_path))).pictures == 2
+
+
+def test_a_shard_that_comes_back_from_a_bucket_with_other_bytes_leaves_no_marker(plan_of, monkeypatch):
+    """The machine is to blame, so the task is tried again."""
+    (task,) = plan_of("class:0").tasks
+    url = f"memory://{uuid.uuid4().hex}/run"
+    get, storage = Storage.get, Storage(url)
+
+    def flipped(self, path):
+        data = bytearray(get(self, path) or b"")
+        if path == task.shard:
+            data[len(data) // 2] ^= 1
+        return bytes(data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "get", flipped)
+        outcome = run_task(task, url)
+    assert (outcome.pictures, outcome.fault) == (0, DISK) and "with other bytes than were written" in outcome.failures[
+        0
+    ][1]
+    assert storage.get(task.marker) is None and work.all_finished([task], storage) == {}
+    assert run_task(task, url).pictures == 1 and task.hash in work.all_finished([task], storage)
 
 
 def test_two_writers_of_one_task_end_with_a_marker_of_the_shard_that_is_there(plan_of, tmp_path, monkeypatch):
