@@ -92,6 +92,12 @@ def open_bucket(url: str) -> Gallery:
         path = f"{root}/{shard}"
         return Ranges(lambda begin, end: fs.cat_file(path, start=begin, end=end), sizes[shard], f"{shard} in {url}")
 
-    gallery = Gallery(scratch.name, locate, f"The bucket {url}.")
+    try:
+        gallery = Gallery(scratch.name, locate, f"The bucket {url}.")
+    except LSDError as error:
+        said = str(error).replace(f"make it again: python -m gallery index {scratch.name}", "make it again")
+        raise LSDError(
+            f"{said.replace(str(index), f'{url}/{NAME}')} python -m precompute compact {url} does."
+        ) from error
     weakref.finalize(gallery, scratch.cleanup)
     return gallery
