@@ -97,9 +97,8 @@ def run_task(task: Task, url: str, again: bool = False) -> Outcome:
 
 
 def _run_task(task: Task, storage: Storage, again: bool, started: float) -> Outcome:
-    if (
-        not storage.bucket
-    ):  # another run may have made it meanwhile; a bucket is listed once, and not asked for each task
+    # Another run may have made it meanwhile. A bucket was listed once, and is not asked for each task.
+    if not storage.bucket:
         before = finished(task, storage)
         if before is not None and not (again and before.failures):
             return before
