@@ -1,44 +1,22 @@
-"""Which rows are meant by a search, and the orders that they can be in: whole passes over the numbers of `tables`.
-
-What takes all rows' texts is worked out when it is first asked for: an order, or the texts of which a path is a part.
-"""
+"""Which rows are meant by a search, and which of them are on a page: passes over the numbers of `tables`, and parts of `orders`."""
 
 import contextlib
 import threading
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gallery.rows import BLOCK, Rows, compact
+from gallery.orders import PATH, WHOLE, Orders
+from gallery.rows import BLOCK, Rows
 from gallery.search import Meaning, Vocabulary
 from gallery.tables import Tables, numbered
 from lsd.recent import Recent
 
 SCANS = 2  # passes over all rows at a time: each takes some ten bytes a row meanwhile
+STEP = 2**14  # places of an order that are looked through at a time
 
-_MEASURES = {  # sort → its column, and whether the largest come first
-    "own": ("own_probability", True),
-    "agreement": ("agreement", True),
-    "score": ("score", True),
-    "fine": ("fine_energy", False),
-}
 _SPELLED_OUT = ("contrast", "expression")  # kinds whose units name several things
-_WHOLE = "\0"  # begins the end of an id that does not begin with its model; no search has it
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """The ids in two parts, in lower case: the model with a slash, and all after it, here as distinct texts.
-
-    Attributes:
-        of_row: for each row, the place of its text.
-        texts: each ends with a slash; those that begin with `_WHOLE` are the whole id.
-    """
-
-    of_row: np.ndarray
-    texts: pa.Array
 
 
 class Finder:
@@ -57,15 +35,14 @@ class Finder:
         self._models = dict(zip(models.to_pylist(), pc.utf8_lower(models).to_pylist(), strict=True))
         self._spelled_out = tables.having("kind", frozenset(_SPELLED_OUT))
         self._scans = threading.BoundedSemaphore(SCANS)
-        self._making = threading.Lock()  # what takes all rows' texts or measures
-        self._orders: Recent[np.ndarray] = Recent(len(_MEASURES) + 1)
-        self._texts: Recent[_Ends | tuple[np.ndarray, pa.ChunkedArray]] = Recent(2)
+        self._orders = Orders(rows)
+        self._texts: Recent[tuple[np.ndarray, pa.ChunkedArray]] = Recent(1)
 
     def search(self, search: str) -> np.ndarray:
         """The numbers of the rows that fit a search, ascending."""
         meanings = self.vocabulary.meanings(search)
         if any(meaning.path for meaning in meanings):
-            self._ends()  # while it is made others may search
+            self._orders.paths()  # if they have to be worked out, others may search meanwhile
         with self._scans:
             fits = np.ones(self._rows.count, bool)
             for meaning in meanings:
@@ -78,16 +55,27 @@ class Finder:
             if numbers is None:
                 return np.arange(start, min(start + size, self._rows.count))
             return numbers[start : start + size]
-        places = self._orders.get(sort, lambda: self._places(sort))
         if numbers is None:
-            found = np.flatnonzero((places >= start) & (places < start + size))
-        else:
-            with self._scans if len(numbers) > BLOCK else contextlib.nullcontext():
-                of_these = places[numbers]
-                ends = [start, min(start + size, len(numbers)) - 1]
-                least, greatest = np.partition(of_these, ends)[ends]
-                found = numbers[(of_these >= least) & (of_these <= greatest)]
-        return found[np.argsort(places[found])]
+            return self._orders.at(sort, np.arange(start, min(start + size, self._rows.count)))
+        end = min(start + size, len(numbers))
+        with self._scans if len(numbers) > BLOCK else contextlib.nullcontext():
+            # Either way takes a read for each row group: those of the rows, or those of the order up to the last one wanted.
+            if self._rows.groups(numbers) * len(numbers) <= self._rows.row_groups * end:
+                return self._orders.sort(sort, numbers)[start:end]
+            return self._pick(sort, numbers, end)[start:]
+
+    def _pick(self, sort: str, numbers: np.ndarray, count: int) -> np.ndarray:
+        """The first `count` of the rows of these numbers in an order, which is looked through until they are found."""
+        wanted = np.zeros(self._rows.count, bool)
+        wanted[numbers] = True
+        found, left = [], count
+        for begin in range(0, self._rows.count, STEP):
+            part = self._orders.at(sort, np.arange(begin, min(begin + STEP, self._rows.count)))
+            found.append(part[wanted[part]][:left])
+            left -= len(found[-1])
+            if not left:
+                break
+        return np.concatenate(found)
 
     def _fits(self, meaning: Meaning) -> np.ndarray:
         """For each row, whether it fits what a word can stand for."""
@@ -105,7 +93,7 @@ class Finder:
             fits |= tables.index == meaning.index
         if meaning.path:
             # channel/12 is not channel/120
-            fits |= self._with_path(meaning.path + ("/" if meaning.path[-1].isdecimal() else ""))
+            self._add_with_path(fits, meaning.path + ("/" if meaning.path[-1].isdecimal() else ""))
         if meaning.text and self._spelled_out.any():
             numbers, texts = self._texts.get("spelled out", self._spell_out)
             fits[numbers[np.asarray(pc.match_substring(texts, meaning.text))]] = True
@@ -115,73 +103,36 @@ class Finder:
         """For each row, whether its cell is one of these, given as a truth value for each."""
         return cells[self._tables.cell] if cells.any() else np.zeros(self._rows.count, bool)
 
-    def _with_path(self, part: str) -> np.ndarray:
-        """For each row, whether its id, in lower case and with a slash after it, has this part."""
-        ends = self._ends()
-        fits = np.asarray(pc.match_substring(ends.texts, part))[ends.of_row]
-        apart = ~np.asarray(pc.starts_with(ends.texts, _WHOLE))
+    def _add_with_path(self, fits: np.ndarray, part: str) -> None:
+        """Let those rows fit whose id, in lower case and with a slash after it, has this part."""
+        texts = self._orders.paths().texts
+        fits[self._of_paths(np.asarray(pc.match_substring(texts, part)))] = True
+        whole = np.asarray(pc.starts_with(texts, WHOLE))
         # Or the part begins in the model: it lies in it, or goes on after one of its slashes.
         cuts = [place + 1 for place, character in enumerate(part[:-1]) if character == "/"]
         for begin, end in [(part, ""), *((part[:cut], part[cut:]) for cut in cuts)]:
             fitting = str.endswith if end else str.__contains__
             models = frozenset(model for model, lower in self._models.items() if fitting(f"{lower}/", begin))
-            if models:
-                goes_on = apart & np.asarray(pc.starts_with(ends.texts, end))
-                fits |= self._in(self._tables.having("model", models)) & goes_on[ends.of_row]
-        return fits
+            if not models:
+                continue
+            of_models = self._tables.having("model", models)
+            if end:
+                rows = self._of_paths(np.asarray(pc.starts_with(texts, end)) & ~whole)
+                fits[rows[of_models[self._tables.cell[rows]]]] = True
+            else:
+                in_models = self._in(of_models)
+                in_models[self._of_paths(whole)] = False
+                fits |= in_models
 
-    def _ends(self) -> _Ends:
-        return self._texts.get("ends", self._read_ends)
-
-    def _read_ends(self) -> _Ends:
-        with self._making:
-            return _Ends(*self._rows.encoded(("unit_id", "model"), _ends_of_ids))
+    def _of_paths(self, wanted: np.ndarray) -> np.ndarray:
+        """The rows of some paths, given as a truth value for each."""
+        begins = self._orders.paths().begins
+        first, counts = begins[:-1][wanted], np.diff(begins)[wanted]
+        before = np.cumsum(counts) - counts
+        return self._orders.at(PATH, np.arange(counts.sum()) + np.repeat(first - before, counts))
 
     def _spell_out(self) -> tuple[np.ndarray, pa.ChunkedArray]:
         """The rows whose units name several things, and how they are written and called."""
         numbers = self._tables.of_cells(self._spelled_out)
         written, called = (pc.utf8_lower(self._rows.texts(name, numbers)) for name in ("unit", "title"))
         return numbers, pc.binary_join_element_wise(written, called, " ")
-
-    def _places(self, sort: str) -> np.ndarray:
-        """For each row its place among all, sorted, equal ones by number, int32."""
-        with self._making:
-            rows = np.argsort(self._keys(sort), kind="stable")
-            places = np.empty(len(rows), np.int32)
-            places[rows] = np.arange(len(rows), dtype=np.int32)
-            return places
-
-    def _keys(self, sort: str) -> np.ndarray:
-        """A number for each row: the smaller, the earlier; those without one are nan."""
-        if sort == "name":
-            of_row, titles = self._rows.encoded(("title",), lambda table: pc.utf8_lower(_texts(table["title"])))
-            places = np.empty(len(titles), np.int64)
-            places[pc.sort_indices(titles).to_numpy()] = np.arange(len(titles))
-            return compact(places, len(titles))[of_row]
-        name, largest_first = _MEASURES[sort]
-        blocks = [table[name].to_numpy() for _, table in self._rows.blocks((name,))]
-        values = np.concatenate([np.empty(0, np.float32), *blocks])
-        values[~np.isfinite(values)] = np.nan
-        return -values if largest_first else values
-
-
-def _ends_of_ids(table: pa.Table) -> pa.Array:
-    """For each row what comes after the model in its id, in lower case, as `_Ends` has it."""
-    ids, models = _texts(table["unit_id"]), table["model"].combine_chunks()
-    codes = models.indices.fill_null(len(models.dictionary)).to_numpy()
-    names = [*models.dictionary.to_pylist(), ""]
-    order = np.argsort(codes, kind="stable")  # model by model, as they mostly are
-    found, begins = np.unique(codes[order], return_index=True)
-    ends = []
-    for code, places in zip(found.tolist(), np.split(order, begins[1:]), strict=True):
-        of_model, before = ids.take(pa.array(places)), f"{names[code]}/"
-        after = pc.utf8_slice_codeunits(of_model, len(before))
-        whole = pc.binary_join_element_wise(_WHOLE, of_model, "")
-        ends.append(pc.if_else(pc.starts_with(of_model, before), after, whole))
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return pc.utf8_lower(pc.binary_join_element_wise(pa.concat_arrays(ends).take(pa.array(back)), "", "/"))
-
-
-def _texts(column: pa.ChunkedArray) -> pa.Array:
-    return pc.fill_null(column.cast(pa.string()), "").combine_chunks()

@@ -18,22 +18,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gallery import shards
+from gallery import orders, shards
 from gallery.formats import FORMAT, KEY
-from gallery.schema import HEAVY, REQUIRED, SCHEMA
+from gallery.rows import INDEX_SCHEMA, LIGHT, PLACE, Rows
 from gallery.shards import ShardError
 from lsd.errors import LSDError
 
 NAME = "index.parquet"
 ROW_GROUP = 4096  # rows: a page of a search may have its rows in as many row groups
 SCRATCH = ".index-"  # how the folders begin in which an index is made
-LIGHT = tuple(name for name in SCHEMA.names if name not in HEAVY)
-# shard: its path below the gallery's folder; row_group: in the shard; row: in the row group.
-PLACE = (("shard", pa.string()), ("row_group", pa.int32()), ("row", pa.int32()))
-INDEX_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in LIGHT), *PLACE])
-INDEX_REQUIRED = (*REQUIRED, *(name for name, _ in PLACE))
 ORDER = ("model", "depth", "kind", "index", "unit", "recipe", "seed")
 
+_SORTED = "sorted.parquet"  # the rows in a scratch folder, before they have their orders
 _COVERED = "lsd_shards"  # under which an index says which shards it covers
 _STALE = 24 * 3600  # seconds after which nobody is still at work in a scratch folder
 
@@ -156,9 +152,21 @@ def write(tables: Iterable[pa.Table], folder: Path, listed: dict[str, int]) -> t
         connection.execute(
             f"COPY (SELECT * FROM rows QUALIFY row_number() OVER "
             f"(PARTITION BY unit_id ORDER BY status = 'failed', created DESC NULLS LAST, shard DESC, row_group DESC, row DESC) = 1 "
-            f"ORDER BY {_ORDER}, unit_id) TO '{_quoted(folder / NAME)}' (FORMAT parquet, COMPRESSION zstd, "
-            f"ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{{KEY}: '{FORMAT}', {_COVERED}: '{_quoted(json.dumps(listed))}'}})"
+            f"ORDER BY {_ORDER}, unit_id) TO '{_quoted(folder / _SORTED)}' (FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP})"
         )
+        connection.execute("DROP TABLE rows")
+        columns, stated = orders.columns(Rows(folder / _SORTED))
+        connection.register("orders", pa.table(columns))
+        connection.execute("SET preserve_insertion_order = true")
+        said = ", ".join(
+            f"{key}: '{_quoted(value)}'"
+            for key, value in {KEY: str(FORMAT), _COVERED: json.dumps(listed), **stated}.items()
+        )
+        connection.execute(
+            f"COPY (SELECT * FROM '{_quoted(folder / _SORTED)}' POSITIONAL JOIN orders) TO '{_quoted(folder / NAME)}' "
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{{said}}})"
+        )
+    (folder / _SORTED).unlink()
     return total, rows
 
 

@@ -14,11 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gallery.formats import why_not
-from gallery.index import INDEX_REQUIRED, INDEX_SCHEMA
+from gallery.schema import HEAVY, REQUIRED, SCHEMA
 from gallery.shards import REPEATING, with_nulls
 from lsd.errors import LSDError
 from lsd.recent import Recent
 
+LIGHT = tuple(name for name in SCHEMA.names if name not in HEAVY)
+# shard: its path below the gallery's folder; row_group: in the shard; row: in the row group.
+PLACE = (("shard", pa.string()), ("row_group", pa.int32()), ("row", pa.int32()))
+INDEX_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in LIGHT), *PLACE])
+INDEX_REQUIRED = (*REQUIRED, *(name for name, _ in PLACE))
 BLOCK = 2**18  # rows that are read at a time where all of them are
 
 _KEPT = 64 * 2**20  # bytes of unpacked row groups kept
@@ -35,8 +40,9 @@ class Rows:
         name: what it is called in errors, and how it is made again.
 
     Attributes:
-        count: how many rows.
+        count, row_groups: how many there are.
         columns: those of `INDEX_SCHEMA` that it has; the others read as null.
+        metadata: what its footer says besides.
 
     Raises:
         LSDError: it cannot be read, or is of a format that this version does not know.
@@ -49,20 +55,24 @@ class Rows:
             self._footer = pq.read_metadata(self._source)
             found = self._footer.schema.to_arrow_schema()
         except (pa.ArrowException, OSError) as error:
-            raise self._unreadable() from error
+            raise self.unreadable() from error
         if reason := why_not(found, INDEX_SCHEMA, INDEX_REQUIRED):
             raise LSDError(f"{name} is an index of another version: it {reason}, or {again}")
         self.columns = tuple(column for column in INDEX_SCHEMA.names if column in found.names)
         self._repeating = [column for column in (*REPEATING, "shard") if column in self.columns]
         sizes = [self._footer.row_group(group).num_rows for group in range(self._footer.num_row_groups)]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
-        self.count = int(self._starts[-1])
-        paths = [self._footer.schema.column(place).path for place in range(self._footer.num_columns)]
-        self._id_column = paths.index("unit_id")
+        self.count, self.row_groups = int(self._starts[-1]), len(sizes)
+        self.metadata = found.metadata or {}
+        self._types = {field.name: field.type for field in found if found.names.count(field.name) == 1}
+        leaves = [self._footer.schema.column(place).path.partition(".")[0] for place in range(self._footer.num_columns)]
+        self._leaves = {name: place for place, name in enumerate(leaves)}
         self._bounds = [self._bound(group) for group in range(len(sizes))]
-        # Half of the columns are one value in a whole row group, and each takes as long to read as one that is not.
-        self._same: dict[int, dict[str, object]] = {}
         self._kept: Recent[pa.Table] = Recent(_KEPT, lambda table: 1000 + table.nbytes)
+
+    def type_of(self, column: str) -> pa.DataType | None:
+        """A column's type in the file, None where it has no such column, or several."""
+        return self._types.get(column)
 
     def at(self, numbers: Sequence[int]) -> list[tuple]:
         """The rows of these numbers, in this order: values by `INDEX_SCHEMA`.
@@ -72,10 +82,8 @@ class Rows:
         wanted = np.asarray(numbers, dtype=np.int64)
         rows: list[tuple] = [()] * len(wanted)
         for group, places in self._by_group(wanted):
-            same = self._same.get(group, {})
+            same = self._same(group)
             table = self._group(group, [name for name in INDEX_SCHEMA.names if name not in same])
-            if not same:  # this group has not been read before
-                self._same[group] = same = _same(table)
             table = table.take(wanted[places] - self._starts[group])
             columns = [
                 [same[field.name]] * len(places) if field.name in same else _cleaned(field, table[field.name])
@@ -115,6 +123,20 @@ class Rows:
         ]
         return pa.chunked_array(found, pa.string())
 
+    def numbers(self, column: str, places: np.ndarray) -> np.ndarray:
+        """The values at some places, ascending, of a column of numbers; nan for null, where there is one."""
+        found = [
+            self._group(group, [column])[column].to_numpy()[places[of_group] - self._starts[group]]
+            for group, of_group in self._by_group(places)
+        ]
+        return (
+            np.concatenate(found) if found else np.empty(0, self._schema_of([column]).field(0).type.to_pandas_dtype())
+        )
+
+    def groups(self, numbers: np.ndarray) -> int:
+        """In how many row groups some rows lie, whose numbers are ascending."""
+        return int(np.count_nonzero(np.diff(np.searchsorted(numbers, self._starts))))
+
     def blocks(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
         """All rows, some `BLOCK` at a time, each with the number of its first row; texts that repeat as dictionaries."""
         groups: list[int] = []
@@ -143,15 +165,35 @@ class Rows:
         if not len(numbers):
             return
         groups = np.searchsorted(self._starts, numbers, side="right") - 1
-        order = np.argsort(groups, kind="stable")
+        order = np.argsort(groups, kind="stable")  # which costs nothing where they are ascending
         found, begins = np.unique(groups[order], return_index=True)
         yield from zip(found.tolist(), np.split(order, begins[1:]), strict=True)
 
     def _bound(self, group: int) -> tuple[str | None, str | None]:
         """The least and the greatest id in a row group; None for both where the file does not say, or some are null."""
-        stated = self._footer.row_group(group).column(self._id_column).statistics
+        stated = self._footer.row_group(group).column(self._leaves["unit_id"]).statistics
         sure = stated is not None and stated.has_min_max and stated.null_count == 0
         return (stated.min, stated.max) if sure else (None, None)
+
+    def _same(self, group: int) -> dict[str, object]:
+        """The columns that are known to have one value in a whole row group, and it, as `Rows.at` promises it.
+
+        Half of them are, and each would take as long to read as one that is not.
+        """
+        footer, same = self._footer.row_group(group), {}
+        for name in INDEX_SCHEMA.names:
+            stated = footer.column(self._leaves[name]).statistics if name in self._leaves else None
+            if name not in self._leaves or (stated is not None and stated.null_count == footer.num_rows):
+                same[name] = _instead(INDEX_SCHEMA.field(name), None)
+            elif (
+                stated is not None
+                and stated.has_min_max
+                and stated.null_count == 0
+                and stated.min == stated.max
+                and not isinstance(stated.min, float)  # the least and the greatest leave out what is no number
+            ):
+                same[name] = _instead(INDEX_SCHEMA.field(name), stated.min)
+        return same
 
     def _texts(self, group: int, column: str) -> pa.Array:
         values = self._group(group, [column])[column]
@@ -166,13 +208,16 @@ class Rows:
             with pq.ParquetFile(
                 self._source, metadata=self._footer, pre_buffer=False, read_dictionary=self._repeating
             ) as file:
-                table = file.read_row_groups(groups, [c for c in columns if c in self.columns], use_threads=False)
+                table = file.read_row_groups(groups, [c for c in columns if c in self._types], use_threads=False)
         except (pa.ArrowException, OSError) as error:
-            raise self._unreadable() from error
-        wanted = pa.schema([INDEX_SCHEMA.field(column) for column in columns])
-        return with_nulls(table, wanted).combine_chunks()
+            raise self.unreadable() from error
+        return with_nulls(table, self._schema_of(columns)).combine_chunks()
 
-    def _unreadable(self) -> LSDError:
+    def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
+        return pa.schema([(c, self._types[c]) if c in self._types else INDEX_SCHEMA.field(c) for c in columns])
+
+    def unreadable(self) -> LSDError:
+        """What is raised where something of it is damaged."""
         return LSDError(f"{self._name} cannot be read; {self._again}")
 
 
@@ -181,32 +226,21 @@ def compact(numbers: np.ndarray, count: int) -> np.ndarray:
     return numbers.astype(np.min_scalar_type(max(0, count - 1)))
 
 
-def _same(table: pa.Table) -> dict[str, object]:
-    """The columns that have one value in all rows of a table, and it, as `Rows.at` promises it."""
-    return {
-        field.name: _cleaned(field, table[field.name].slice(0, 1))[0]
-        for field in INDEX_SCHEMA
-        if _is_same(table[field.name])
-    }
-
-
-def _is_same(column: pa.ChunkedArray) -> bool:
-    if pa.types.is_list(column.type):
-        return not pc.max(pc.list_value_length(column)).as_py()
-    return column.null_count == len(column) or pc.all(pc.equal(column, column[0]), skip_nulls=False).as_py() is True
-
-
 def _cleaned(field: pa.Field, column: pa.ChunkedArray) -> list:
     """The values of a column as `Rows.at` promises them."""
     if column.type != field.type:
         column = column.cast(field.type)  # a dictionary, which is slow to read value by value
-    values = column.to_pylist()
+    return [_instead(field, value) for value in column.to_pylist()]
+
+
+def _instead(field: pa.Field, value: object) -> object:
+    """A value of a column as `Rows.at` promises it."""
     if pa.types.is_string(field.type):
-        return [value or "" for value in values]
+        return value or ""
     if pa.types.is_list(field.type):
-        return [tuple(value or ()) for value in values]
+        return tuple(value or ())
     if pa.types.is_floating(field.type):
-        return [value if value is not None and math.isfinite(value) else None for value in values]
-    if field.name in ("depth", "index", "seed"):
-        return [-1 if value is None else value for value in values]
-    return values
+        return value if value is not None and math.isfinite(value) else None
+    if value is None and field.name in ("depth", "index", "seed"):
+        return -1
+    return value

@@ -172,8 +172,9 @@ def _name(source: Source) -> str:
 
 def with_nulls(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """A table in the order of `schema`, with nulls for the columns that it lacks."""
+    there = set(table.column_names)
     for field in schema:
-        if field.name not in table.column_names:
+        if field.name not in there:
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table.select(schema.names).replace_schema_metadata(schema.metadata)
 

@@ -9,8 +9,9 @@ from gallery_fixture import make_gallery, make_row
 
 from gallery import exemplars, shards, source
 from gallery.formats import FORMAT, KEY, why_not
-from gallery.index import INDEX_REQUIRED, INDEX_SCHEMA, behind, build
+from gallery.index import behind, build
 from gallery.queries import Filters, Gallery
+from gallery.rows import INDEX_REQUIRED, INDEX_SCHEMA
 from gallery.schema import OF_PHOTOS, REQUIRED, SCHEMA
 from lsd.errors import LSDError
 

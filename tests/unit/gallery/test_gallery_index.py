@@ -3,15 +3,21 @@ import time
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from gallery_fixture import make_gallery, make_row, write_shard
 
-from gallery import index, shards
+from gallery import index, orders, shards
 from gallery.__main__ import main
-from gallery.index import INDEX_SCHEMA, ORDER, build, find_shards
+from gallery.filters import Filters
+from gallery.index import ORDER, build, find_shards
+from gallery.orders import PATH
 from gallery.queries import Gallery
+from gallery.rows import INDEX_SCHEMA, Rows
 from lsd.errors import LSDError
+
+SHIPPED = Path(__file__).parents[2] / "data" / "gallery_formats"
 
 
 def _index(folder: Path) -> list[dict]:
@@ -20,7 +26,7 @@ def _index(folder: Path) -> list[dict]:
 
 def test_every_row_is_there_in_order_and_leads_to_its_place(gallery_folder, rows):
     found = _index(gallery_folder)
-    assert list(found[0]) == INDEX_SCHEMA.names
+    assert list(found[0]) == [*INDEX_SCHEMA.names, *(f"by_{order}" for order in (PATH, *orders.SORTS))]
     assert sorted(row["unit_id"] for row in found) == sorted(row["unit_id"] for row in rows)
     assert found == sorted(found, key=lambda row: [row[name] for name in ORDER])
     for row in found[::7]:
@@ -187,3 +193,32 @@ def test_the_command(tmp_path, capsys):
     assert "bad.parquet" in capsys.readouterr().err
     assert main(["index", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_an_index_has_its_orders_and_no_question_takes_a_pass_over_all_rows(gallery_folder, monkeypatch):
+    gallery, older = Gallery(gallery_folder), Gallery(SHIPPED / "3")
+    monkeypatch.delattr(Rows, "blocks")
+    for sort in orders.SORTS:
+        assert len(gallery.page(Filters(), sort, size=20).entries) == 20
+    assert gallery.page(Filters("/lucid")).total
+    with pytest.raises(AttributeError, match="blocks"):
+        older.page(Filters(), "score")
+
+
+def test_orders_of_other_rows_do_not_count(gallery_folder, tmp_path):
+    """As somebody leaves them who has taken rows out."""
+    table = pq.read_table(gallery_folder / "index.parquet")
+    pq.write_table(table.slice(5), tmp_path / "index.parquet")
+    by_score = Gallery(tmp_path).page(Filters(), "score", size=1000)
+    scores = [entry.score for entry in by_score.entries if entry.score is not None]
+    assert len(by_score.entries) == len(table) - 5 and scores == sorted(scores, reverse=True)
+
+
+def test_a_damaged_order_is_one_sentence(gallery_folder, tmp_path):
+    table = pq.read_table(gallery_folder / "index.parquet")
+    place = table.column_names.index("by_score")
+    pq.write_table(
+        table.set_column(place, "by_score", pa.array([len(table)] * len(table), pa.int32())), tmp_path / "index.parquet"
+    )
+    with pytest.raises(LSDError, match="cannot be read; make it again"):
+        Gallery(tmp_path).page(Filters(), "score")

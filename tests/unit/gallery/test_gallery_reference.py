@@ -11,10 +11,10 @@ from gallery_reference import Reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gallery import rows, tables
+from gallery import find, orders, rows, tables
 from gallery.filters import SORTS, Filters
-from gallery.index import INDEX_SCHEMA
 from gallery.queries import Entry, Gallery
+from gallery.rows import INDEX_SCHEMA
 from gallery.source import SAMPLE
 
 # Texts that are parts of one another, with slashes, capitals and characters whose small letter is another length.
@@ -180,17 +180,24 @@ def _compare(gallery: Gallery, reference: Reference, names: list[str], recipe: s
     st.integers(1, 9),
     st.integers(1, 4),
     st.integers(0, 5),
+    st.booleans(),
 )
-def test_a_made_up_gallery(drawn, questions, group, block, number, count):
-    """In no order, in small row groups, and read in small blocks."""
+def test_a_made_up_gallery(drawn, questions, group, block, number, count, with_orders):
+    """In no order, in small row groups, and read in small blocks; with its orders in the index, or none."""
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        for module in (rows, tables):
+        for module in (rows, tables, find):
             patch.setattr(module, "BLOCK", block)
+        patch.setattr(find, "STEP", block)
         for place, row in enumerate(drawn):
             row |= {"shard": "data/a.parquet", "row_group": place // 64, "row": place % 64}
-        pq.write_table(
-            pa.Table.from_pylist(drawn, schema=INDEX_SCHEMA), Path(folder) / "index.parquet", row_group_size=group
-        )
+        path = Path(folder) / "index.parquet"
+        table = pa.Table.from_pylist(drawn, schema=INDEX_SCHEMA)
+        pq.write_table(table, path, row_group_size=group)
+        if with_orders:
+            made, stated = orders.columns(rows.Rows(path))
+            for name, numbers in made.items():
+                table = table.append_column(name, pa.array(numbers))
+            pq.write_table(table.replace_schema_metadata(stated), path, row_group_size=group)
         gallery, reference = Gallery(folder), Reference(Path(folder))
         for size in (1, 3):  # first what a row group has in common is not known yet
             pages = [gallery.page(Filters(), number=1 + i, size=size).entries for i in range(-(-len(drawn) // size))]
