@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
+from datasets import Image, Value
+
+from gallery.schema import FEATURES
+from precompute.columns import COLUMNS
 
 TITLE = "LSD feature visualizations"  # by which a folder is known for one of these data sets
 
-_CONFIGS = [
-    {"config_name": "default", "data_files": [{"split": "train", "path": "data/*/*.parquet"}]},
-    {"config_name": "index", "data_files": [{"split": "train", "path": "index.parquet"}]},
-]
+_ALL = "data/*/*.parquet"
+# What is looked at first where the data set is looked at row by row: no column of it is a long text or a large picture.
+_SHOWN = ["thumbnail", "title", "model", "layer", "unit", "recipe", "own_probability", "agreement", "status", "unit_id"]
+RESERVED = ("default", "index", "thumbnails")  # names of configurations that are no model's
 
 _ABOUT = """\
 # {title}
@@ -21,10 +25,14 @@ responds to most, found by gradient ascent from noise. No photo has been used in
 ```python
 from datasets import load_dataset
 
+of_one = load_dataset("{repo}", "{folder}", split="train")     # one model's rows: its name, or with _ for : and /
 pictures = load_dataset("{repo}", split="train", streaming=True,
-                        columns=["unit_id", "title", "picture"], filters=[("model", "==", "{example}")])
-index = load_dataset("{repo}", "index", split="train")     # everything but the pictures
+                        columns=["unit_id", "title", "picture"], filters=[("kind", "==", "class")])
+small = load_dataset("{repo}", "thumbnails", split="train")    # pictures of 128 pixels, and what they show
+index = load_dataset("{repo}", "index", split="train")         # everything but the pictures
 ```
+
+`croissant.json` describes the same rows to whatever reads [Croissant](https://mlcommons.org/croissant/).
 
 ## What is in it
 
@@ -34,6 +42,12 @@ index = load_dataset("{repo}", "index", split="train")     # everything but the 
 
 Recipes: {recipes}. Kinds of units: {kinds}. {failed:,} rows have no picture (`status` failed, with the reason in `error`), and
 {dead:,} show what is left of the noise because no gradient reaches them (`status` dead).
+
+## The columns
+
+| column | type | what it is |
+|---|---|---|
+{columns}
 
 ## How they were made
 
@@ -55,22 +69,50 @@ them whose first answer is the unit's class. Pictures are WebP; scores belong to
 
 @dataclass(frozen=True)
 class Source:
-    """One model's part: its weights' repository and digest, their licence as timm states it, and how many rows are its own."""
+    """One model's part.
+
+    Attributes:
+        folder: below data/.
+        weights: their repository and digest.
+        licence: of the weights, as timm states it.
+        rows: how many are its own.
+    """
 
     model: str
+    folder: str
     weights: str
     licence: str
     rows: int
 
 
-def front_matter(rows: int | None = None) -> str:
-    """The YAML at the top, with which `datasets` opens the folder or the repository."""
-    values: dict = {"license": "apache-2.0", "pretty_name": TITLE, "configs": _CONFIGS}
+def front_matter(rows: int | None = None, folders: Sequence[str] = ()) -> str:
+    """The YAML at the top, with which `datasets` opens the folder or the repository: all of it, or one of the models' folders."""
+    values: dict = {"license": "apache-2.0", "pretty_name": TITLE}
+    values["configs"] = [
+        _config("default", _ALL),
+        _config("thumbnails", _ALL) | {"columns": _SHOWN},
+        _config("index", "index.parquet"),
+        *(_config(folder, f"data/{folder}/*.parquet") for folder in folders),
+    ]
     values["tags"] = ["feature-visualization", "explainability", "interpretability", "timm"]
     if rows is not None:
         sizes = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
         values["size_categories"] = [next((name for limit, name in sizes if rows < limit), "1M<n<10M")]
     return f"---\n{yaml.safe_dump(values, sort_keys=False)}---\n"
+
+
+def _config(name: str, files: str) -> dict:
+    return {"config_name": name, "data_files": [{"split": "train", "path": files}]}
+
+
+def _type(feature: object) -> str:
+    """A column's type in a word or two."""
+    if isinstance(feature, Image):
+        return "image"
+    if isinstance(feature, Value):
+        return feature.dtype
+    inner = feature.feature
+    return f"list of {{{', '.join(inner)}}}" if isinstance(inner, dict) else f"list of {_type(inner)}"
 
 
 def card(
@@ -85,8 +127,9 @@ def card(
     """The whole README.md of the data set."""
     rows = sum(source.rows for source in sources)
     table = "\n".join(f"| {s.model} | {s.weights} | {s.licence} | {s.rows:,} |" for s in sources)
+    columns = "\n".join(f"| `{name}` | {_type(feature)} | {COLUMNS[name]} |" for name, feature in FEATURES.items())
     about = _ABOUT.format(
-        title=repo.rpartition("/")[2], repo=repo, rows=rows, models=len(sources), example=sources[0].model,
-        table=table, recipes=", ".join(recipes), kinds=", ".join(kinds), failed=failed, dead=dead, version=version,
+        title=repo.rpartition("/")[2], repo=repo, rows=rows, models=len(sources), folder=sources[0].folder,
+        table=table, columns=columns, recipes=", ".join(recipes), kinds=", ".join(kinds), failed=failed, dead=dead, version=version,
     )  # fmt: skip
-    return front_matter(rows) + "\n" + about
+    return front_matter(rows, [source.folder for source in sources]) + "\n" + about

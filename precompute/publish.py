@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 
 import lsd
 from gallery import shards
-from gallery.index import ORDER, SCRATCH, build, find_shards
+from gallery.index import NAME, ORDER, SCRATCH, build, find_shards
 from gallery.schema import ROW_GROUP
 from lsd.errors import LSDError
 from lsd.provenance import slug
 from lsd.recent import Recent
-from precompute.card import TITLE, Source, card, front_matter
+from precompute.card import RESERVED, TITLE, Source, card, front_matter
+from precompute.croissant import FILE, croissant
 from precompute.storage import Storage
 
 SHARD_BYTES = 256 * 2**20  # of pictures in one file
@@ -55,7 +56,7 @@ def assemble(folder: Path, repo: str, output: Path, told=lambda name: None, shar
     _clear(output)
     storage.put("README.md", front_matter().encode())  # first, so that what is left of a killed run is known for ours
     names = folders(by_model)
-    sources, recipes, kinds, states = [], Counter(), Counter(), Counter()
+    sources, recipes, kinds, states, created = [], Counter(), Counter(), Counter(), ""
     for model, paths in sorted(by_model.items()):
         told(model)
         rows = _Rows.of(model, paths)
@@ -68,24 +69,25 @@ def assemble(folder: Path, repo: str, output: Path, told=lambda name: None, shar
         first = rows.light.slice(0, 1).to_pylist()[0]
         weights = first["weights_repo"] + (f" at {first['weights_revision'][:10]}" if first["weights_revision"] else "")
         weights += f", digest {first['weights_digest'][:12]}" if first["weights_digest"] else ""
-        sources.append(Source(model, weights, licence(model), len(rows.light)))
+        sources.append(Source(model, names[model], weights, licence(model), len(rows.light)))
         for counter, column in ((recipes, "recipe"), (kinds, "kind"), (states, "status")):
             counter.update(rows.light.column(column).to_pylist())
+        created = max(created, pc.max(rows.light["created"]).as_py() or "")
     built = build(output)
     _compare(built.path, {source.model: source.rows for source in sources})
-    storage.put(
-        "README.md",
-        card(repo, lsd.__version__, sources, sorted(recipes), sorted(kinds), states["failed"], states["dead"]).encode(),
-    )
+    about = card(repo, lsd.__version__, sources, sorted(recipes), sorted(kinds), states["failed"], states["dead"])
+    storage.put("README.md", about.encode())
+    described = f"{built.rows:,} feature visualizations of {len(sources)} image models, by LSD {lsd.__version__}."
+    storage.put(FILE, croissant(output, repo, described, created[:10]).encode())
     return built.rows
 
 
 def folders(models: Collection[str]) -> dict[str, str]:
     """A folder for each model and none for two: its slug, and where several models have the same, with a hash of the name.
 
-    Upper and lower case make no difference, as on many disks.
+    It is a configuration's name as well. Upper and lower case make no difference, as on many disks.
     """
-    times = Counter(slug(model).lower() for model in models)
+    times = Counter([*(slug(model).lower() for model in models), *RESERVED])
     return {
         model: slug(model) if times[slug(model).lower()] == 1 else f"{slug(model)}-{_hash(model)}" for model in models
     }
@@ -116,7 +118,8 @@ def _clear(output: Path) -> None:
             raise LSDError(f"{output} holds something else; give an empty folder.")
     for folder in (output / "data", *output.glob(f"{SCRATCH}*")):
         shutil.rmtree(folder, ignore_errors=True)
-    (output / "index.parquet").unlink(missing_ok=True)
+    for name in (NAME, FILE):
+        (output / name).unlink(missing_ok=True)
 
 
 _LIGHT = (

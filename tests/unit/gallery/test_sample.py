@@ -15,7 +15,7 @@ def test_it_is_small_enough_to_ship_and_holds_nothing_else():
     files = [path for path in SAMPLE.rglob("*") if path.is_file()]
     sizes = [path.stat().st_size for path in files]
     assert sum(sizes) <= 52_000_000 and max(sizes) <= 8_000_000
-    assert {path.name for path in files if path.suffix != ".parquet"} == {"README.md"}
+    assert {path.name for path in files if path.suffix != ".parquet"} == {"README.md", "croissant.json"}
 
 
 def test_it_has_two_hundred_classes_and_every_stage_of_the_networks_that_everybody_has():
