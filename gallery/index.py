@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -154,20 +155,30 @@ def write(tables: Iterable[pa.Table], folder: Path, listed: dict[str, int]) -> t
             f"(PARTITION BY unit_id ORDER BY status = 'failed', created DESC NULLS LAST, shard DESC, row_group DESC, row DESC) = 1 "
             f"ORDER BY {_ORDER}, unit_id) TO '{_quoted(folder / _SORTED)}' (FORMAT parquet, ROW_GROUP_SIZE {ROW_GROUP})"
         )
-        connection.execute("DROP TABLE rows")
-        columns, stated = orders.columns(Rows(folder / _SORTED))
-        connection.register("orders", pa.table(columns))
-        connection.execute("SET preserve_insertion_order = true")
-        said = ", ".join(
-            f"{key}: '{_quoted(value)}'"
-            for key, value in {KEY: str(FORMAT), _COVERED: json.dumps(listed), **stated}.items()
-        )
-        connection.execute(
-            f"COPY (SELECT * FROM '{_quoted(folder / _SORTED)}' POSITIONAL JOIN orders) TO '{_quoted(folder / NAME)}' "
-            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, KV_METADATA {{{said}}})"
-        )
+    columns, stated = orders.columns(Rows(folder / _SORTED))
+    _add(columns, {KEY: str(FORMAT), _COVERED: json.dumps(listed), **stated}, folder / _SORTED, folder / NAME)
     (folder / _SORTED).unlink()
     return total, rows
+
+
+def _add(columns: dict[str, np.ndarray], stated: dict[str, str], source: Path, target: Path) -> None:
+    """Write the rows of a parquet file with more columns and metadata, a row group at a time."""
+    with pq.ParquetFile(source) as file:
+        more = [(name, pa.int32()) for name in columns]
+        schema = pa.schema([*file.schema_arrow, *more])
+        repeating = [*shards.REPEATING, "shard"]
+        begin = 0
+        with pq.ParquetWriter(
+            target, schema, compression="zstd", compression_level=3, store_schema=False,
+            use_dictionary=[name for name in repeating if name in schema.names],
+        ) as writer:  # fmt: skip
+            writer.add_key_value_metadata(stated)
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                for name, numbers in columns.items():
+                    table = table.append_column(name, pa.array(numbers[begin : begin + len(table)]))
+                writer.write_table(table.cast(schema))
+                begin += len(table)
 
 
 def _readable(folder: Path, listed: Iterable[str], damaged: dict[str, str]) -> Iterator[pa.Table]:

@@ -26,6 +26,7 @@ INDEX_SCHEMA = pa.schema([*(SCHEMA.field(name) for name in LIGHT), *PLACE])
 INDEX_REQUIRED = (*REQUIRED, *(name for name, _ in PLACE))
 BLOCK = 2**18  # rows that are read at a time where all of them are
 
+_FEW = 16  # values of a column that are sooner read one by one
 _KEPT = 64 * 2**20  # bytes of unpacked row groups kept
 _ANSWER = TypeVar("_ANSWER")
 
@@ -68,6 +69,7 @@ class Rows:
         leaves = [self._footer.schema.column(place).path.partition(".")[0] for place in range(self._footer.num_columns)]
         self._leaves = {name: place for place, name in enumerate(leaves)}
         self._bounds = [self._bound(group) for group in range(len(sizes))]
+        self._known_same: dict[int, dict[str, object]] = {}
         self._kept: Recent[pa.Table] = Recent(_KEPT, lambda table: 1000 + table.nbytes)
 
     def type_of(self, column: str) -> pa.DataType | None:
@@ -84,10 +86,10 @@ class Rows:
         for group, places in self._by_group(wanted):
             same = self._same(group)
             table = self._group(group, [name for name in INDEX_SCHEMA.names if name not in same])
-            table = table.take(wanted[places] - self._starts[group])
+            of_group = wanted[places] - self._starts[group]
             columns = [
-                [same[field.name]] * len(places) if field.name in same else _cleaned(field, table[field.name])
-                for field in INDEX_SCHEMA
+                [same[name]] * len(places) if name in same else list(map(clean, _picked(table[name], of_group)))
+                for name, clean in _CLEAN.items()
             ]
             for place, row in zip(places.tolist(), zip(*columns, strict=True), strict=True):
                 rows[place] = row
@@ -180,11 +182,13 @@ class Rows:
 
         Half of them are, and each would take as long to read as one that is not.
         """
+        if group in self._known_same:
+            return self._known_same[group]
         footer, same = self._footer.row_group(group), {}
         for name in INDEX_SCHEMA.names:
             stated = footer.column(self._leaves[name]).statistics if name in self._leaves else None
             if name not in self._leaves or (stated is not None and stated.null_count == footer.num_rows):
-                same[name] = _instead(INDEX_SCHEMA.field(name), None)
+                same[name] = _CLEAN[name](None)
             elif (
                 stated is not None
                 and stated.has_min_max
@@ -192,7 +196,8 @@ class Rows:
                 and stated.min == stated.max
                 and not isinstance(stated.min, float)  # the least and the greatest leave out what is no number
             ):
-                same[name] = _instead(INDEX_SCHEMA.field(name), stated.min)
+                same[name] = _CLEAN[name](stated.min)
+        self._known_same[group] = same
         return same
 
     def _texts(self, group: int, column: str) -> pa.Array:
@@ -226,21 +231,27 @@ def compact(numbers: np.ndarray, count: int) -> np.ndarray:
     return numbers.astype(np.min_scalar_type(max(0, count - 1)))
 
 
-def _cleaned(field: pa.Field, column: pa.ChunkedArray) -> list:
-    """The values of a column as `Rows.at` promises them."""
-    if column.type != field.type:
-        column = column.cast(field.type)  # a dictionary, which is slow to read value by value
-    return [_instead(field, value) for value in column.to_pylist()]
+def _picked(column: pa.ChunkedArray, places: np.ndarray) -> list:
+    """The values at some places."""
+    if len(places) <= _FEW:
+        return [column[place].as_py() for place in places.tolist()]
+    taken = column.take(pa.array(places))
+    if pa.types.is_dictionary(taken.type):
+        taken = taken.cast(taken.type.value_type)  # which is slow to read value by value
+    return taken.to_pylist()
 
 
-def _instead(field: pa.Field, value: object) -> object:
-    """A value of a column as `Rows.at` promises it."""
+def _cleaner(field: pa.Field) -> Callable[[object], object]:
+    """What makes of a value of a column what `Rows.at` promises."""
     if pa.types.is_string(field.type):
-        return value or ""
+        return lambda value: value or ""
     if pa.types.is_list(field.type):
-        return tuple(value or ())
+        return lambda value: tuple(value or ())
     if pa.types.is_floating(field.type):
-        return value if value is not None and math.isfinite(value) else None
-    if value is None and field.name in ("depth", "index", "seed"):
-        return -1
-    return value
+        return lambda value: value if value is not None and math.isfinite(value) else None
+    if field.name in ("depth", "index", "seed"):
+        return lambda value: -1 if value is None else value
+    return lambda value: value
+
+
+_CLEAN = {field.name: _cleaner(field) for field in INDEX_SCHEMA}
