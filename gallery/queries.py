@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from gallery import index, tables
 from gallery.filters import FACETS, SORTS, Filters
 from gallery.find import Finder
+from gallery.nearest import nearest
 from gallery.reader import Reader
 from gallery.rows import Rows
 from gallery.search import split
@@ -131,6 +132,7 @@ class Gallery:
         self.is_local = locate is None
         path = _find_index(folder)
         again = f"make it again: python -m gallery index {folder}."
+        self._folder: Path | None = folder
         self._load(Rows(path, str(path), again), Reader(locate or folder.joinpath))
         if self.is_local and (shards := index.behind(folder)):
             many = f"{shards:,} of its files have" if shards > 1 else "One of its files has"
@@ -142,6 +144,7 @@ class Gallery:
         gallery = cls.__new__(cls)
         gallery.origin = origin
         gallery.is_local = True
+        gallery._folder = None
         nothing = io.BytesIO()
         pq.write_table(index.INDEX_SCHEMA.empty_table(), nothing)
         gallery._load(Rows(nothing.getvalue()), Reader(Path))
@@ -359,6 +362,20 @@ class Gallery:
         before, after = around[:place], around[place + 1 :]
         first = min(len(before), max(count // 2, count - len(after)))
         return self._entries([*before[len(before) - first :], *after[: count - first]])
+
+    def nearest(self, entry: Entry, by: str = "answers", count: int = 12) -> list[tuple[Entry, float]]:
+        """The rows most like this one, of any model, with their cosines, the largest first; see `gallery.nearest`.
+
+        Args:
+            by: "answers", what networks take its picture for; "picture", how it looks to one.
+
+        Raises:
+            LSDError: as `gallery.nearest.nearest`, or the shards are not in the gallery's folder.
+        """
+        if self._folder is None or not self.is_local:
+            raise LSDError("What is like a row is found where the gallery's shards are: download the whole data set.")
+        found = [(self.entry(unit_id), near) for unit_id, near in nearest(self._folder, entry.unit_id, by, count)]
+        return [(other, near) for other, near in found if other is not None]  # whatever the index has left out
 
     def compare(self, models: Sequence[str], class_names: Sequence[str], recipe: str = "") -> list[list[Entry | None]]:
         """Classes side by side: a row for each of `class_names`, in it a column for each of `models`.
