@@ -8,7 +8,10 @@ from lsd.evaluation.choices import summary
 from lsd.ui.choices import texts as choices_texts
 
 PAGE = Path(__file__).parent / "believe.md"
-SHOWN = ("guided_backprop", "deconvnet", "smoothgrad_squared", "gradient", "smoothgrad", "grad_cam", "depth_fusion")
+SHOWN = (
+    "guided_backprop", "deconvnet", "smoothgrad_squared", "gradient", "smoothgrad", "grad_cam", "hires_cam", "grad_cam_plus_plus",
+    "finer_cam", "layer_cam", "refine_cam", "libragrad", "attention_rollout", "gradient_rollout", "legrad", "depth_fusion",
+)  # fmt: skip
 
 SATURATION = """## A sure network has no probability gradient
 
@@ -39,14 +42,18 @@ def _forgetting(trust: Mapping) -> Iterator[str]:
         "learned must "
         "become another one. Told is the rank correlation of the maps before and after, as drawn, over the "
         "networks for which a "
-        "method is defined; 0 is what one wants.\n"
+        "method is defined; 0 is what one wants. The last column is explained further down; 1 is what one wants there.\n"
     )
     rows = [
-        [choices_texts.name("method", name), *(_number(_mean(trust[name], f"rank_abs/{i}")) for i in stages)]
+        [
+            choices_texts.name("method", name),
+            *(_number(_mean(trust[name], f"rank_abs/{i}")) for i in stages),
+            _number(_mean(trust[name], "impossible")),
+        ]
         for name in SHOWN
         if name in trust
     ]
-    yield from markdown.table(["method", *(str(i) for i in stages)], rows)
+    yield from markdown.table(["method", *(str(i) for i in stages), "in the right cell"], rows)
     yield ""
     yield (
         f"**Guided backpropagation** hardly notices that its network has no classifier any more "
