@@ -17,7 +17,7 @@ import numpy as np
 from lsd import markdown
 from lsd.catalogue import common_name
 from lsd.evaluation.mistakes import accuracy
-from lsd.evaluation.reasons import RANDOM, counts, read_rows
+from lsd.evaluation.reasons import RANDOM, TOLD, counts, read_rows
 from lsd.reasons.defaults import METHOD
 
 HERE = Path(__file__).parent
@@ -26,12 +26,18 @@ FIGURES, PAGE, TEXT, PLOT = (
 )  # fmt: skip
 PARTS = ("choosing", "judging", "wrong", "tags")
 NAMES = {
-    METHOD: "joint shares (default)", "gradient_x_activation": "gradient × activation", "integrated": "integrated",
+    TOLD: "told", METHOD: "joint shares", "gradient_x_activation": "gradient × activation", "integrated": "integrated",
     "activation": "activation alone", RANDOM: "at random", "groups": "groups (default number)", "groups/3": "three groups",
     "elsewhere": "the same masks on other channels", "scattered": "as much, scattered",
 }  # fmt: skip
 GROUPED = ("groups", "groups/elsewhere", "groups/scattered", "groups/3", "groups/3/elsewhere")
-LOOKS = {METHOD: "#0b6fb8", "gradient_x_activation": "#d98200", "activation": "#8a5fb0", RANDOM: "#808080"}
+LOOKS = {
+    TOLD: "#0b6fb8",
+    METHOD: "#3f9b63",
+    "gradient_x_activation": "#d98200",
+    "activation": "#8a5fb0",
+    RANDOM: "#808080",
+}
 
 
 def count(folder: Path) -> list[dict]:
@@ -116,7 +122,7 @@ TABLES: dict[str, Callable[[Mapping], Iterator[str]]] = {
     "layers": lambda f: _by_network(f["choosing"], "off", [("gradient_x_activation", 10), (METHOD, 10), (RANDOM, 10),
                                                           ("groups/3", 1), ("groups/3", 3)]),
     "pooled": lambda f: _pooled(f["judging"], "off", list(LOOKS), (1, 3, 5, 10, 20), "changed"),
-    "networks": lambda f: _by_network(f["judging"], "off", [(METHOD, 5), (METHOD, 10), (METHOD, 20),
+    "networks": lambda f: _by_network(f["judging"], "off", [(TOLD, 5), (TOLD, 10), (TOLD, 20), (METHOD, 10),
                                                            ("gradient_x_activation", 10), (RANDOM, 10)]),
     "groups": lambda f: _pooled(f["judging"], "off", GROUPED, (1, 2, 3), "changed"),
     "kept": lambda f: _pooled(f["judging"], "kept", GROUPED, (1, 2, 3), "kept"),
@@ -148,7 +154,7 @@ def plot(lines: Sequence[Mapping], file: Path) -> None:
             axes.plot(asked, [f.value for f in found], color=color, marker="o", ms=3, lw=1.5, label=_name(ranking))
         axes.set_title("all networks" if network is None else common_name(network), loc="left", fontsize=9)
         axes.set_xscale("log")
-        axes.set_xticks(counts(METHOD), [str(k) for k in counts(METHOD)])
+        axes.set_xticks(counts(TOLD), [str(k) for k in counts(TOLD)])
         axes.minorticks_off()
         axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
         axes.grid(alpha=0.25)
