@@ -39,7 +39,14 @@ _NEAR = 1e-4  # in the same units: no other step need be tried
 # Of the differences, the best counts: random weights may be steep, and some networks round to fp32 inside.
 _STEPS = (1e-4, 1e-5, 1e-3, 1e-6, 1e-2, 1e-7)
 # Of the ascents too: a step that is too long for a steep network leaps over what it climbs.
-_CLIMBS = [replace(RECIPES["none"], steps=n, learning_rate=rate) for n, rate in ((2, 3e-3), (6, 3e-4), (6, 3e-5))]
+_CLIMBS = [
+    replace(RECIPES["none"], steps=n, learning_rate=rate) for n, rate in ((2, 3e-3), (6, 3e-4), (6, 3e-5), (2, 3e-8))
+]
+
+
+def family(name: str) -> str:
+    """The module of timm's that defines an architecture."""
+    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
 
 
 def look(name: str) -> dict:
@@ -198,7 +205,7 @@ def conform(name: str, path: Path, nbytes: int, brief: bool = False) -> None:
         nbytes: that it may take; one whose weights alone leave no room is a row of its size, and is not built.
         brief: without Captum, and the derivative along one direction.
     """
-    row: dict = {"name": name, "family": timm.model_entrypoint(name).__module__.rpartition(".")[2], "next": "load"}
+    row: dict = {"name": name, "family": family(name), "next": "load"}
     row["profile"] = "brief" if brief else "full"
 
     def keep() -> None:

@@ -7,7 +7,7 @@ import argparse
 import json
 import multiprocessing
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -53,16 +53,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None:
-    """The rows that are missing, new structures first: of networks that differ in size alone the smallest is checked fully."""
+    """The rows that are missing: of networks that differ in size alone the smallest is checked fully."""
     from tqdm import tqdm
 
     known = _looked_at(names, options.output)
-    first: dict[str, str] = {}
-    for name in sorted(names, key=lambda one: known[one]["parameters"]):
-        first.setdefault(known[name]["structure"], name)
-    leading = set(first.values())
-    missing = [name for name in names if not (rows / f"{name}.json").exists()]
-    missing.sort(key=lambda name: (name not in leading, known[name]["parameters"]))
+    order = _in_order(names, known)
+    leading = set(order[: len({known[name]["structure"] for name in names})])
+    missing = [name for name in order if not (rows / f"{name}.json").exists()]
     # A server that has imported everything once, of which each network's process is a fork.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lsd.evaluation.conform", "captum.attr"])
@@ -77,6 +74,20 @@ def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _in_order(names: Sequence[str], known: Mapping[str, dict]) -> list[str]:
+    """The smallest of each structure first, and of these one of every family, then another of each; all others by their size."""
+    by_size = sorted(names, key=lambda name: known[name]["parameters"])
+    structures: set[str] = set()
+    of_family: Counter[str] = Counter()
+    turns: dict[str, int] = {}
+    for name in by_size:
+        if known[name]["structure"] not in structures:
+            structures.add(known[name]["structure"])
+            turns[name] = of_family[conform.family(name)]
+            of_family[conform.family(name)] += 1
+    return sorted(turns, key=turns.__getitem__) + [name for name in by_size if name not in turns]
 
 
 def _known(output: Path) -> dict[str, dict]:

@@ -45,6 +45,15 @@ def test_of_networks_that_differ_in_size_the_smallest_is_checked_fully(tmp_path,
     assert asked == [("resnet18", True), ("resnet34", True)]
 
 
+def test_every_family_has_its_turn_before_any_has_a_second():
+    names = ["resnet18", "resnet34", "resnet50", "resnet26d", "vgg11", "vgg11_bn", "test_vit"]
+    sizes = dict(resnet18=11, resnet34=21, resnet50=25, resnet26d=16, vgg11=133, vgg11_bn=134, test_vit=1)
+    known = {name: {"parameters": sizes[name], "structure": name} for name in names}
+    known["resnet34"]["structure"] = "resnet18"
+    turns = ["test_vit", "resnet18", "vgg11", "resnet26d", "vgg11_bn", "resnet50", "resnet34"]
+    assert conformance._in_order(names, known) == turns
+
+
 def test_a_crash_is_a_row(tmp_path, monkeypatch):
     class Context:
         """Of which a process dies when it is at the units."""
