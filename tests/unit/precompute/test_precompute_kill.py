@@ -109,7 +109,7 @@ def test_two_runs_at_once_in_one_folder_end_with_the_rows_of_one(tmp_path):
 
 @pytest.mark.parametrize("units, room, words", [
     ("class:0-3", 15_000, "There is no room left in"),  # enough for the plan, but not for a shard
-    ("layer:curated:4", 34_000, "No index can be written to"),
+    ("layer:curated:6", 46_000, "No index can be written to"),  # enough for the shards, but not for their index
 ])  # fmt: skip
 def test_a_disk_that_fills_up_is_told_and_the_same_command_goes_on(tmp_path, units, room, words):
     command, log = core.arguments(tmp_path / "run", 1), tmp_path / "log"
