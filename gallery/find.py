@@ -14,6 +14,7 @@ from gallery.tables import Tables, numbered
 from lsd.recent import Recent
 
 SCANS = 2  # passes over all rows at a time: each takes some ten bytes a row meanwhile
+SPARSE = 64  # where fewer rows than one in so many fit, no pass over all is made
 STEP = 2**14  # places of an order that are looked through at a time
 
 _SPELLED_OUT = ("contrast", "expression")  # kinds whose units name several things
@@ -43,10 +44,20 @@ class Finder:
         meanings = self.vocabulary.meanings(search)
         if any(meaning.path for meaning in meanings):
             self._orders.paths()  # if they have to be worked out, others may search meanwhile
+        named = [self._named(meaning) for meaning in meanings]
+        if len(meanings) == 1 and meanings[0].index is None:
+            (cells, rows), *_ = named
+            if not cells.any() and sum(map(len, rows)) * SPARSE <= self._rows.count:
+                return np.unique(np.concatenate([np.empty(0, np.int32), *rows]))
         with self._scans:
             fits = np.ones(self._rows.count, bool)
-            for meaning in meanings:
-                fits &= self._fits(meaning)
+            for meaning, (cells, rows) in zip(meanings, named, strict=True):
+                of_meaning = self._in(cells)
+                if meaning.index is not None:
+                    of_meaning |= self._tables.index == meaning.index
+                for found in rows:
+                    of_meaning[found] = True
+                fits &= of_meaning
             return numbered(fits)
 
     def page(self, sort: str, numbers: np.ndarray | None, start: int, size: int) -> np.ndarray:
@@ -77,8 +88,8 @@ class Finder:
                 break
         return np.concatenate(found)
 
-    def _fits(self, meaning: Meaning) -> np.ndarray:
-        """For each row, whether it fits what a word can stand for."""
+    def _named(self, meaning: Meaning) -> tuple[np.ndarray, list[np.ndarray]]:
+        """What a word can stand for, but for its number: cells, as a truth value for each, and numbers of rows."""
         tables = self._tables
         named = (
             ("model", meaning.models),
@@ -86,27 +97,24 @@ class Finder:
             ("kind", meaning.kinds),
             ("recipe", meaning.recipes),
         )
-        fits = self._in(np.logical_or.reduce([tables.having(name, wanted) for name, wanted in named]))
-        for number in meaning.classes:
-            fits[tables.of_class(number)] = True
-        if meaning.index is not None:
-            fits |= tables.index == meaning.index
+        cells = np.logical_or.reduce([tables.having(name, wanted) for name, wanted in named])
+        rows = [tables.of_class(number) for number in meaning.classes]
         if meaning.path:
             # channel/12 is not channel/120
-            self._add_with_path(fits, meaning.path + ("/" if meaning.path[-1].isdecimal() else ""))
+            rows += self._with_path(meaning.path + ("/" if meaning.path[-1].isdecimal() else ""))
         if meaning.text and self._spelled_out.any():
             numbers, texts = self._texts.get("spelled out", self._spell_out)
-            fits[numbers[np.asarray(pc.match_substring(texts, meaning.text))]] = True
-        return fits
+            rows.append(numbers[np.asarray(pc.match_substring(texts, meaning.text))])
+        return cells, rows
 
     def _in(self, cells: np.ndarray) -> np.ndarray:
         """For each row, whether its cell is one of these, given as a truth value for each."""
         return cells[self._tables.cell] if cells.any() else np.zeros(self._rows.count, bool)
 
-    def _add_with_path(self, fits: np.ndarray, part: str) -> None:
-        """Let those rows fit whose id, in lower case and with a slash after it, has this part."""
+    def _with_path(self, part: str) -> list[np.ndarray]:
+        """The rows whose ids, in lower case and with a slash after them, have this part."""
         texts = self._orders.paths().texts
-        fits[self._of_paths(np.asarray(pc.match_substring(texts, part)))] = True
+        found = [self._of_paths(np.asarray(pc.match_substring(texts, part)))]
         whole = np.asarray(pc.starts_with(texts, WHOLE))
         # Or the part begins in the model: it lies in it, or goes on after one of its slashes.
         cuts = [place + 1 for place, character in enumerate(part[:-1]) if character == "/"]
@@ -118,11 +126,10 @@ class Finder:
             of_models = self._tables.having("model", models)
             if end:
                 rows = self._of_paths(np.asarray(pc.starts_with(texts, end)) & ~whole)
-                fits[rows[of_models[self._tables.cell[rows]]]] = True
+                found.append(rows[of_models[self._tables.cell[rows]]])
             else:
-                in_models = self._in(of_models)
-                in_models[self._of_paths(whole)] = False
-                fits |= in_models
+                found.append(np.setdiff1d(self._tables.of_cells(of_models), self._of_paths(whole), assume_unique=True))
+        return found
 
     def _of_paths(self, wanted: np.ndarray) -> np.ndarray:
         """The rows of some paths, given as a truth value for each."""

@@ -188,6 +188,7 @@ def test_a_made_up_gallery(drawn, questions, group, block, number, count, with_o
         for module in (rows, tables, find):
             patch.setattr(module, "BLOCK", block)
         patch.setattr(find, "STEP", block)
+        patch.setattr(find, "SPARSE", 64 * (block % 2))  # 0: always
         for place, row in enumerate(drawn):
             row |= {"shard": "data/a.parquet", "row_group": place // 64, "row": place % 64}
         path = Path(folder) / "index.parquet"
