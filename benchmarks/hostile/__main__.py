@@ -130,7 +130,7 @@ def modest(visitor: Visitor, event: dict) -> list:
 
 def send_generated(visitor: Visitor, report: Report, examples: int) -> None:
     """Whatever JSON hypothesis thinks of, to the endpoints for programs."""
-    for name in ("predict", "saliency", "feature"):
+    for name in tools.HONEST:
         event = by_name(visitor, name)
         count = len(event["inputs"])
 

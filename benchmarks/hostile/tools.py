@@ -11,9 +11,10 @@ from benchmarks.hostile.values import MARKUP, MODELS, NESTED, values
 PATH = "/gradio_api/mcp/"
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
-HONEST = {
+HONEST = {  # what each of the page's endpoints for programs is usually asked
     "predict": {"image": "example:Coffee cup", "model": "demo:resnet", "top": 1},
     "saliency": {"image": "example:Coffee cup", "model": "demo:resnet", "method": "gradient"},
+    "attention": {"image": "example:Coffee cup", "model": "demo:vit"},
     "feature": {"model": "demo:resnet", "unit": "class/3", "steps": 2},
     "reasons": {"image": "example:Coffee cup", "model": "demo:resnet"},
 }
