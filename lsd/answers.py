@@ -18,9 +18,8 @@ SHARP = 0.9  # of a lean: from there on, a place answers to one half alone; and 
 SURE = 0.25  # of the places must be sharp, so that it is no attention that happens to look to the far side
 CLEARLY = 0.1  # by how much another reading must fit better than the suggested one
 MOVED = 0.75  # of a place that the middle of the answers may not lie off the grid's; strides move it by less than half of one
-GRADUAL = (
-    2.0  # places in which answers change from one half to the other; where they are more, the middle is known less well
-)
+# Places in which answers change from one half to the other; where they are more, the middle is known less well.
+GRADUAL = 2.0
 _NOTHING = 1e-6  # of an activation: what moves less does not depend on the picture
 _CHANNELS = 16  # of a layer that are listened to, evenly spaced
 _TINY = np.finfo(np.float64).tiny
