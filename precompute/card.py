@@ -111,6 +111,8 @@ def _type(feature: object) -> str:
         return "image"
     if isinstance(feature, Value):
         return feature.dtype
+    if isinstance(feature, dict):
+        return f"{{{', '.join(feature)}}}"
     inner = feature.feature
     return f"list of {{{', '.join(inner)}}}" if isinstance(inner, dict) else f"list of {_type(inner)}"
 

@@ -52,4 +52,8 @@ COLUMNS = {
     "task": "hash of the task that made it",
     "said": "what a person said of the models' outputs, as JSON",
     "names_assumed": "models whose class names only their number speaks for",
+    "photos": "what excites the unit in the maker's own photos; null where none were looked at",
+    "exemplars": "the photos that it answers to most, with the part of each: the largest answer first",
+    "crops": "the same parts cut out, where copies were asked for",
+    "path": "layer by layer, whether the picture takes the path that those photos take",
 }
