@@ -275,7 +275,7 @@ def test_a_dry_run_puts_the_data_set_together_and_sends_nothing(finished_run, ca
     monkeypatch.chdir(finished_run)
     assert main(["publish", ".", "--repo", "user/name", "--dry-run"]) == 0
     folder = finished_run.with_name("run-published")
-    assert {path.name for path in folder.iterdir()} == {"README.md", "data", "index.parquet"}
+    assert {path.name for path in folder.iterdir()} == {"README.md", "croissant.json", "data", "index.parquet"}
     assert f"putting together demo:resnet\n{folder}: 10 rows, " in capsys.readouterr().out
 
 
