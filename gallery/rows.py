@@ -27,7 +27,7 @@ INDEX_REQUIRED = (*REQUIRED, *(name for name, _ in PLACE))
 BLOCK = 2**18  # rows that are read at a time where all of them are
 
 _FEW = 16  # values of a column that are sooner read one by one
-_KEPT = 64 * 2**20  # bytes of unpacked row groups kept
+_KEPT = 160 * 2**20  # bytes of unpacked row groups kept
 _ANSWER = TypeVar("_ANSWER")
 
 
