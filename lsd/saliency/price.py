@@ -8,7 +8,7 @@ from lsd.models import ImageModel, model_footprint
 from lsd.saliency.methods import COUNTS, find_method, passes
 
 _RULES = 2.5  # times a plain pass: Captum's hooks keep what goes into each ReLU and what comes back
-_PLACES = 3  # pictures of such a pass: whether layers have places is asked by five, on a way without return
+_PLACES = 2.5  # pictures of such a pass: whether layers have places is asked by four, on a way without return
 
 
 def memory_of_method(model: ImageModel, method: str, settings: Mapping[str, Any], pictures: int = 1) -> int:

@@ -402,7 +402,7 @@ def test_an_mcp_client_gets_pictures_as_pictures(page_url):
             )
 
     tools, explained, made, reasoned = asyncio.run(asked())
-    assert len(tools) == 4 and "any timm name" in str(tools["predict"].inputSchema)
+    assert len(tools) == 5 and "any timm name" in str(tools["predict"].inputSchema)
     for result in (explained, made, reasoned):
         assert not result.isError
         (picture,) = (c for c in result.content if c.type == "image")
