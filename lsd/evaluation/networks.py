@@ -238,18 +238,25 @@ def agreement(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float
     over photos, the same drawn for both."""
     generator = np.random.default_rng(seed)
     drawn_photos = generator.integers(0, a.shape[1], (_DRAWS, a.shape[1]))
-    draws = [rank_correlation(a[:, some].mean(1), b[:, some].mean(1)) for some in drawn_photos]
+    draws = _rank_correlations(a[:, drawn_photos].mean(2).T, b[:, drawn_photos].mean(2).T)
     return rank_correlation(a.mean(1), b.mean(1)), *map(float, np.percentile(draws, (2.5, 97.5)))
 
 
 def other_photos(a: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     """Rank correlation of the rankings by two random halves of the photos: mean, and where 95% of the divisions lie."""
     generator, half = np.random.default_rng(seed), a.shape[1] // 2
-    draws = []
-    for _ in range(_DRAWS):
-        order = generator.permutation(a.shape[1])
-        draws.append(rank_correlation(a[:, order[:half]].mean(1), a[:, order[half : 2 * half]].mean(1)))
+    orders = np.stack([generator.permutation(a.shape[1]) for _ in range(_DRAWS)])
+    draws = _rank_correlations(a[:, orders[:, :half]].mean(2).T, a[:, orders[:, half : 2 * half]].mean(2).T)
     return float(np.mean(draws)), *map(float, np.percentile(draws, (2.5, 97.5)))
+
+
+def _rank_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`rank_correlation` of each row of one with that of the other, (N, networks) both."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b)]
+    norms = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
+    return np.divide((ranks[0] * ranks[1]).sum(1), norms, out=np.zeros(len(a)), where=norms > 0)
 
 
 def report(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
@@ -281,9 +288,9 @@ def report(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:
 def _row(how: str, own: Mapping, control: Mapping) -> list[str]:
     pairs = {pair: agreement(own[pair[0], how], own[pair[1], how]) for pair in itertools.combinations(FILLS, 2)}
     worst = min(pairs, key=lambda pair: pairs[pair][0])
-    among = [np.mean([found[k] for found in pairs.values()]) for k in range(3)]
-    halves = [np.mean([other_photos(own[fill, how])[k] for fill in FILLS]) for k in range(3)]
-    same = [np.mean([agreement(own[fill, how], control[fill, how])[k] for fill in FILLS]) for k in range(3)]
+    among = np.mean(list(pairs.values()), axis=0)
+    halves = np.mean([other_photos(own[fill, how]) for fill in FILLS], axis=0)
+    same = np.mean([agreement(own[fill, how], control[fill, how]) for fill in FILLS], axis=0)
     return [how, _cell(among), f"{' and '.join(worst)}: {_cell(pairs[worst])}", _cell(halves), _cell(same)]
 
 

@@ -12,6 +12,7 @@ from lsd.evaluation.networks import (
     CONTROL,
     OWN,
     Row,
+    _rank_correlations,
     agreement,
     beats_random,
     beyond_random,
@@ -22,6 +23,7 @@ from lsd.evaluation.networks import (
     scores,
     shapes,
 )  # fmt: skip
+from lsd.saliency.likeness import rank_correlation
 
 
 def test_a_hole_is_the_strongest_fifth_and_its_likes_have_the_same_shape():
@@ -68,6 +70,14 @@ def test_agreement_of_rankings():
     noise = generator.standard_normal((5, 30))
     _, low, high = agreement(clear, noise)
     assert low < 0.3 and high - low > 0.5 and other_photos(noise)[1] < 0
+
+
+def test_many_rank_correlations_are_those_of_each():
+    generator = np.random.default_rng(0)
+    a, b = generator.integers(0, 4, (2, 40, 5)).astype(float)  # with ties
+    a[0] = 1  # no order
+    expected = [rank_correlation(*pair) for pair in zip(a, b, strict=True)]
+    np.testing.assert_allclose(_rank_correlations(a, b), expected, atol=1e-12)
 
 
 def test_scores_are_put_by_network_and_photo():
