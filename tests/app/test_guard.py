@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import httpx
 import pytest
+from gradio.components.api_component import Api
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from benchmarks.hostile.values import NESTED, values
 from lsd.errors import LSDError
 from lsd.ui.shared import jobs, sentences
 from lsd.ui.shared.address import told
-from lsd.ui.shared.guard import RefusedError, check
+from lsd.ui.shared.guard import RefusedError, check, completed
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,20 @@ def unexpected(monkeypatch, capsys):
     logged = []
     monkeypatch.setattr(sentences.log, "error", lambda *words, **more: logged.append((words, more)))
     return lambda: (logged, capsys.readouterr().err.count("Traceback"))
+
+
+def test_what_a_program_left_out_is_added_and_an_event_of_the_page_is_left_alone():
+    def called(picture, model, steps=3):
+        pass
+
+    def followed(event: gr.EventData):
+        pass
+
+    arguments = [Api(None, None, None, None) for _ in range(3)]
+    assert completed(SimpleNamespace(inputs=arguments, fn=called), ["a", "b"]) == ["a", "b", 3]
+    with pytest.raises(RefusedError, match="model must be given"):
+        completed(SimpleNamespace(inputs=arguments, fn=called), ["a"])
+    assert completed(SimpleNamespace(inputs=[], fn=followed), []) == []
 
 
 CONTROLS = {

@@ -97,8 +97,8 @@ def completed(block_fn: BlockFunction, values: list[Any]) -> list[Any]:
     Raises:
         RefusedError: one of these has no default.
     """
-    if not all(isinstance(control, Api) for control in block_fn.inputs):
-        return values
+    if not block_fn.inputs or not all(isinstance(control, Api) for control in block_fn.inputs):
+        return values  # an event of the page; one without inputs is told more by Gradio itself
     left_out = list(signature(block_fn.fn).parameters.values())[len(values) :]
     if needed := [one.name for one in left_out if one.default is one.empty]:
         raise RefusedError(f"{' and '.join(needed)} must be given: “data” lists the arguments in their order.")
