@@ -201,7 +201,7 @@ def test_heads_of_a_transformer_are_shown_layer_by_layer_and_go_with_the_picture
     tab.get_by_role("combobox", name="Layer").last.click()
     tab.get_by_role("option", name="blocks.1.attn").click()
     expect(title).to_contain_text("blocks.1.attn")
-    place = tab.get_by_label("From the place")
+    place = tab.get_by_placeholder("row,column")
     place.fill("2,3")
     place.press("Enter")
     expect(title).to_contain_text("from place 2, 3")
