@@ -86,6 +86,12 @@ def _beside_captum(model: ImageModel, image: Tensor, name: str, mine: Attributio
     if not check.agrees and name in _RULES and slow_rule(model, image, name) <= check.tolerance:
         captums = check.reason or f"Captum differs from it by {check.difference:.1e}"
         return f"{RIGHT}: by a slow implementation; {captums}", 0.0
+    if (
+        not check.agrees and check.difference is not None
+    ):  # steep networks round more than others: fp64 has the last word
+        twin = ImageModel(copy.deepcopy(model.net).double(), model.name).double()
+        if crosscheck(twin, image.double(), TARGET, name, **SETTINGS.get(name, {})).agrees:
+            return f"{RIGHT}: in fp64; in fp32 {check.difference:.1e} from Captum", check.difference
     if check.difference is None:
         return f"{RIGHT}: Captum has nothing to compare: {check.reason}", 0.0
     return RIGHT if check.agrees else f"{WRONG}: {check.difference:.1e} from Captum", check.difference

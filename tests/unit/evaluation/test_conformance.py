@@ -13,6 +13,7 @@ from torch import nn
 from lsd.errors import LSDError
 from lsd.evaluation import conform, conform_methods, conformance
 from lsd.evaluation.__main__ import main
+from lsd.models import ImageModel
 from lsd.saliency.methods import METHODS
 
 
@@ -171,6 +172,23 @@ def test_where_captum_has_nothing_to_compare_a_slow_implementation_has_the_last_
     assert conform_methods.slow_rule(model, image, "deconvnet") <= 1e-5
     told = conform_methods.methods(model, image)["of"]["guided_backprop"]
     assert told.startswith("right: by a slow implementation; Captum changes the gradient of all that goes into a ReLU")
+
+
+@pytest.mark.parametrize(("off_in", "verdict"), [((32,), "right: in fp64"), ((32, 64), "wrong")])
+def test_what_single_precision_rounds_double_precision_judges(image_model, monkeypatch, off_in, verdict):
+    captums, name = METHODS["captum:depth_fusion"], "depth_fusion"
+
+    def run(model, *arguments, **settings):
+        found = captums.run(model, *arguments, **settings)
+        factor = 1 + 1e-4 * (torch.finfo(model.net_dtype).bits in off_in)
+        return replace(found, values=found.values * torch.linspace(1, factor, found.values.shape[-1]).to(found.values))
+
+    monkeypatch.setitem(METHODS, "captum:depth_fusion", replace(captums, run=run))
+    model = ImageModel(copy.deepcopy(image_model("test_vit", 64).net).float(), "test_vit")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    mine = METHODS[name].run(model, image.clone(), conform_methods.TARGET, **METHODS[name].parse({}))
+    found, difference = conform_methods._beside_captum(model, image, name, mine)
+    assert found.startswith(verdict) and difference > 1e-5
 
 
 def test_a_unit_of_a_steep_network_rises_in_smaller_steps(monkeypatch):
