@@ -137,12 +137,8 @@ def judge(one: _Unit, part: str, measure: Callable) -> Iterator[tuple[float, flo
         alike = (among.sum(1) - among.diagonal()) / (len(exemplars) - 1)
         held, apart = measure(held_out, exemplars).mean(1), measure(others, exemplars).mean(1)
         curve = float((held[:, None] > apart[None]).mean())
-        room = alike.mean() - apart.mean()
-        if room <= 2 * np.sqrt(alike.var(ddof=1) / len(alike) + apart.var(ddof=1) / len(apart)):
-            yield curve, None, None
-            continue
         found = measure(picture[place][None], exemplars).mean()
-        yield curve, *(float(np.clip((value - apart.mean()) / room, 0, 1)) for value in (held.mean(), found))
+        yield curve, *(trust_path.likeness(value, alike, apart) for value in (held.mean(), found))
 
 
 def main() -> None:

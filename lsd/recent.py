@@ -36,6 +36,14 @@ class Recent(Generic[Value]):
         with self._lock:
             return key in self._values
 
+    def find(self, key: Hashable) -> Value | None:
+        """The value of `key`, as if it were asked for; None if it is not there."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of `key`, made if it is not there.
 

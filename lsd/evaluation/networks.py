@@ -38,7 +38,7 @@ from lsd.images import prepare
 from lsd.models import ImageModel, get_model
 from lsd.provenance import write_files
 from lsd.saliency import defaults
-from lsd.saliency.likeness import rank_correlation
+from lsd.saliency.likeness import rank_correlation, standardised_ranks
 from lsd.saliency.methods import attribute
 from lsd.saliency.steadiness import drawn
 from lsd.saliency.targets import of_class
@@ -252,11 +252,7 @@ def other_photos(a: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
 
 def _rank_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`rank_correlation` of each row of one with that of the other, (N, networks) both."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b)]
-    norms = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
-    return np.divide((ranks[0] * ranks[1]).sum(1), norms, out=np.zeros(len(a)), where=norms > 0)
+    return (standardised_ranks(a) * standardised_ranks(b)).sum(1)
 
 
 def report(rows: Sequence[Row], names: Sequence[str]) -> Iterator[str]:

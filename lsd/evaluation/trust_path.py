@@ -24,6 +24,7 @@ from lsd.features.units import Unit
 from lsd.layers import curated_layers, list_layers
 from lsd.layout import Layer, to_grid
 from lsd.models import ImageModel
+from lsd.saliency.likeness import standardised_ranks
 from lsd.tracing import split_run
 
 LAYERS = 12  # at most, evenly spread
@@ -82,16 +83,15 @@ def _shares(first: int, last: int, cells: int, length: int) -> np.ndarray:
 
 def similarity(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each of (n, C) with each of (m, C): (n, m); 0 with what is the same everywhere."""
-    from scipy.stats import rankdata  # which takes a second or two, and who only reads what was found needs none
-
-    a, b = (_standardised(rankdata(values, axis=1)) for values in (one, other))
-    return a @ b.T
+    return standardised_ranks(one) @ standardised_ranks(other).T
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
-    centred = values - values.mean(1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
+def likeness(found: float, alike: np.ndarray, apart: np.ndarray) -> float | None:
+    """Where a similarity lies between those of other photos (0) and of the exemplars among themselves (1), clipped to these; None
+    where the two are not clearly apart."""
+    room = alike.mean() - apart.mean()
+    doubt = math.sqrt(alike.var(ddof=1) / len(alike) + apart.var(ddof=1) / len(apart))
+    return float(np.clip((found - apart.mean()) / room, 0, 1)) if room > max(_CLEARLY * doubt, 1e-6) else None
 
 
 def compare(
@@ -111,19 +111,9 @@ def compare(
         alike = (among.sum(1) - among.diagonal()) / (len(top) - 1)
         apart = similarity(rest, top).mean(1)
         found = similarity(picture[place][None], top).mean()
-        room = alike.mean() - apart.mean()
-        doubt = math.sqrt(alike.var(ddof=1) / len(alike) + apart.var(ddof=1) / len(apart))
-        likeness = float(np.clip((found - apart.mean()) / room, 0, 1)) if room > max(_CLEARLY * doubt, 1e-6) else None
-        steps.append(
-            Step(
-                name,
-                float(found),
-                float(alike.mean()),
-                float(similarity(later, top).mean()),
-                float(apart.mean()),
-                likeness,
-            )
-        )
+        close = similarity(later, top).mean()
+        numbers = map(float, (found, alike.mean(), close, apart.mean()))
+        steps.append(Step(name, *numbers, likeness(found, alike, apart)))
     return steps
 
 

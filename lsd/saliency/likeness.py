@@ -24,6 +24,17 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 
+def standardised_ranks(values: np.ndarray) -> np.ndarray:
+    """The ranks of each row of (N, n), ties averaged, centred and of length 1, or 0 where a row is constant: of two such rows the
+    product's sum is their rank correlation."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values, axis=1)
+    centred = ranks - ranks.mean(1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.divide(centred, norms, out=np.zeros_like(centred), where=norms > 0)
+
+
 def paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64. Raises UndefinedError for different shapes, or values that are not finite."""
     if a.shape != b.shape:

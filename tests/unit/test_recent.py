@@ -103,3 +103,13 @@ def test_values_are_remembered_for_as_long_as_their_owner_is_there():
     del one
     gc.collect()
     assert gone() is None and value(other, 1) and made.count(1) == 2
+
+
+def test_what_is_found_counts_as_asked_for_and_nothing_is_made():
+    recent = Recent(2)
+    assert recent.find("a") is None
+    recent.get("a", lambda: 1)
+    recent.get("b", lambda: 2)
+    assert recent.find("a") == 1
+    recent.get("c", lambda: 3)
+    assert recent.find("b") is None and recent.find("a") == 1

@@ -111,7 +111,7 @@ def search(question: Question, path: str | None) -> Iterator[Search]:
     about(*(model.name for model in models))
     so_far = Search(question, path, pictures, troubles)
     key = (question.source, question.number, tuple((model.name, model.identity, model.said) for model in models))
-    if last := _kept(key):
+    if last := _finished.find(key):
         yield replace(so_far, result=last.result, done=last.done, total=last.total)
         return
     cost = Cost(("scan", *names), asked_about(models, pictures))
@@ -125,18 +125,6 @@ def search(question: Question, path: str | None) -> Iterator[Search]:
             yield so_far
     if question.source in _ALWAYS_THE_SAME:
         _finished.get(key, lambda: step)
-
-
-def _kept(key: tuple) -> ScanProgress | None:
-    """The last step of a scan, if it is still there."""
-
-    def gone() -> ScanProgress:
-        raise KeyError(key)
-
-    try:
-        return _finished.get(key, gone)
-    except KeyError:
-        return None
 
 
 def _loaded(names: list[str]) -> tuple[list[ImageModel], list[str]]:
