@@ -6,12 +6,17 @@ that a crash, a hang, or memory that ran out is known by where it happened.
 
 import functools
 import json
+import math
+import multiprocessing
 import os
 import resource
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import timm
@@ -254,11 +259,23 @@ def write(path: Path, known: dict) -> None:
     part.replace(path)
 
 
-def alone(name: str, path: Path, nbytes: int, brief: bool, errors: Path) -> None:
-    """`conform` in a process that is its own: one thread, its limit of memory, and what it prints in a file."""
+def alone(name: str, path: Path, nbytes: int, seconds: float, brief: bool, errors: Path) -> None:
+    """`conform` in a process that is its own: one thread, its limits of memory and processor time, and what it prints in a file.
+
+    It ends with the process that started it, however that ends. Who interrupts the study tells that one; so this does not listen.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     with open(errors, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))  # so that it is an error here, and no trouble for others
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))  # then SIGXCPU ends it
     conform(name, path, nbytes, brief)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -6,6 +6,9 @@ A crash, a hang, and a network that is too large are rows as well. What is there
 import argparse
 import json
 import multiprocessing
+import signal
+import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -19,6 +22,8 @@ from lsd.evaluation import conform
 CHECKS = ("load", *(check.__name__ for check in conform.CHECKS))
 _GOOD = ("right", "refused")
 _TOOK_LONGER = "it took more than"
+_PATIENCE = 10  # seconds by the clock for each of processor time, so that only what hangs reaches the end of them
+_GLANCE = 0.5  # seconds between two looks whether the study is given up
 _STRUCTURES = "structures.json"
 _LOOKS = 50  # networks that are looked at between two times of writing
 
@@ -29,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="a folder: a row each, and summary.md")
     parser.add_argument("--workers", type=int, default=1, help="networks at once (default: 1)")
     parser.add_argument("--memory", type=float, default=8.0, metavar="GIB", help="of one network (default: 8)")
-    parser.add_argument("--seconds", type=float, default=600.0, help="for one network (default: 600)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of processor time for one network (default: 600)")
     parser.add_argument("--brief", action="store_true", help="the first of each structure briefly too")
     parser.add_argument("--report", action="store_true", help="sum up what is there; run nothing")
 
@@ -63,15 +68,18 @@ def _make(names: Sequence[str], rows: Path, options: argparse.Namespace) -> None
     # A server that has imported everything once, of which each network's process is a fork.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lsd.evaluation.conform", "captum.attr"])
+    stopped = threading.Event()
     with ThreadPoolExecutor(options.workers) as pool, tqdm(total=len(missing), unit="network") as bar:
         tasks = [
-            pool.submit(_one, context, name, rows, options, options.brief or name not in leading) for name in missing
+            pool.submit(_one, context, name, rows, options, options.brief or name not in leading, stopped)
+            for name in missing
         ]
         try:
             for task in as_completed(tasks):
                 bar.set_postfix_str(task.result())
                 bar.update()
         except BaseException:
+            stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -109,23 +117,38 @@ def _looked_at(names: Sequence[str], output: Path) -> dict[str, dict]:
     return known
 
 
-def _one(context: BaseContext, name: str, rows: Path, options: argparse.Namespace, brief: bool) -> str:
-    """Check one architecture; its name. Its row appears under its own name only when nothing more can come of it."""
+def _one(
+    context: BaseContext, name: str, rows: Path, options: argparse.Namespace, brief: bool, stopped: threading.Event
+) -> str:
+    """Check one architecture; its name. Its row appears under its own name only when nothing more can come of it.
+
+    Args:
+        stopped: set once the study is given up: what ends then says nothing of the network.
+    """
     working, errors = rows / f".{name}.working", rows / f".{name}.errors"
-    process = context.Process(target=conform.alone, args=(name, working, int(options.memory * 2**30), brief, errors))
+    process = context.Process(
+        target=conform.alone, args=(name, working, int(options.memory * 2**30), options.seconds, brief, errors)
+    )
     process.start()
-    process.join(options.seconds)
+    deadline = time.monotonic() + _PATIENCE * options.seconds
+    while process.is_alive() and time.monotonic() < deadline and not stopped.is_set():
+        process.join(_GLANCE)
     if process.is_alive():
         process.kill()
         process.join()
-        ended = f"{_TOOK_LONGER} {options.seconds:.0f} seconds"
+        ended = f"{_TOOK_LONGER} {_PATIENCE * options.seconds:.0f} seconds by the clock"
+    elif process.exitcode == -signal.SIGXCPU:
+        ended = f"{_TOOK_LONGER} {options.seconds:.0f} seconds of processor time"
     else:
         said = " ".join(errors.read_text("utf-8", "replace").split())[-300:] if errors.exists() else ""
         ended = f"its process ended with {process.exitcode}: {said}"
-    row = json.loads(working.read_text("utf-8")) if working.exists() else {"name": name, "family": "", "next": "load"}
-    if row["next"]:
-        row[row["next"]] = {"verdict": "broken", "why": ended}
-    conform.write(rows / f"{name}.json", row)
+    if not stopped.is_set():
+        row = (
+            json.loads(working.read_text("utf-8")) if working.exists() else {"name": name, "family": "", "next": "load"}
+        )
+        if row["next"]:
+            row[row["next"]] = {"verdict": "broken", "why": ended}
+        conform.write(rows / f"{name}.json", row)
     for file in (working, errors):
         file.unlink(missing_ok=True)
     return name

@@ -3,6 +3,12 @@
 import argparse
 import copy
 import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -38,7 +44,9 @@ def test_a_network_that_is_right_is_a_row_and_is_not_made_again(tmp_path, capsys
 
 def test_of_networks_that_differ_in_size_the_smallest_is_checked_fully(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(conformance, "_one", lambda _, name, rows, options, brief: asked.append((name, brief)) or name)
+    monkeypatch.setattr(
+        conformance, "_one", lambda _, name, rows, options, brief, stopped: asked.append((name, brief)) or name
+    )
     conformance.run(options(tmp_path, "resnet18", "resnet34", "resnet50", "test_vit"))
     assert asked == [("test_vit", False), ("resnet18", False), ("resnet50", False), ("resnet34", True)]
     asked.clear()
@@ -60,23 +68,99 @@ def test_a_crash_is_a_row(tmp_path, monkeypatch):
         """Of which a process dies when it is at the units."""
 
         def Process(self, target, args):
-            name, working, _, _, errors = args
+            name, working, _, _, _, errors = args
             conform.write(working, {"name": name, "family": "f", "next": "units", "load": {"verdict": "right"}})
             errors.write_text("terminate called after\nthrowing an instance")
             return SimpleNamespace(start=lambda: 0, join=lambda _: 0, is_alive=lambda: False, exitcode=-6)
 
-    conformance._one(Context(), "test_vit", tmp_path, options(tmp_path), False)
+    conformance._one(Context(), "test_vit", tmp_path, options(tmp_path), False, threading.Event())
     row = json.loads((tmp_path / "test_vit.json").read_text())
     said = "its process ended with -6: terminate called after throwing an instance"
     assert row["units"] == {"verdict": "broken", "why": said}
     assert [path.name for path in tmp_path.iterdir()] == ["test_vit.json"]
 
 
-def test_a_hang_is_a_row(tmp_path):
-    conformance.run(options(tmp_path, "test_vit", seconds=0.01))
-    row = json.loads((tmp_path / "rows" / "test_vit.json").read_text())
-    assert row["load"] == {"verdict": "broken", "why": "it took more than 0 seconds"}
+def test_what_computes_for_too_long_is_a_row(tmp_path):
+    conformance.run(options(tmp_path, "vit_tiny_patch16_224", seconds=1))
+    row = json.loads((tmp_path / "rows" / "vit_tiny_patch16_224.json").read_text())
+    (broken,) = (row[check] for check in conformance.CHECKS if row.get(check, {}).get("verdict") == "broken")
+    assert broken["why"] == "it took more than 1 seconds of processor time"
     assert conformance.verdict(row) == "over time"
+
+
+def test_a_hang_is_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(conformance, "_PATIENCE", 0)
+    conformance.run(options(tmp_path, "test_vit"))
+    row = json.loads((tmp_path / "rows" / "test_vit.json").read_text())
+    assert row["load"] == {"verdict": "broken", "why": "it took more than 0 seconds by the clock"}
+    assert conformance.verdict(row) == "over time"
+
+
+def _asleep(name, working, *rest) -> None:
+    """`conform.alone`, which never comes to an end."""
+    conform.conform = lambda *_: time.sleep(600)
+    (working.parent / "part").write_text(str(os.getpid()))
+    (working.parent / "part").rename(working.parent / "pid")
+    conform.alone(name, working, *rest)
+
+
+def _study(folder) -> None:
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
+    conform.alone = _asleep
+    conformance.run(options(folder, "test_vit"))
+
+
+def _until(true) -> None:
+    deadline = time.monotonic() + 120
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert true()
+
+
+def _begun(folder) -> int:
+    """The number of the process that looks at the network, as soon as it does."""
+    file = folder / "rows" / "pid"
+    _until(file.exists)
+    return int(file.read_text())
+
+
+def _is_gone(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_study_that_is_killed_leaves_no_process(tmp_path):
+    study = multiprocessing.get_context("forkserver").Process(target=_study, args=(tmp_path,))
+    study.start()
+    network = _begun(tmp_path)
+    study.kill()
+    study.join()
+    _until(lambda: _is_gone(network))
+    assert not list(tmp_path.glob("rows/*.json"))
+
+
+def test_a_study_that_is_interrupted_leaves_no_process_and_no_row(tmp_path, monkeypatch):
+    """Ctrl-C tells its processes as well, of which none is broken for that."""
+    monkeypatch.setattr(conform, "alone", _asleep)
+    usual, main_thread, networks = signal.getsignal(signal.SIGINT), threading.get_ident(), []
+
+    def interrupt() -> None:
+        networks.append(_begun(tmp_path))
+        os.kill(networks[0], signal.SIGINT)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threading.Thread(target=interrupt).start()
+            conformance.run(options(tmp_path, "test_vit"))
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    _until(lambda: _is_gone(networks[0]))
+    assert not list(tmp_path.glob("rows/*.json"))
 
 
 def test_what_is_over_memory_is_a_row_of_its_size_and_is_not_built(tmp_path, monkeypatch):
