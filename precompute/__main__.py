@@ -150,17 +150,20 @@ def _plan(options: argparse.Namespace) -> int:
     from precompute.cost import Costs
     from precompute.run import missing_of
     from precompute.storage import Storage
-    from precompute.work import all_finished
+    from precompute.work import all_finished, made_without_photos
 
     precision.to_environment(options.precision, deterministic=options.deterministic)
     budget = _budget(options)
     plan = _make_plan(options)
-    costs = Costs(plan.tasks)
-    tasks = plan.tasks
+    tasks, made = plan.tasks, set()
     if options.output:
-        done = {name: record.outcome for name, record in all_finished(tasks, Storage(options.output)).items()}
+        storage = Storage(options.output)
+        there = storage.sizes("")
+        done = {name: record.outcome for name, record in all_finished(tasks, storage, there).items()}
         tasks = missing_of(tasks, done)
+        made = made_without_photos(tasks, storage, there)
         print(f"{_count(set(plan.tasks) - set(tasks))} are there already")
+    costs = Costs(plan.tasks, made)
     now = tasks if budget is None else most_valuable(plan.tasks, tasks, budget, costs.seconds)
     models = defaultdict(list)
     for task in now:
@@ -177,8 +180,9 @@ def _plan(options: argparse.Namespace) -> int:
     )
     print(f"{len(now):,} tasks, {_cost(now, costs)}")
     print(
-        f"an estimate for this machine ({where}) with one worker, from two steps of each network, recipe and kind of unit, "
-        "taken just now; loading, judging and writing are not in it"
+        f"an estimate for this machine ({where}) with one worker, from two steps of each network, recipe and kind of unit"
+        f"{', and a look at some photos' * any(task.photos for task in now)}, taken just now; loading, judging and writing are "
+        "not in it"
     )
     if left := set(tasks) - set(now):
         print(f"left for another time: {_count(left)}")
@@ -190,10 +194,8 @@ def _count(tasks: Collection) -> str:
 
 
 def _cost(tasks: Collection, costs) -> str:
-    from precompute.cost import bytes_of
-
     pictures, seconds = sum(task.pictures for task in tasks), sum(map(costs.seconds, tasks))
-    return f"{pictures:,} pictures, about {_size(sum(map(bytes_of, tasks)))}, about {_duration(seconds)}"
+    return f"{pictures:,} pictures, about {_size(sum(map(costs.bytes, tasks)))}, about {_duration(seconds)}"
 
 
 def _budget(options: argparse.Namespace) -> float | None:

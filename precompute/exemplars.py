@@ -1,7 +1,10 @@
 """Finished rows, and what excites their units in the user's photos: found in one pass over them for all units of a task."""
 
+import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +31,7 @@ _OTHERS = 48  # photos taken without choice, evenly spread over all
 _FEWEST = 4 * trust_path.FEWEST  # photos of which a path can be told: a quarter are exemplars, a quarter come next
 _QUANTILES = 33
 _BATCH = 8
+_MEASURED = 16  # photos, and places in them, that tell what all of them take
 
 
 class _Spot(NamedTuple):
@@ -45,13 +49,14 @@ class _Asked:
     unit: Unit
     taps: list[Tap]
     layers: list[Layer]
+    strongest: Strongest[_Spot]
     values: list[float] = field(default_factory=list)
-    strongest: Strongest[_Spot] = field(default_factory=lambda: Strongest(2 * COUNT))
     others: dict[int, _Spot] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, unit: Unit, model: ImageModel) -> "_Asked":
-        return cls(unit, taps(unit, model), trust_path.layers_to(unit, model))
+    def of(cls, text: str, model: ImageModel, count: int = 2 * COUNT) -> "_Asked":
+        unit = check(parse(text), model)
+        return cls(unit, taps(unit, model), trust_path.layers_to(unit, model), strongest=Strongest(count))
 
 
 def with_exemplars(rows: Sequence[dict], model: ImageModel, photos: Photos, files: Sequence[Photo]) -> list[dict]:
@@ -65,10 +70,11 @@ def with_exemplars(rows: Sequence[dict], model: ImageModel, photos: Photos, file
     notes: dict[str, str] = {}
     for text in dict.fromkeys(row["unit"] for row in rows if row["status"] != "failed"):
         try:
-            asked[text] = _Asked.of(check(parse(text), model), model)
+            asked[text] = _Asked.of(text, model)
         except UndefinedError as error:
             notes[text] = str(error)
-    unreadable = _look(list(asked.values()), model, Path(photos.folder), files) if asked else 0
+    chosen = _without_choice(len(files))
+    unreadable = _look(list(asked.values()), model, Path(photos.folder), files, chosen) if asked else 0
     common = {"count": len(files) - unreadable, "digest": photos.digest}
     said = f"{unreadable:,} of the files could not be read." if unreadable else ""
     done = []
@@ -82,9 +88,57 @@ def with_exemplars(rows: Sequence[dict], model: ImageModel, photos: Photos, file
     return done
 
 
-def _look(asked: Sequence[_Asked], model: ImageModel, folder: Path, files: Sequence[Photo]) -> int:
-    """Ask all units about all photos; how many of those could not be read."""
-    chosen = {*range(0, len(files), -(-len(files) // _OTHERS))}
+@dataclass(frozen=True)
+class PassCost:
+    """What a pass over photos takes with a task's units, as measured with some of both.
+
+    Attributes:
+        a_photo: seconds to read one and to ask all units about it.
+        a_spot: seconds to look closely at a place that a photo has for one unit.
+        a_crop: bytes of such a place, cut out.
+    """
+
+    a_photo: float
+    a_spot: float
+    a_crop: float
+
+    def seconds(self, units: int, photos: int) -> float:
+        """Of a whole pass: photos in any order are among a unit's strongest so far ever more rarely."""
+        kept = 2 * COUNT
+        offered = photos if photos <= kept else kept * (1 + math.log(photos / kept))
+        return photos * self.a_photo + units * (offered + len(_without_choice(photos))) * self.a_spot
+
+
+def pass_cost(units: Sequence[str], model: ImageModel, photos: Photos, files: Sequence[Photo]) -> PassCost | None:
+    """Look at some photos twice: at no place closely, then at one of each for each unit. None if none of them can be read."""
+    some = files[:: -(-len(files) // _MEASURED)]
+    folder, asked = Path(photos.folder), []
+    for text in units:
+        with contextlib.suppress(UndefinedError):
+            asked.append(_Asked.of(text, model, count=0))
+    _look(asked, model, folder, some[:1], ())  # whatever is prepared once
+    began = time.perf_counter()
+    read = len(some) - _look(asked, model, folder, some, ())
+    between = time.perf_counter()
+    _look(asked, model, folder, some, range(len(some)))
+    ended = time.perf_counter()
+    spots = [spot for one in asked for spot in one.others.values()]
+    if not spots:
+        return None
+    crops = list(_crops(folder, spots[:: -(-len(spots) // _MEASURED)]))
+    nbytes = sum(len(crop["bytes"]) for crop in crops) / len(crops)
+    return PassCost((between - began) / read, max(ended - 2 * between + began, 0) / len(spots), nbytes)
+
+
+def _without_choice(photos: int) -> range:
+    """The numbers of those that are looked at closely whatever they do to a unit."""
+    return range(0, photos, -(-photos // _OTHERS))
+
+
+def _look(
+    asked: Sequence[_Asked], model: ImageModel, folder: Path, files: Sequence[Photo], chosen: Collection[int]
+) -> int:
+    """Ask all units about all photos, closely of the strongest and of those with the chosen numbers; how many could not be read."""
     unreadable = 0
     for start in range(0, len(files), _BATCH):
         seen, read = [], []

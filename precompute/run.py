@@ -16,7 +16,7 @@ from precompute.indexed import build
 from precompute.plan import Plan
 from precompute.storage import Storage, sha256
 from precompute.tasks import Task
-from precompute.work import Outcome, all_finished
+from precompute.work import Outcome, all_finished, made_without_photos
 
 ENGINES = ("local", "ray")
 _LOST = 3  # tasks one after another whose machine failed in every try: then nothing more is tried
@@ -89,7 +89,8 @@ def run(
     for name in done.keys() - {task.hash for task in missing}:
         report.add(done[name])
     if budget is not None:
-        chosen = most_valuable(plan.tasks, missing, budget, Costs(plan.tasks).seconds)
+        costs = Costs(plan.tasks, made_without_photos(missing, storage, there))
+        chosen = most_valuable(plan.tasks, missing, budget, costs.seconds)
         now = set(chosen)
         report.left = [task for task in missing if task not in now]
         missing = chosen

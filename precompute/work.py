@@ -177,6 +177,13 @@ def all_finished(
     return {name: one for name, one in records.items() if one and sizes.get(one.shard) == one.bytes}
 
 
+def made_without_photos(tasks: Sequence[Task], storage: Storage, there: Mapping[str, int] | None = None) -> set[str]:
+    """The hashes of the tasks with photos whose pictures need not be made again; `there` as in `all_finished`."""
+    plain = {replace(task, photos=None): task.hash for task in tasks if task.photos}
+    found = all_finished(list(plain), storage, there) if plain else {}
+    return {name for task, name in plain.items() if task.hash in found and not found[task.hash].outcome.failures}
+
+
 @dataclass(frozen=True)
 class Record:
     """What a task's marker says.

@@ -1,11 +1,17 @@
 """What tasks cost: bytes by their pictures' size, seconds by steps that are taken to find out."""
 
+import math
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from lsd.errors import LSDError
-from precompute import cost
+from lsd.models import get_model
+from precompute import cost, exemplars
 from precompute import plan as planning
-from precompute.cost import Costs, bytes_of, kind_of
+from precompute.cost import Costs, kind_of
+from precompute.exemplars import PassCost
 
 
 def seconds_of(plan) -> float:
@@ -13,8 +19,9 @@ def seconds_of(plan) -> float:
 
 
 def test_bytes_go_by_the_size_of_the_pictures(plan_of):
-    small, large, own = (plan_of("class:0-3", **size).tasks[0] for size in ({"size": 48}, {"size": 96}, {}))
-    assert 0 < 4 * bytes_of(small) == pytest.approx(bytes_of(large), abs=4) and bytes_of(own) == bytes_of(large)
+    tasks = [plan_of("class:0-3", **size).tasks[0] for size in ({"size": 48}, {"size": 96}, {})]
+    small, large, own = map(Costs(tasks).bytes, tasks)
+    assert 0 < 4 * small == pytest.approx(large, abs=4) and own == large
 
 
 def test_a_step_of_a_picture_is_measured_and_multiplied_by_steps_and_pictures(plan_of, monkeypatch):
@@ -77,3 +84,55 @@ def test_where_no_step_can_be_taken_it_is_a_sentence(plan_of, monkeypatch):
     monkeypatch.setattr(cost, "ascend_jobs", broken)
     with pytest.raises(LSDError, match=r"How long demo:resnet, class/0, lsd takes cannot be measured: .*It broke"):
         seconds_of(plan_of("class:0"))
+
+
+@pytest.fixture
+def photos(tmp_path) -> str:
+    """A folder of twenty photos."""
+    for number in range(20):
+        Image.fromarray(np.full((40, 60, 3), 10 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    return str(tmp_path)
+
+
+def test_a_look_at_the_photos_is_counted_once_for_each_task_and_where_pictures_are_there_it_alone(
+    plan_of, photos, monkeypatch
+):
+    monkeypatch.setattr(planning, "UNITS", 4)
+    monkeypatch.setattr(cost, "_seconds_a_step", lambda task: 1.0)
+    tried = []
+    monkeypatch.setattr(cost, "pass_cost", lambda units, *_: tried.append(units) or PassCost(0.5, 0.01, 1000.0))
+    plan = plan_of("class:0-7", steps=3, seeds=2, recipe=["lsd", "none"], photos=photos, crops=True)
+    each = 20 * 0.5 + 4 * 0.01 * (18 * (1 + math.log(20 / 18)) + 20)
+    costs = Costs(plan.tasks, {plan.tasks[0].hash})
+    assert costs.seconds(plan.tasks[0]) == pytest.approx(each)
+    assert costs.seconds(plan.tasks[1]) == pytest.approx(each + 3 * 8)
+    assert len(tried) == 1  # whatever the recipe
+    plain = plan_of("class:0-7", steps=3, seeds=2, photos=photos).tasks[0]
+    assert costs.bytes(plan.tasks[0]) == Costs([plain]).bytes(plain) + 8 * 9 * 1000
+
+
+def test_what_a_look_at_photos_takes_is_measured_photo_by_photo_and_place_by_place(plan_of, photos, monkeypatch):
+    """With a clock that only moves where a photo is opened (1 s), and where a place is looked at closely (10 s)."""
+    now = [0.0]
+    opened, spot = exemplars.open_image, exemplars._spot
+    monkeypatch.setattr(exemplars.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(exemplars, "open_image", lambda path: (now.__setitem__(0, now[0] + 1), opened(path))[1])
+    monkeypatch.setattr(exemplars, "_spot", lambda *given: (now.__setitem__(0, now[0] + 10), spot(*given))[1])
+    (task,) = plan_of("class:0-2", "layer3/channel/1", photos=photos).tasks
+    found = exemplars.pass_cost(task.units, get_model(task.model), task.photos, task.photos.files())
+    assert (found.a_photo, found.a_spot) == (1, 10) and found.a_crop > 0
+
+
+def test_a_network_that_breaks_at_photos_costs_its_ascents_alone(plan_of, photos, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("It broke.")
+
+    monkeypatch.setattr(cost, "_seconds_a_step", lambda task: 1.0)
+    monkeypatch.setattr(cost, "pass_cost", broken)
+    assert seconds_of(plan_of("class:0", steps=3, photos=photos)) == 3
+
+
+def test_photos_of_which_none_can_be_read_cost_nothing(plan_of, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (task,) = plan_of("class:0", photos=str(tmp_path)).tasks
+    assert exemplars.pass_cost(task.units, get_model(task.model), task.photos, task.photos.files()) is None

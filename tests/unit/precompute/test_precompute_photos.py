@@ -216,12 +216,16 @@ def test_units_of_transformers_have_exemplars_and_a_path(folder, image_model, un
     assert values == sorted(values, reverse=True) and values[0] == pytest.approx(told["photos"]["quantiles"][-1])
 
 
-def test_a_run_tells_of_photos_and_one_that_follows_without_ascent(folder, tmp_path, rows_in, monkeypatch):
+def test_a_run_tells_of_photos_and_one_that_follows_without_ascent(folder, tmp_path, rows_in, plan_of, monkeypatch):
     """What was made without photos is made again with them from the pictures that are there."""
     words = ["--models", "demo:resnet", "--units", "class:0,1", "--steps", "2", "--output", str(tmp_path / "run")]
     assert main(["run", *words]) == 0
     before = rows_in(tmp_path / "run")
     assert all(row["photos"] is None and row["exemplars"] is None for row in before.values())
+    (task,) = plan_of("class:0,1", recipe=["lsd"], photos=str(folder)).tasks
+    assert work.made_without_photos([task, replace(task, units=("class/5",))], Storage(str(tmp_path / "run"))) == {
+        task.hash
+    }
     monkeypatch.setattr(work, "make_rows", lambda task: pytest.fail("made again"))
     monkeypatch.setattr("precompute.work.datetime", _Later)
     assert main(["run", *words, "--photos", str(folder)]) == 0
