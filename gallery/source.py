@@ -15,7 +15,7 @@ from pathlib import Path
 from gallery.bucket import open_bucket
 from gallery.index import NAME
 from gallery.queries import Gallery
-from lsd import disk
+from lsd import disk, hub
 from lsd.errors import LSDError
 
 SAMPLE = Path(__file__).with_name("sample")
@@ -135,15 +135,13 @@ def open_hub(name: str) -> Gallery:
 
 
 def _download(repo: str, filename: str, revision: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
     try:
         with disk.room(_SHARD, f"{filename} of the gallery {repo}"):
-            return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
+            return hub.download(repo, filename, repo_type="dataset", revision=revision)
     except LSDError:  # there is no room
         raise
     except Exception as error:  # all that the Hub answers with, and whatever its transport raises
         raise LSDError(
-            f"{filename} of the gallery {repo} cannot be downloaded ({type(error).__name__}): check its name, its "
+            f"{filename} of the gallery {repo} cannot be downloaded ({hub.reason(error)}): check its name, its "
             "revision and the network."
         ) from error

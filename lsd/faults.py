@@ -19,7 +19,7 @@ _DEVICE = re.compile(
 )
 # A library that says that it cannot do something at all says so on every device.
 _CANNOT = re.compile(r"_status_(not_supported|bad_param|invalid_value|arch_mismatch)", re.IGNORECASE)
-_TRANSPORTS = ("httpx", "httpcore", "requests", "urllib3", "aiohttp", "botocore", "aiobotocore")
+_TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp", "botocore", "aiobotocore")
 _NETWORK = tuple(
     getattr(errno, name)
     for name in (
@@ -41,7 +41,7 @@ def machine_fault(error: BaseException) -> str:
     return ""
 
 
-def is_network(error: BaseException) -> bool:
+def is_network(error: BaseException | None) -> bool:
     """Whether somebody at the other end of a connection did not answer, or could not for now."""
     code = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(code, int):

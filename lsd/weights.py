@@ -25,12 +25,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
-from lsd import disk
+from lsd import disk, hub
 from lsd.curated import CURATED
 from lsd.demo import MODELS_DIR, demo_models
 from lsd.errors import ModelError
+from lsd.faults import is_network
 from lsd.packages import PACKAGES, installed
 from lsd.public import hub_token, model_refusal
 
@@ -326,17 +325,16 @@ def _on_hub(name: str, repo: str, revision: str | None, allow_pickle: bool) -> L
 
 
 def _download(name: str, repo: str, filename: str, revision: str | None) -> Location:
-    from huggingface_hub import hf_hub_download
-
     try:
-        fetched = {"revision": revision, "token": hub_token()}
-        config = Path(hf_hub_download(repo, "config.json", **fetched)) if _is_its_own(repo, name) else None
-        weights = hf_hub_download(repo, filename, **fetched)
+        with _listening_to_the_hub():
+            fetched = {"revision": revision, "token": hub_token()}
+            config = hub.download(repo, "config.json", **fetched) if _is_its_own(repo, name) else None
+            weights = hub.download(repo, filename, **fetched)
     except Exception as error:  # the Hub's own errors, those of its transport, a full disk
         raise ModelError(
-            f"{name} could not be downloaded ({type(error).__name__}); try again, or choose {_ready()}."
+            f"{name} could not be downloaded ({hub.reason(error)}); try again, or choose {_ready()}."
         ) from error
-    return Location(name, config, Path(weights), "hub", repo, revision)
+    return Location(name, config, weights, "hub", repo, revision)
 
 
 def _is_its_own(repo: str, name: str) -> bool:
@@ -362,7 +360,7 @@ def _listening_to_the_hub() -> Iterator[None]:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is not None and status < 500:
             _silent_since = None
-        elif status is not None or isinstance(error, OSError | httpx.TransportError):
+        elif is_network(error) or is_network(error.__cause__):
             _silent_since = time.monotonic()
         raise
     _silent_since = None

@@ -27,6 +27,8 @@ class Hub:
         large: content by its SHA-256, as uploaded, committed or not.
         asked: "METHOD path" of each request.
         uploads_left: after so many uploads of large files the connection is cut, each time; None for never.
+        silent: a pattern of requests ("METHOD path") that are taken and never answered; "" for none.
+        closed: set in the end, when those who wait for an answer are let go.
     """
 
     def __init__(self, url: str, repo: str):
@@ -36,6 +38,8 @@ class Hub:
         self.large: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.uploads_left: int | None = None
+        self.silent = ""
+        self.closed = threading.Event()
         self.lock = threading.Lock()
 
     def files(self, revision: str) -> dict[str, bytes] | None:
@@ -63,6 +67,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.hub.lock:
             self.hub.asked.append(f"{self.command} {self.route}")
+        if self.hub.silent and re.match(self.hub.silent, f"{self.command} {self.route}"):
+            self.close_connection = True
+            self.hub.closed.wait()
+            return None
         for pattern, answer in _ROUTES:
             if found := re.fullmatch(pattern.replace("REPO", re.escape(self.hub.repo)), f"{self.command} {self.route}"):
                 return answer(self, *found.groups())
@@ -229,5 +237,6 @@ def serving(repo: str = "user/name") -> Iterator[tuple[Hub, dict[str, str]]]:
     try:
         yield hub, environment
     finally:
+        hub.closed.set()
         server.shutdown()
         server.server_close()

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from gallery_fixture import make_row, write_shard
+from huggingface_hub import constants
 from local_hub import TOKEN, serving
 
 from gallery import shards
-from gallery.index import find_shards
+from gallery.index import NAME, find_shards
+from gallery.source import open_hub
+from lsd import hub as downloads
+from lsd.errors import LSDError
 from precompute.publish import assemble
 
 pytestmark = pytest.mark.cluster
@@ -102,3 +106,30 @@ def test_a_data_set_is_sent_cut_off_sent_on_pinned_and_read(published, tmp_path)
         assert [[len(names) for names in of_one] for of_one in streamed] == [[1, 1], [12, 12], [1, 1]]
         assert [sorted(names) for names in streamed[1]] == [sorted(expected)] * 2
     assert TOKEN not in "".join(path.read_text() for path in published.glob("*.md"))
+
+
+@pytest.mark.parametrize("silent", ["HEAD", "GET"])
+def test_a_hub_that_takes_a_question_and_is_silent_is_given_up(published, tmp_path, monkeypatch, silent):
+    """Before it says what there is, and in place of the file; what is asked again, once it answers, is had."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(downloads, "BEGINNING", 1.0)
+    monkeypatch.setattr(downloads, "_GLANCE", 0.1)
+    with serving() as (hub, _):
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        )
+        commit = hub.commit({NAME: (published / NAME).read_bytes()})
+        hub.silent = silent
+        with pytest.raises(
+            LSDError,
+            match=f"{NAME} of the gallery user/name cannot be downloaded .the Hugging Face Hub does not answer",
+        ):
+            open_hub(f"user/name@{commit}")
+        assert hub.asked[-1].startswith(silent)
+        hub.silent = ""
+        monkeypatch.setattr(
+            constants, "HF_HUB_CACHE", str(tmp_path / "another")
+        )  # the client that was left holds its lock
+        assert open_hub(f"user/name@{commit}").rows == 12

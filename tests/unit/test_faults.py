@@ -40,6 +40,7 @@ def caused(cause):
     (ConnectionRefusedError(), NETWORK),
     (OSError(errno.ENETUNREACH, "Network is unreachable"), NETWORK),
     (httpx.ReadTimeout("slow"), NETWORK),
+    (type("ReadTimeout", (Exception,), {"__module__": "httpx2"})(), NETWORK),
     (answered(503), NETWORK),
     (answered(429), NETWORK),
     (caused(httpx.ConnectError("no route")), NETWORK),

@@ -389,6 +389,19 @@ def test_an_answer_about_one_repository_is_no_silence(hub):
     assert availability("resnet50.a1_in1k").can_load
 
 
+def test_a_hub_that_falls_silent_during_a_download_is_out_of_reach_and_a_disk_is_not(hub, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    error = PermissionError(13, "Permission denied")
+    assert "could not be downloaded (PermissionError); try again" in refusal("resnet50.a1_in1k")
+    assert availability("resnet50.a1_in1k").can_load
+    error = TimeoutError()
+    assert "could not be downloaded (the Hugging Face Hub does not answer); try again" in refusal("resnet50.a1_in1k")
+    assert not availability("resnet50.a1_in1k").can_load
+
+
 def test_a_silence_is_forgotten(hub, monkeypatch):
     monkeypatch.setattr(weights, "_SILENCE", -1)
     hub.error = ConnectionError("no route")
