@@ -68,6 +68,16 @@ class Ranges(io.RawIOBase):
         return data
 
 
+def index_stamp(url: str) -> str:
+    """What differs between two indexes of the gallery at a URL; "" where there is none, or it is out of reach."""
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+        fs.invalidate_cache(root)
+        return fs.ukey(f"{root}/{NAME}")
+    except Exception:  # whatever a bucket's client raises
+        return ""
+
+
 def open_bucket(url: str) -> Gallery:
     """The gallery at a URL that fsspec knows (`s3://bucket/folder`), as `python -m precompute compact` leaves it there.
 

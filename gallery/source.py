@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gallery.bucket import open_bucket
+from gallery.bucket import index_stamp, open_bucket
 from gallery.index import NAME
 from gallery.queries import Gallery
 from lsd import disk, hub
@@ -32,13 +32,16 @@ class _Opened:
 
     Attributes:
         stamp: of its index.
-        wanted: whether it is the one that was asked for; else that one is tried again, not before `again`.
+        wanted: whether it is the one that was asked for; else that one is tried again.
+        again: not before this time is it tried again, or looked whether a bucket's index is another by now.
+        mark: of the bucket's index, before it was fetched; "" for all but buckets.
     """
 
     stamp: tuple[int, ...]
     gallery: Gallery
     wanted: bool
     again: float
+    mark: str = ""
 
 
 _lock = threading.Lock()
@@ -48,8 +51,9 @@ _current: _Opened | None = None
 def open_gallery() -> Gallery:
     """The first gallery that can be had: `LSD_GALLERY`, then `LSD_GALLERY_REPO`, then the sample; else an empty one.
 
-    Opened once in each process, and again when the folder has a new index: what a run adds is seen without a restart. Where it is
-    not the one that was asked for, that one is tried again every minute while somebody looks, and nobody waits for it.
+    Opened once in each process, and again when the folder has a new index: what a run adds is seen without a restart. A bucket is
+    asked every minute while somebody looks. Where it is not the one that was asked for, that one is tried again as often. Nobody
+    waits for either.
     Never fails: `Gallery.origin` tells where it is from, and why it is not from elsewhere.
     """
     global _current
@@ -57,22 +61,27 @@ def open_gallery() -> Gallery:
         stamp = _stamp()
         if _current is None or _current.stamp != stamp:
             _current = _opened(stamp)
-        elif not _current.wanted and time.monotonic() >= _current.again:
+        elif time.monotonic() >= _current.again:
+            known = _current.mark if _current.wanted else ""
             _current = replace(_current, again=math.inf)  # while somebody is at it
-            threading.Thread(target=_try_again, name="lsd-gallery", daemon=True).start()
+            threading.Thread(target=_try_again, args=(known,), name="lsd-gallery", daemon=True).start()
         return _current.gallery
 
 
 def _opened(stamp: tuple[int, ...]) -> _Opened:
+    mark = _mark()
     gallery, wanted = _open()
-    return _Opened(stamp or _stamp(), gallery, wanted, time.monotonic() + _PAUSE)  # opening may have made an index
+    again = time.monotonic() + _PAUSE if mark or not wanted else math.inf
+    return _Opened(stamp or _stamp(), gallery, wanted, again, mark)  # opening may have made an index
 
 
-def _try_again() -> None:
+def _try_again(known: str) -> None:
+    """Open the gallery anew, unless it is in a bucket whose index is the known one, or cannot be looked at."""
     global _current
     found = None
     try:
-        found = _opened(_stamp())
+        if not known or _mark() not in ("", known):
+            found = _opened(_stamp())
     finally:  # whatever it was, the next minute is another try
         with _lock:
             wanted = found is not None and found.wanted
@@ -86,6 +95,12 @@ def _stamp() -> tuple[int, ...]:
     except (KeyError, OSError):
         return ()
     return found.st_mtime_ns, found.st_size
+
+
+def _mark() -> str:
+    """The same of a bucket; "" where the gallery is in none."""
+    url = os.environ.get("LSD_GALLERY", "")
+    return index_stamp(url) if "://" in url else ""
 
 
 def _open() -> tuple[Gallery, bool]:

@@ -1,7 +1,9 @@
 import gc
+import math
 import threading
 import weakref
 
+import fsspec
 import httpx
 import huggingface_hub
 import pytest
@@ -201,3 +203,38 @@ def test_a_gallery_that_is_there_is_not_asked_for_again(hub, monkeypatch):
     monkeypatch.setattr(source.threading, "Thread", lambda **_: pytest.fail("it was tried again"))
     monkeypatch.setattr(source, "_PAUSE", 0)
     assert source.open_gallery() is source.open_gallery()
+
+
+def test_a_new_index_of_a_bucket_is_noticed_within_a_minute_and_nobody_waits(folder, monkeypatch):
+    """As long as it is out of reach, or the same, what is there stays."""
+    index.build(folder)
+    bucket, now, url = fsspec.filesystem("memory"), [1000.0], "memory://noticed/run"
+    monkeypatch.setattr(source.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("LSD_GALLERY", url)
+
+    def put() -> None:
+        bucket.put(str(folder) + "/", url, recursive=True)
+
+    def look() -> None:
+        """Somebody looks a minute later, and the bucket is asked."""
+        now[0] += 61
+        assert source.open_gallery() is first
+        assert soon(lambda: source._current.again < math.inf)
+
+    put()
+    first = source.open_gallery()
+    assert first.rows == 1 and "bucket" in first.origin
+    look()
+    assert source.open_gallery() is first
+    with monkeypatch.context() as broken:
+        broken.setattr(source, "index_stamp", lambda url: "")
+        look()
+    assert source.open_gallery() is first
+    write_shard(folder, "more", [make_row(unit="class/1"), make_row(unit="class/2")])
+    index.build(folder)
+    put()
+    now[0] += 30
+    assert source.open_gallery() is first and source._current.again < math.inf
+    look()
+    after = source.open_gallery()
+    assert after.rows == 3 and after.page(Filters()).total == 3
