@@ -17,7 +17,8 @@ import numpy as np
 from lsd import markdown
 from lsd.catalogue import common_name
 from lsd.evaluation.mistakes import accuracy
-from lsd.evaluation.reasons import RANDOM, TOLD, counts, read_rows
+from lsd.evaluation.reasons import read_rows
+from lsd.evaluation.reasons_trials import RANDOM, TOLD, counts
 from lsd.reasons.defaults import METHOD
 
 HERE = Path(__file__).parent

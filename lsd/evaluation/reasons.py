@@ -9,6 +9,9 @@ the default method, the ten that are told before all others (`lsd.reasons.choice
 but the first k. A decision has changed when the first choice is another class. The rows of a network and layer are kept in DIR as
 they are made, and an interrupted run goes on where it was.
 
+`position/joint` ranks the places of a layer, all channels of each together, and `head/ablation` the heads of an attention layer, by
+the default the last but one; `position/random` and `head/activation` are controls as those of channels.
+
 `groups` are those of a picture (`lsd.reasons.groups`), from the one that speaks most for the target, and `groups/4` four of them.
 They have two controls, each group as it was but for one thing: `groups/elsewhere` is the same masks on other channels, drawn at
 random, and says what so much damage does at all; `groups/scattered` is as much of what speaks for the target, at random places of
@@ -22,68 +25,48 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from lsd.catalogue import common_name
 from lsd.errors import LSDError
 from lsd.evaluation.labelled import Item, LabelledSet, open_set, true_indices
 from lsd.evaluation.mistakes import scan
+from lsd.evaluation.reasons_trials import (
+    ELSEWHERE,
+    GROUPED,
+    GROUPS,
+    RANDOM,
+    SCATTERED,
+    TOLD,
+    Row,
+    counts,
+    kind_of,
+    study,
+    unit_count,
+)
 from lsd.evaluation.time_to_quality import interval
 from lsd.images import prepare
-from lsd.layers import curated_layers, find_layer
+from lsd.layers import attention_heads, attention_layers, curated_layers, find_layer
 from lsd.layout import Layer
 from lsd.models import ImageModel, get_model
 from lsd.provenance import write_files
-from lsd.reasons.answer import COUNT
-from lsd.reasons.choice import carry_most
-from lsd.reasons.defaults import METHOD, default_layer
-from lsd.reasons.groups import Groups, groups
-from lsd.reasons.shares import METHODS, Shares, shares
-from lsd.reasons.switch import goes_on, without
-from lsd.resumed import kept_before
+from lsd.reasons.defaults import default_layer
+from lsd.reasons.explain import CHANNEL, HEAD, POSITION
+from lsd.reasons.heads import METHODS as HEAD_METHODS
+from lsd.reasons.heads import default_heads
+from lsd.reasons.shares import METHODS
 from lsd.saliency.explain import to_input
-from lsd.saliency.targets import of_class
 
-COUNTS = (1, 3, 5, 10, 20, 50)  # channels that are switched off, or kept
-GROUP_COUNTS = (1, 2, 3)  # groups that are
-TOLD, RANDOM, GROUPS = "told", "random", "groups"
-ELSEWHERE, SCATTERED = "elsewhere", "scattered"
 RANKINGS = (TOLD, "joint", "gradient_x_activation", "activation", RANDOM, GROUPS, f"{GROUPS}/{ELSEWHERE}")
-_GROUPED = re.compile(rf"{GROUPS}(?:/([1-9][0-9]?))?(?:/({ELSEWHERE}|{SCATTERED}))?")
+WAYS = {CHANNEL: (*METHODS, TOLD), POSITION: tuple(way for way in METHODS if way != "ablation"), HEAD: HEAD_METHODS}
 ALL, CHOOSING, JUDGING = "all", "choosing", "judging"
 _EACH = 5  # of so many classes one chooses
 _PICTURES = 8  # in one pass of `gradient_x_activation`
-
-
-@dataclass(frozen=True)
-class Row:
-    """One picture, layer and ranking.
-
-    Attributes:
-        picture: the file's name.
-        ranking: one of `METHODS`, `TOLD`, `RANDOM`, or groups as they are named above.
-        shares: part of the sum of the positive shares that the first ten channels, or all groups, have; NaN at random.
-        off, lost: by `counts`, whether the decision changes when so many are switched off, and how much of the contrast is lost.
-        kept: by `counts`, whether the decision is the same when only so many are kept.
-        mended: by `counts`, whether the right class is the first choice when so many are switched off; () where the true class is
-            not asked for.
-        inside: part of the first channel's or group's map that is at places that the tag touches; NaN without a tag or map.
-    """
-
-    picture: str
-    ranking: str
-    shares: float
-    off: tuple[bool, ...]
-    lost: tuple[float, ...]
-    kept: tuple[bool, ...]
-    mended: tuple[bool, ...] = ()
-    inside: float = np.nan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of every network (default: the one that reasons are told of; `all`: its deepest six)",
     )
     parser.add_argument("--rankings", nargs="+", default=list(RANKINGS), type=_ranking, metavar="R",
-                        help=f"of {', '.join([*METHODS, TOLD, RANDOM])}, {GROUPS}, {GROUPS}/N, …/{ELSEWHERE}, …/{SCATTERED}"
-                        f" (default: {', '.join(RANKINGS)})")  # fmt: skip
+                        help=f"of {', '.join([*METHODS, TOLD, RANDOM])}, {GROUPS}, {GROUPS}/N, …/{ELSEWHERE}, …/{SCATTERED}, "
+                        f"{POSITION}/… and {HEAD}/… (default: {', '.join(RANKINGS)})")  # fmt: skip
     parser.add_argument("--wrong", action="store_true", help="only wrong answers, against the right ones")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
 
@@ -116,9 +99,9 @@ def run(options: argparse.Namespace) -> None:
         model = get_model(name)
         truth = true_indices(pictures, model) if options.wrong else None
         asked = chosen if truth is None else _wrong(model, pictures, chosen, truth)
-        for layer in _layers(model, options.layers):
+        for layer, rankings in _asked(model, options.layers, options.rankings):
             file = options.output / model.name.replace("/", "_") / f"{layer.name}{'.wrong' * options.wrong}.jsonl"
-            rows = _rows(model, layer, pictures, asked, options.rankings, file, truth)
+            rows = _rows(model, layer, pictures, asked, rankings, file, truth)
             for head, lines in _lines(model, layer, rows).items():
                 text.setdefault(head, [head, re.sub(r"[^|]+", "---", head)]).extend(lines)
                 print(*lines, sep="\n", flush=True)
@@ -151,20 +134,27 @@ def _wrong(model: ImageModel, pictures: LabelledSet, chosen: Sequence[int], trut
 
 def _ranking(text: str) -> str:
     """A ranking as it is written. Raises ArgumentTypeError."""
-    if text not in (*METHODS, TOLD, RANDOM) and not _GROUPED.fullmatch(text):
+    kind, way = kind_of(text)
+    if way not in (*WAYS[kind], RANDOM) and not GROUPED.fullmatch(text):
         raise argparse.ArgumentTypeError(f"there is no ranking “{text}”")
     return text
 
 
-def counts(ranking: str) -> tuple[int, ...]:
-    """How many things of a ranking are switched off, or kept."""
-    return GROUP_COUNTS if ranking.startswith(GROUPS) else COUNTS
-
-
-def _layers(model: ImageModel, names: Sequence[str] | None) -> list[Layer]:
-    if names == ["all"]:
-        return [layer for layer in curated_layers(model) if layer.channels][-6:]
-    return [find_layer(model, name) for name in names or [default_layer(model)]]
+def _asked(
+    model: ImageModel, names: Sequence[str] | None, rankings: Sequence[str]
+) -> list[tuple[Layer, Sequence[str]]]:
+    """The layers, each with those of the rankings that are of its units."""
+    of_heads = [ranking for ranking in rankings if kind_of(ranking)[0] == HEAD]
+    others = [ranking for ranking in rankings if ranking not in of_heads]
+    asked: list[tuple[Layer, Sequence[str]]] = []
+    if others and names == ["all"]:
+        asked += [(layer, others) for layer in curated_layers(model) if layer.channels][-6:]
+    elif others:
+        asked += [(find_layer(model, name), others) for name in names or [default_layer(model)]]
+    if of_heads:
+        attention = list(attention_layers(model))[-6:] if names == ["all"] else names or [default_heads(model)]
+        asked += [(Layer(name, "heads", attention_heads(model, name)), of_heads) for name in attention]
+    return asked
 
 
 def _rows(
@@ -214,112 +204,6 @@ def read_rows(file: Path) -> list[Row]:
     return [Row(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}) for row in rows]
 
 
-def study(
-    model: ImageModel,
-    layer: Layer,
-    images: Tensor,
-    names: Sequence[str],
-    rankings: Sequence[str],
-    *,
-    right: Sequence[int] | None = None,
-    tags: Sequence[np.ndarray | None] | None = None,
-) -> list[Row]:
-    """The rows of some pictures (N, 3, H, W), named `names`.
-
-    Args:
-        right: the true classes, against which the first choices are held, rather than against the runners-up.
-        tags: (H, W) bool each, where the tag is.
-    """
-    befores, said = [], []
-    for image in images.split(1):
-        with torch.no_grad(), kept_before(model, layer.name) as before:
-            said.append(model(image))
-        befores.append(before if goes_on(model, layer) else ())
-    logits = torch.cat(said)
-    first, second = logits.topk(2, dim=1).indices.T.tolist()
-    target = of_class(model, first, "contrast", second if right is None else right)
-    contrast = target(logits)
-    known: dict[str, Shares] = {}
-    grouped: dict[tuple[int, str], Groups] = {}  # by picture and count
-    rows = []
-    for ranking in rankings:
-        method = METHOD if ranking == TOLD or ranking.startswith(GROUPS) else ranking
-        if method != RANDOM and method not in known:
-            (known[method],) = shares(model, images, [target], [layer.name], method=method)[layer.name]
-        for n, name in enumerate(names):
-            numbers = np.random.default_rng(list(name.encode()))
-            where = None  # what speaks for the target lies, of the first thing of a ranking
-            if ranking.startswith(GROUPS):
-                own, count = known[method].of(n), _GROUPED.fullmatch(ranking)[1]
-                if (own.parts > 0).any() and (n, count) not in grouped:
-                    grouped[n, count] = groups(own, int(count) if count else None)
-                part, off, where = _groups_off(own, grouped.get((n, count)), ranking, numbers)
-            elif ranking == RANDOM:
-                part, off = np.nan, _channels_off(torch.from_numpy(numbers.permutation(layer.channels)))
-            else:
-                ranked, values = known[method].order()[n], known[method].values[n].clamp(min=0)
-                if ranking == TOLD:
-                    ten = carry_most(model, images[n : n + 1], known[method].of(n), COUNT, before=befores[n])
-                    ranked = torch.tensor(ten + [c for c in ranked.tolist() if c not in ten])
-                part, off = float(values[ranked[:10]].sum() / values.sum()), _channels_off(ranked)
-                where = known[method].maps[n, ranked[0]] if layer.height and known[method].parts is not None else None
-            logits = without(model, images[n : n + 1], layer, torch.cat([off, 1 - off]), before=befores[n])
-            now, lost = logits.argmax(1), contrast[n] - target.of(n)(logits)
-            same, count = now == first[n], len(off)
-            rows.append(
-                Row(name, ranking, part, off=tuple((~same[:count]).tolist()), lost=tuple(lost[:count].tolist()),
-                    kept=tuple(same[count:].tolist()),
-                    mended=() if right is None else tuple((now[:count] == right[n]).tolist()),
-                    inside=_inside(where, None if tags is None else tags[n]))
-            )  # fmt: skip
-    return rows
-
-
-def _inside(where: Tensor | None, tag: np.ndarray | None) -> float:
-    """Part of a map (h, w) that is above zero at the places that the tag touches."""
-    if where is None or tag is None:
-        return np.nan
-    touched = torch.nn.functional.adaptive_max_pool2d(torch.from_numpy(tag)[None, None].float(), where.shape)[0, 0]
-    above = where.clamp(min=0).cpu()
-    return float((above * touched).sum() / above.sum())
-
-
-def _channels_off(ranked: Tensor) -> Tensor:
-    """(counts, C) of channels (C,) in their order, the first `COUNTS` off."""
-    off = torch.zeros(len(COUNTS), len(ranked))
-    for i, count in enumerate(COUNTS):
-        off[i, ranked[:count]] = 1
-    return off
-
-
-def _groups_off(
-    own: Shares, found: Groups | None, ranking: str, numbers: np.random.Generator
-) -> tuple[float, Tensor, Tensor | None]:
-    """The part that all groups of one picture explain, (counts, C, P) how far what is off with the first `GROUP_COUNTS`, and the
-    first group's map; None of groups where nothing speaks for the target."""
-    if found is None:
-        return np.nan, torch.zeros(len(GROUP_COUNTS), *own.parts.shape[1:]), None
-    control, masks = _GROUPED.fullmatch(ranking)[2], found.masks
-    if control == ELSEWHERE:
-        masks = masks[:, torch.from_numpy(numbers.permutation(masks.shape[1]))]
-    elif control == SCATTERED:
-        masks = _scattered(own.parts[0], found.shares, numbers)
-    first = None if control or found.maps is None else found.maps[0]
-    return found.explained, torch.stack([masks[:k].sum(0).clamp(max=1) for k in GROUP_COUNTS]), first
-
-
-def _scattered(parts: Tensor, sizes: Tensor, numbers: np.random.Generator) -> Tensor:
-    """(k, C, P) of what speaks for the target in `parts` (C, P), pieces in a random order until each of k groups has its size."""
-    where = (parts.flatten() > 0).nonzero()[:, 0]
-    where = where[torch.from_numpy(numbers.permutation(len(where)))]
-    reached, ends = parts.flatten()[where].cumsum(0), sizes.cumsum(0)
-    masks = torch.zeros(len(sizes), parts.numel(), dtype=parts.dtype)
-    belongs = torch.searchsorted(ends, reached)
-    inside = belongs < len(sizes)
-    masks[belongs[inside], where[inside]] = 1
-    return masks.view(len(sizes), *parts.shape)
-
-
 def _lines(model: ImageModel, layer: Layer, rows: Sequence[Row]) -> dict[str, list[str]]:
     """Head of a table → its lines."""
     found: dict[str, list[str]] = {}
@@ -335,7 +219,7 @@ def _lines(model: ImageModel, layer: Layer, rows: Sequence[Row]) -> dict[str, li
         for title, what in told.items():
             for i, k in enumerate(asked):
                 hits = np.array([getattr(row, what)[i] for row in own], float)
-                cells[f"{title} {k}"] = _cell(hits, k < layer.channels)
+                cells[f"{title} {k}"] = _cell(hits, k < unit_count(layer, kind_of(ranking)[0]))
         if own[0].mended:
             cells["on the tag"] = _mean([row.inside for row in own])
         found.setdefault(f"| {' | '.join(cells)} |", []).append(f"| {' | '.join(cells.values())} |")

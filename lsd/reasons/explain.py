@@ -78,7 +78,7 @@ class Reasons:
     @property
     def values(self) -> Tensor:
         """(units,) the share of each channel, of each head, or of each place, row by row."""
-        return _values(self.shares, self.kind)
+        return unit_values(self.shares, self.kind)
 
     @property
     def target(self) -> Target:
@@ -194,10 +194,7 @@ def find_reasons(
         (own,) = head_shares(model, image, [target], layer or default_heads(model), method=method)
     else:
         (own,) = shares(model, image, [target], [asked.name], method=method)[asked.name]
-    if kind == POSITION and own.maps is None:
-        why = f"{own.method} says nothing of places" if own.layer.height else f"{own.layer.name} has no places"
-        raise UndefinedError(f"{why}, so none of them is a reason; ask for channels.")
-    values = _values(own, kind)
+    values = unit_values(own, kind)
     order = values.argsort(descending=True, stable=True).tolist()
     if kind == CHANNEL and method == METHOD:
         first = carry_most(model, image, own, count, before=before)
@@ -225,28 +222,40 @@ def channel(own: Shares, c: int) -> Reason:
     return _reason(own, CHANNEL, c)
 
 
-def _values(own: Shares, kind: str) -> Tensor:
-    """(units,) the share of each channel, head or place of one picture."""
-    return own.places[0].flatten() if kind == POSITION else own.values[0]
+def unit_values(own: Shares, kind: str) -> Tensor:
+    """(units,) the share of each channel, head or place of one picture, places row by row.
+
+    Raises:
+        UndefinedError: places of a layer, or of a method, that knows none.
+    """
+    if kind != POSITION:
+        return own.values[0]
+    if own.places is None:
+        why = f"{own.method} says nothing of places" if own.layer.height else f"{own.layer.name} has no places"
+        raise UndefinedError(f"{why}, so none of them is a reason; ask for channels.")
+    return own.places[0].flatten()
 
 
 def _reason(own: Shares, kind: str, i: int) -> Reason:
     """The unit of that number."""
-    values = _values(own, kind)
+    values = unit_values(own, kind)
     share, total = float(values[i]), float(values.clamp(min=0).sum())
-    numbers, place = str(i), None
-    if kind == POSITION:
-        numbers = "/".join(map(str, divmod(i, own.layer.width)))
-        place = torch.zeros(own.layer.height, own.layer.width)
-        place.view(-1)[i] = share
-    elif own.maps is not None:
-        place = own.maps[0, i].cpu()
+    numbers = "/".join(map(str, divmod(i, own.layer.width))) if kind == POSITION else str(i)
     unit = f"{own.layer.name}/{kind}/{numbers}"
-    return Reason(unit, share, share / total if total else 0.0, place, _off(own.layer, kind, [i]))
+    return Reason(unit, share, share / total if total else 0.0, unit_map(own, kind, i), units_off(own.layer, kind, [i]))
 
 
-def _off(layer: Layer, kind: str, units: Sequence[int]) -> Tensor:
-    """(C, 1), or of places (C, P): these units off."""
+def unit_map(own: Shares, kind: str, i: int) -> Tensor | None:
+    """(h, w) the share of that unit by place; None without places."""
+    if kind == POSITION:
+        alone = torch.zeros(own.layer.height, own.layer.width)
+        alone.view(-1)[i] = unit_values(own, kind)[i]
+        return alone
+    return None if own.maps is None else own.maps[0, i].cpu()
+
+
+def units_off(layer: Layer, kind: str, units: Sequence[int]) -> Tensor:
+    """(C, 1), or of places (C, P): these units off, by their numbers in `unit_values`."""
     if kind == POSITION:
         return together([place_off(layer, *divmod(i, layer.width)) for i in units])
     off = torch.zeros(layer.channels, 1)
@@ -322,7 +331,7 @@ def at_random(reasons: Reasons, count: int, draws: int = DRAWS) -> list[Tensor]:
     numbers = torch.Generator().manual_seed(0)
     units = len(reasons.values)
     return [
-        _off(reasons.shares.layer, reasons.kind, torch.randperm(units, generator=numbers)[:count].tolist())
+        units_off(reasons.shares.layer, reasons.kind, torch.randperm(units, generator=numbers)[:count].tolist())
         for _ in range(draws)
     ]
 

@@ -2,7 +2,8 @@
 
 The heads' outputs stand side by side where they enter the layer's projection (`lsd.features.objectives.tap`). A head's share is
 Σ A · ∂f/∂A over its numbers there, tokens without a place among them: what the target loses, to first order, when the head is
-switched off, as `gradient_x_activation` of a channel (`lsd.reasons.shares`); or `ablation`, what it really loses.
+switched off, as `gradient_x_activation` of a channel (`lsd.reasons.shares`); or `ablation`, what it really loses; or `activation`,
+the length of its numbers, which knows nothing of the target: a control.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from lsd.saliency.gradients import slopes_at
 from lsd.saliency.targets import Target
 from lsd.tracing import Tap, of_run, replaced, run_to, split_run
 
-METHODS = ("gradient_x_activation", "ablation")
+METHODS = ("gradient_x_activation", "ablation", "activation")
 
 
 def default_heads(model: ImageModel) -> str:
@@ -65,10 +66,12 @@ def head_shares(
         activation = found[where]
         answers = []
         for target, (scores, (slope,)) in zip(targets, slopes_at([activation], found[Tap("")], targets), strict=True):
-            values = (
-                torch.stack([scores - target(logits) for logits in alone], 1)
-                if alone else _by_head(activation.detach() * slope, len(images), heads).sum((1, 3))
-            )  # fmt: skip
+            if method == "ablation":
+                values = torch.stack([scores - target(logits) for logits in alone], 1)
+            elif method == "activation":
+                values = _by_head(activation.detach(), len(images), heads).square().sum((1, 3)).sqrt()
+            else:
+                values = _by_head(activation.detach() * slope, len(images), heads).sum((1, 3))
             finite(values, model, method)
             answers.append(Shares(Layer(layer, "heads", heads), target, method, values, None, scores, target(none)))
     return answers

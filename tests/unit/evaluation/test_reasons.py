@@ -9,8 +9,12 @@ from torch import nn
 
 from lsd.evaluation import __main__ as command
 from lsd.evaluation.labelled import open_set
-from lsd.evaluation.reasons import ALL, CHOOSING, COUNTS, JUDGING, RANDOM, _inside, _scattered, split, study
-from lsd.layers import find_layer
+from lsd.evaluation.reasons import ALL, CHOOSING, JUDGING, split
+from lsd.evaluation.reasons_trials import COUNTS, RANDOM, _inside, _scattered, counts, study
+from lsd.layers import attention_heads, find_layer
+from lsd.layout import Layer
+from lsd.reasons.heads import default_heads, head_shares
+from lsd.saliency.targets import of_class
 
 
 class OneReason(nn.Module):
@@ -124,3 +128,66 @@ def test_the_command_keeps_rows_and_makes_none_twice(tmp_path, capsys, monkeypat
     with pytest.raises(SystemExit):
         command.main([*arguments, "--rankings", "groups/0"])
     assert "there is no ranking “groups/0”" in capsys.readouterr().err
+
+
+class TwoPlaces(nn.Module):
+    """Keeps a picture of 4 × 4 as it is; class 0 hears the place 1, 2 loudest, and class 1 all others a little."""
+
+    def __init__(self):
+        super().__init__()
+        self.same = nn.Conv2d(3, 3, 1)
+        self.fc = nn.Linear(48, 3)
+        with torch.no_grad():
+            self.same.weight.copy_(torch.eye(3)[..., None, None])
+            self.same.bias.zero_()
+            self.fc.bias.copy_(torch.tensor([0.0, 0.0, -9.0]))
+            heard = self.fc.weight.view(3, 3, 4, 4)
+            heard.zero_()
+            heard[1] = 0.05
+            heard[:, :, 1, 2] = torch.tensor([[9.0], [0.0], [0.0]])
+
+    def forward(self, x):
+        return self.fc(self.same(x).flatten(1))
+
+
+def test_the_one_place_that_decides_is_found_and_at_random_it_is_not(wrap):
+    model = wrap(TwoPlaces(), 4)
+    images = torch.full((2, 3, 4, 4), 0.5)
+    found, chance = (
+        [row for row in study(model, find_layer(model, "same"), images, ["a", "b"], [f"position/{way}"])]
+        for way in ("joint", RANDOM)
+    )
+    for row in found:
+        assert row.off[:4] == (True,) * 4 and row.kept == (True,) * len(COUNTS) and row.shares == pytest.approx(1.0)
+    assert not all(row.off[0] for row in chance)
+    assert [row.off for row in chance] == [
+        row.off for row in study(model, find_layer(model, "same"), images, ["a", "b"], ["position/random"])
+    ]
+
+
+def test_heads_are_switched_off_as_heads(image_model, pictures):
+    model, images = image_model("test_vit", 32, img_size=32), pictures(2)
+    layer = default_heads(model)
+    heads = Layer(layer, "heads", attention_heads(model, layer))
+    rows = study(model, heads, images, ["a", "b"], ["head/ablation", "head/activation", "head/random"])
+    assert [row.ranking for row in rows[::2]] == ["head/ablation", "head/activation", "head/random"]
+    first, second = model(images).topk(2, dim=1).indices.T.tolist()
+    target = of_class(model, first, "contrast", second)
+    (own,) = head_shares(model, images, [target], layer, method="ablation")
+    for row, values in zip(rows[:2], own.values, strict=True):
+        assert len(row.off) == len(counts("head/ablation")) and row.lost[0] == pytest.approx(
+            float(values.max()), rel=1e-4
+        )
+
+
+def test_the_command_tries_heads_where_heads_are_and_places_where_places_are(tmp_path, capsys):
+    arguments = ["reasons", "--models", "demo:vit", "--images", "demo", "--every", "0::300", "--rankings", "position/joint",
+                 "position/random", "head/ablation", "head/random", "--output", str(tmp_path)]  # fmt: skip
+    assert command.main(arguments) == 0
+    kept = {file.name: file.read_text() for file in tmp_path.glob("*/*.jsonl")}
+    assert len(kept) == 2 and sum("head/ablation" in text for text in kept.values()) == 1
+    assert "nan" not in capsys.readouterr().out
+    for wrong in ("head/joint", "position/ablation", "head/groups", "position/told"):
+        with pytest.raises(SystemExit):
+            command.main([*arguments, "--rankings", wrong])
+        assert f"there is no ranking “{wrong}”" in capsys.readouterr().err

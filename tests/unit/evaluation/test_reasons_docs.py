@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from docs import make_reasons
-from lsd.evaluation.reasons import Row
+from lsd.evaluation.reasons_trials import Row
 from lsd.reasons.defaults import METHOD
 
 
