@@ -2,8 +2,9 @@
 
 Of one picture, what each channel adds at each place (`Shares.parts`) and speaks for the target is factorised into a few patterns
 of channels, none negative, each with the places where it lies (non-negative matrix factorisation: Lee and Seung, 1999; of a
-picture's activations: Olah et al., 2018). A channel may belong to several groups; what it adds at a place is divided among them
-as the factors say, and what they do not explain belongs to none.
+picture's activations: Olah et al., 2018). Then each place is given to the pattern that is strongest there, and of its channels
+those whose part the patterns explain for the most part: whole, or not at all. So a channel may belong to several groups, at
+places of its own in each, and what hangs together at a place is not torn apart; docs/reasons.md has the measurement.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from lsd.layout import flat_to_grid
 from lsd.reasons.shares import Shares
 
 COUNTS = (1, 2, 3, 4, 5, 6)
-ENOUGH = 0.7  # of the sum of what speaks for the target: with so much explained, no further group is looked for
+ENOUGH = 0.65  # of the sum of what speaks for the target: with so much explained, no further group is looked for
+_EXPLAINED = 0.5  # of what a channel adds at a place: with so much explained, it belongs to the place's group
 _SWEEPS = 60
 
 
@@ -26,9 +28,9 @@ class Groups:
 
     Attributes:
         shares: (k,) in units of the target.
-        masks: (k, C, P) which part of a channel at a place belongs to the group, from 0 to 1; together 1 at most, and 0 where the
-            channel speaks against the target there.
-        directions: (k, C) how much of the group each channel is: not negative, of length 1.
+        masks: (k, C, P) 1 where a channel at a place belongs to the group, else 0; each belongs to one at most, and to none where
+            it speaks against the target.
+        directions: (k, C) how much of the group's share each channel has: not negative, of length 1.
         maps: (k, h, w) the group's share by place; None of a layer without places.
         explained: part of the sum of all that speaks for the target, from 0 to 1.
     """
@@ -45,7 +47,8 @@ def groups(shares: Shares, count: int | None = None) -> Groups:
 
     Args:
         shares: of one picture, by a method that knows places.
-        count: how many; by default the first of `COUNTS` that explains `ENOUGH`, else the last.
+        count: how many, fewer where a pattern is the strongest nowhere; by default the first of `COUNTS` that explains `ENOUGH`,
+            else the last.
 
     Raises:
         UndefinedError: shares of several pictures, without places, or none of which speaks for the target.
@@ -59,15 +62,17 @@ def groups(shares: Shares, count: int | None = None) -> Groups:
         raise UndefinedError(f"Nothing in {shares.layer.name} speaks for this target, so there is nothing to group.")
     for k in COUNTS if count is None else (count,):
         patterns, places = factorise(parts, k)
-        each = patterns.T[:, :, None] * places[:, None]
-        masks = each / torch.maximum(each.sum(0), parts).clamp(min=torch.finfo(parts.dtype).tiny)
-        masks = masks * (parts > 0)
+        belongs = (parts > 0) & (patterns @ places >= _EXPLAINED * parts)
+        strongest = (patterns.sum(0)[:, None] * places).argmax(0)
+        masks = torch.nn.functional.one_hot(strongest, k).T[:, None] * belongs.to(parts)
         own = masks * parts
         explained = float(own.sum() / parts.sum())
         if explained >= ENOUGH:
             break
     order = own.sum((1, 2)).argsort(descending=True, stable=True)
-    own, masks, directions = own[order], masks[order], torch.nn.functional.normalize(patterns.T[order], dim=1)
+    order = order[own.sum((1, 2))[order] > 0]
+    own, masks = own[order], masks[order]
+    directions = torch.nn.functional.normalize(own.sum(2), dim=1)
     maps = flat_to_grid(shares.layer, own.sum(1, keepdim=True))[:, 0] if shares.layer.height else None
     return Groups(own.sum((1, 2)), masks, directions, maps, explained)
 

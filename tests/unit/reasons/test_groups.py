@@ -1,5 +1,7 @@
 """Groups of shares: what they explain, and that switching one off takes its share away."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn.decomposition import NMF
@@ -50,18 +52,38 @@ def test_of_a_network(image_model, pictures, name, settings, layer):
     (own,) = shares(model, images, [Target(3)], [layer])[layer]
     found = groups(own)
     speaks = own.parts[0].clamp(min=0)
-    assert found.masks.min() >= 0
-    assert found.masks.sum(0).max() <= 1 + 1e-6
+    assert set(found.masks.unique().tolist()) <= {0.0, 1.0}
     assert not found.masks[:, own.parts[0] <= 0].any()
-    assert (found.shares.diff() <= 0).all()
+    assert found.masks.amax(1).sum(0).max() <= 1  # a place is of one group
+    assert (found.shares.diff() <= 0).all() and found.shares.min() > 0
     torch.testing.assert_close(found.shares, (found.masks * speaks).sum((1, 2)))
     assert found.explained == pytest.approx(float(found.shares.sum() / speaks.sum()))
+    torch.testing.assert_close(found.directions, torch.nn.functional.normalize((found.masks * speaks).sum(2), dim=1))
     torch.testing.assert_close(found.directions.norm(dim=1), torch.ones(len(found.shares), dtype=model.dtype))
     if found.maps is not None:
         prefix = own.layer.prefix
         torch.testing.assert_close(found.maps.sum((1, 2)), (found.masks * speaks)[..., prefix:].sum((1, 2)))
-    assert len(found.shares) in COUNTS or found.explained == pytest.approx(1)
-    assert found.explained >= ENOUGH or len(found.shares) == COUNTS[-1]
+    assert 1 <= len(found.shares) <= COUNTS[-1]
+    if len(found.shares) > 1:
+        assert groups(own, len(found.shares) - 1).explained < ENOUGH
+
+
+def test_two_things_at_places_of_their_own_are_two_groups_and_what_is_between_goes_whole_to_the_stronger(
+    image_model, pictures
+):
+    model = image_model("test_resnet", 32)
+    (own,) = shares(model, pictures(1), [Target(3)], ["layer2"])["layer2"]
+    parts = torch.zeros_like(own.parts)
+    parts[0, :3, 0], parts[0, 2:5, 1] = 2.0, 1.0  # channel 2 is in both
+    parts[0, :5, 2] = torch.tensor([0.2, 0.2, 0.8, 0.6, 0.6])
+    parts[0, 6, :3] = -1.0
+    found = groups(replace(own, parts=parts), 2)
+    whole = torch.zeros_like(found.masks)
+    whole[0, :3, 0] = whole[1, 2:5, 1] = 1
+    whole[1, 2:5, 2] = 1
+    assert torch.equal(found.masks[..., :2], whole[..., :2])
+    assert torch.equal(found.masks[:, 2:5, 2], whole[:, 2:5, 2]) and not found.masks[0, :, 2].any()
+    assert found.shares.tolist() == pytest.approx([6.0, 3.0 + float((found.masks[1, :, 2] * parts[0, :, 2]).sum())])
 
 
 @pytest.mark.parametrize(("name", "settings", "layer"), LAYERS, ids=lambda v: v if isinstance(v, str) else "")
