@@ -39,6 +39,7 @@ from precompute.status import status
 from precompute.storage import Storage, sha256
 
 TINY = 2  # units a task
+NETWORKS = ("demo:resnet", "demo:vit")
 # As `python -m precompute`, but for the size of a task.
 _CODE = (
     f"import sys, precompute.plan; precompute.plan.UNITS = {TINY}; "
@@ -47,10 +48,10 @@ _CODE = (
 _ROOT = Path(__file__).parents[1]
 
 
-def arguments(folder: Path | str, workers: int, units: int = 8) -> list[str]:
-    """The command line of a run of two small networks: ten classes, and so many channels of each curated layer."""
+def arguments(folder: Path | str, workers: int, units: int = 8, models: Sequence[str] = NETWORKS) -> list[str]:
+    """The command line of a run of small networks: ten classes of each, and so many channels of each curated layer."""
     return [
-        "run", "--models", "demo:resnet", "demo:vit", "--units", "class:0-9", f"layer:curated:{units}", "--steps", "1",
+        "run", "--models", *models, "--units", "class:0-9", f"layer:curated:{units}", "--steps", "1",
         "--size", "32", "--workers", str(workers), "--output", str(folder),
     ]  # fmt: skip
 
@@ -147,6 +148,7 @@ def torture(
     *,
     workers: int = 1,
     units: int = 8,
+    models: Sequence[str] = NETWORKS,
     seed: int = 0,
     start: Callable[[Sequence[str]], Process] = Process,
     victims: Sequence[str] = ("group",),
@@ -157,6 +159,7 @@ def torture(
 
     Args:
         home: an empty folder.
+        units, models: as in `arguments`.
         start: starts a run.
         victims: who is killed, by turns: "group", "parent" or "worker".
         where: a killed run's folder is, or its bucket, given a path below `home`.
@@ -168,7 +171,7 @@ def torture(
     """
     chance, killed = random.Random(seed), Counter()
     began = time.monotonic()
-    if start(arguments(home / "undisturbed", 1, units)).wait() != 0:
+    if start(arguments(home / "undisturbed", 1, units, models)).wait() != 0:
         raise AssertionError("the undisturbed run failed")
     whole, expected = time.monotonic() - began, rows_of(home / "undisturbed")
     first = min(path.stat().st_mtime for path in (home / "undisturbed" / "done").iterdir())
@@ -183,7 +186,7 @@ def torture(
         folder, finished, code = where(home / f"killed-{number}"), {}, None
         while code is None:
             done = killed.total() >= kills
-            process, victim = start(arguments(folder, workers, units)), victims[killed.total() % len(victims)]
+            process, victim = start(arguments(folder, workers, units, models)), victims[killed.total() % len(victims)]
             instant = chance.uniform(0, working / 3)
             if chance.random() < 0.25 and victim != "worker":  # at any time since its start, else once it works
                 instant = chance.uniform(0, whole - working)

@@ -430,21 +430,15 @@ def test_the_gallery_comes_first_and_its_events_wait_for_nobody():
     assert event["queue"] is False and event["trigger_mode"] == "always_last"
 
 
-def test_the_page_starts_without_a_database():
-    import subprocess
-    import sys
-
+def test_the_page_starts_without_a_database(fresh, tmp_path):
     code = "import sys, lsd.ui.page as p; p.build(); sys.exit('gallery.queries' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert fresh.run(["-c", code], tmp_path).returncode == 0
 
 
-def test_the_front_is_told_without_timm():
+def test_the_front_is_told_without_timm(fresh, tmp_path):
     """Importing it takes seconds, which the first visitor would wait for."""
-    import subprocess
-    import sys
-
     code = "import sys; from lsd.ui.gallery.tab import show; assert 'lsd-g-card' in show({})[1]; sys.exit('timm' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert fresh.run(["-c", code], tmp_path).returncode == 0
 
 
 def test_the_plot_bears_gaps_and_flat_lines():

@@ -1,10 +1,13 @@
 """The notebooks run from their first cell to their last, with fewer steps, and are kept with what they gave."""
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
@@ -26,23 +29,25 @@ def test_there_are_three():
     assert [path.stem for path in NOTEBOOKS] == list(PICTURES)
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory) -> Iterator[KernelManager]:
+    """One for all notebooks: what they import takes seconds."""
+    settings = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "LSD_MODEL_PATH": "", "OMP_NUM_THREADS": "1"}
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=str(tmp_path_factory.mktemp("notebooks")), env=os.environ | settings)
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, tmp_path, monkeypatch):
+def test_a_notebook_runs(path, kernel):
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             for more, fewer in FEWER:
                 cell.source = re.sub(more, fewer, cell.source)
-    for name, value in {
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
-        "LSD_MODEL_PATH": "",
-        "OMP_NUM_THREADS": "1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    notebook.metadata.kernelspec.name = "python3"
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
-    client.execute()  # raises what a cell raises
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))  # no name of another notebook is left
+    NotebookClient(notebook, km=kernel, timeout=300).execute()  # raises what a cell raises
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -4,7 +4,6 @@ import inspect
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from lsd.ui.page import build, launch_settings
 from lsd.ui.shared import controls, line
@@ -18,7 +17,7 @@ def test_without_packages_the_page_starts_with_the_demo_networks(monkeypatch):
     assert controls.default_models() and all(name.startswith("demo:") for name in controls.default_models())
 
 
-def test_the_page_is_there_before_what_only_networks_need():
+def test_the_page_is_there_before_what_only_networks_need(fresh, tmp_path):
     """Those take seconds to import, and whoever opens the page first would wait for them."""
     code = """if True:
         import sys, urllib.request
@@ -27,10 +26,8 @@ def test_the_page_is_there_before_what_only_networks_need():
         urllib.request.urlopen(url).read()
         print(*sys.modules.keys() & {"timm", "torchvision", "captum", "torch._dynamo", "datasets", "sklearn"})
     """
-    made = {name: value for name, value in os.environ.items() if name not in ("LSD_MODEL_PATH", "GRADIO_SERVER_PORT")}
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=made, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == ""
+    done = fresh.run(["-c", code], tmp_path)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "", done.stderr
 
 
 def test_gradio_is_imported_without_writing_stubs():
@@ -54,7 +51,7 @@ def test_gradio_is_imported_without_writing_stubs():
 
 def test_what_the_page_writes_goes_with_its_process(tmp_path):
     code = "from lsd.ui.shared import examples, scratch; print(scratch.new_folder(), examples.examples())"
-    made = {**os.environ, "TMPDIR": str(tmp_path)}
+    made = {**os.environ, "TMPDIR": str(tmp_path)}  # which is read once, by what Gradio imports
     done = subprocess.run([sys.executable, "-c", code], env=made, capture_output=True, text=True, check=True)
     assert done.stdout.count(str(tmp_path)) > 5 and not list(tmp_path.iterdir())
 

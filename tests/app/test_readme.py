@@ -1,6 +1,5 @@
 """Every command and every snippet of README.md and of docs for users runs as it stands, without the Hub and without settings."""
 
-import json
 import os
 import re
 import shlex
@@ -9,9 +8,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import forking
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/usage.md", "docs/library.md")
@@ -22,21 +23,8 @@ FEWER = {"python -m lsd features": ["--steps", "4"], "python -m precompute run":
 # None of the networks that come with the requirements has an attention that can be read: a small one of the tests' takes its place.
 FROM_THE_HUB = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 WITHOUT = ("--from", "--list-layers", "--list-recipes")
-# What is asked of `python`, in a process of its own each time. They are forked from one that has imported others' modules,
-# which take seconds, and none of ours.
-FORKS = """
-import gc, gradio_client, json, os, pyarrow.parquet, runpy, scipy.ndimage, sys, timm
-
-gc.freeze()  # or each would go through, and so copy, all that was imported when it ends
-for option, what, *arguments in json.load(sys.stdin):
-    print("python", option, what, *arguments, flush=True)
-    if not os.fork():
-        sys.argv = [what, *arguments]
-        runpy.run_module(what, run_name="__main__", alter_sys=True) if option == "-m" else exec(what)
-        break
-    if os.wait()[1]:
-        sys.exit("That failed.")
-"""
+# What programs import of others; none of ours.
+OTHERS = ("timm", "captum.attr", "datasets", "duckdb", "gradio_client", "pyarrow.parquet", "scipy.ndimage", "tqdm")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -63,12 +51,16 @@ def shortened(words: list[str]) -> list[str]:
     return words
 
 
-def run(asked: list[list[str]], folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FORKS], input=json.dumps(asked), cwd=folder, env=environment(), capture_output=True, text=True,
-        timeout=400,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Iterator[Callable[[list[str], Path], None]]:
+    """`python(arguments, folder)`: a program that must end well."""
+    with forking(tmp_path_factory.mktemp("forks"), OTHERS, environment=environment()) as forks:
+
+        def run(arguments: list[str], folder: Path) -> None:
+            done = forks.run(arguments, folder)
+            assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+
+        yield run
 
 
 def test_the_pages_have_what_they_are_read_for():
@@ -77,17 +69,19 @@ def test_the_pages_have_what_they_are_read_for():
 
 
 @pytest.mark.parametrize("page", PAGES[:2])
-def test_every_command_runs(page, tmp_path, small_vit):
+def test_every_command_runs(page, tmp_path, small_vit, python):
     """In their order, in one folder: a later one may go on with what an earlier one made."""
     asked = [line.replace(FROM_THE_HUB, small_vit) for line in commands(page) if line not in (INSTALL, TESTS)]
     lines = [shortened(shlex.split(line, comments=True)) for line in asked]
     assert len(lines) >= 3 and all(line[:2] == ["python", "-m"] for line in lines)
-    run([words for _, *words in lines], tmp_path)
+    for _, *words in lines:
+        python(words, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_snippet_runs(page, tmp_path, page_url):
-    run([["-c", code.replace("http://127.0.0.1:7860", page_url)] for code in blocks(page, "python")], tmp_path)
+def test_every_snippet_runs(page, tmp_path, page_url, python):
+    for code in blocks(page, "python"):
+        python(["-c", code.replace("http://127.0.0.1:7860", page_url)], tmp_path)
 
 
 def test_the_page_opens(tmp_path):

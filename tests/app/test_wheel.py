@@ -6,17 +6,20 @@ import site
 import subprocess
 import sys
 import venv
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import forking
 
 ROOT = Path(__file__).parents[2]
 IN_THE_WHEEL = ("lsd", "gallery", "precompute", "pyproject.toml", "requirements.txt", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """Python of an environment that has this project's wheel, and the requirements from the environment of the tests."""
+def installed(tmp_path_factory) -> Iterator[Callable[..., str]]:
+    """`installed(folder, *arguments)`: what Python prints in a folder, of an environment that has this project's wheel, and the
+    requirements from the environment of the tests."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in IN_THE_WHEEL:  # a copy, as building leaves things behind
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -29,43 +32,27 @@ def installed(tmp_path_factory) -> Path:
     (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
     subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", packages, wheel], check=True)
     (packages / "requirements.pth").write_text("\n".join(site.getsitepackages()))
-    return folder / "env" / "bin" / "python"
-
-
-def run(python: Path, folder: Path, *arguments: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LSD_", "PYTHON"))}
-    done = subprocess.run(
-        [python, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env=kept | {"HF_HUB_OFFLINE": "1"},
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    python = folder / "env" / "bin" / "python"
+    with forking(folder, ("gradio", "timm"), environment=kept | {"HF_HUB_OFFLINE": "1"}, python=python) as forks:
+
+        def run(inside: Path, *arguments: str) -> str:
+            done = forks.run(arguments, inside)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        yield run
 
 
 def test_the_command_line_runs_from_the_wheel(installed, tmp_path):
-    out = run(
-        installed, tmp_path, "-m", "lsd", "saliency", "example:Coffee cup", "--model", "demo:resnet", "--output", "maps"
+    out = installed(
+        tmp_path, "-m", "lsd", "saliency", "example:Coffee cup", "--model", "demo:resnet", "--output", "maps"
     )
     assert "demo:resnet" in out and (tmp_path / "maps" / "comparison.png").is_file()
-    out = run(installed, tmp_path, "-m", "lsd", "features", "--model", "demo:vit", "--unit", "class/1", "--steps", "2")
+    out = installed(tmp_path, "-m", "lsd", "features", "--model", "demo:vit", "--unit", "class/1", "--steps", "2")
     assert "class/1" in out and (tmp_path / "lsd-features" / "sheet.png").is_file()
-    assert "16 pictures" in run(
-        installed,
-        tmp_path,
-        "-m",
-        "precompute",
-        "plan",
-        "--models",
-        "demo:resnet",
-        "--units",
-        "class:all",
-        "--steps",
-        "2",
-    )
+    plan = ["-m", "precompute", "plan", "--models", "demo:resnet", "--units", "class:all", "--steps", "2"]
+    assert "16 pictures" in installed(tmp_path, *plan)
 
 
 def test_the_page_and_the_gallery_are_in_the_wheel(installed, tmp_path):
@@ -81,4 +68,4 @@ assert Path(lsd.__file__).is_relative_to(Path(sys.prefix)), lsd.__file__
 build()
 print(open_gallery().rows)
 """
-    assert int(run(installed, tmp_path, "-c", code).splitlines()[-1]) > 1000
+    assert int(installed(tmp_path, "-c", code).splitlines()[-1]) > 1000

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
 
@@ -39,10 +40,33 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def visitor(browser):
+    """Where all pages are opened: what they load is fetched and compiled once. Nothing moves that only says “wait”: to draw that
+    takes a good part of a core."""
+    context = browser.new_context(viewport={"width": 1500, "height": 1150}, reduced_motion="reduce")
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def tab(browser):
+def tab(visitor):
     """A fresh page; what goes wrong in its console fails the test."""
-    page = browser.new_page(viewport={"width": 1500, "height": 1150})
+    with opened(visitor) as page:
+        yield page
+
+
+@pytest.fixture
+def first_tab(browser):
+    """As `tab`, of somebody who has never been here: all that it loads comes over the wire."""
+    with opened(browser) as page:
+        yield page
+
+
+@contextmanager
+def opened(where):
+    """A page of a browser or of one of its visitors."""
+    page = where.new_page()
     page.set_default_timeout(120_000)
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))

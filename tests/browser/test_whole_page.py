@@ -71,8 +71,9 @@ def test_back_and_forward_go_through_the_tabs(server, tab, warm):
 
 
 @pytest.mark.parametrize("name", TABS)
-def test_a_tab_stands_still_fits_and_is_for_everybody(server, tab, warm, name):
+def test_a_tab_stands_still_fits_and_is_for_everybody(server, first_tab, warm, name):
     """Nothing jumps while it opens; in light and in dark axe finds nothing serious; no width makes it scroll sideways."""
+    tab = first_tab
     tab.add_init_script(_SHIFTS)
     tab.set_viewport_size({"width": WIDTHS[0], "height": 1000})
     open_page(server, tab, f"?tab={name}")

@@ -3,10 +3,11 @@
 import json
 import os
 import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forks import forking
 from gallery_fixture import make_row, write_shard
 from huggingface_hub import constants
 from local_hub import TOKEN, serving
@@ -21,7 +22,8 @@ from precompute.publish import assemble
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 
-# Each is a program of its own, because the clients read the environment when they are imported.
+# Each is a program of its own, because the clients read the environment when they are imported. Others' modules do not.
+OTHERS = ("duckdb", "fsspec", "pandas", "PIL.Image", "pyarrow.parquet", "torch")
 PUBLISH = "from precompute.publish import upload; print(upload(FOLDER, 'user/name'))"
 STREAM = """
 import json
@@ -43,13 +45,17 @@ print(json.dumps({e.unit_id: len(gallery.picture(e)) for e in entries}))
 """
 
 
-def client(program: str, environment: dict[str, str], home: Path, **values) -> subprocess.CompletedProcess:
-    """Run a program as a user of the Hub, with a cache of his own."""
-    names = "".join(f"{name} = {value!r}\n" for name, value in values.items())
-    return subprocess.run(
-        [sys.executable, "-c", names + program], capture_output=True, text=True, timeout=300, cwd=home,
-        env=os.environ | environment | {"HF_HOME": str(home / "cache"), "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def client(tmp_path_factory) -> Iterator[Callable[..., subprocess.CompletedProcess]]:
+    """`client(program, environment, home, **values)`: run as a user of the Hub, with a cache of his own."""
+    folder = tmp_path_factory.mktemp("forks")
+    with forking(folder, OTHERS, environment=os.environ | {"PYTHONPATH": str(ROOT)}) as forks:
+
+        def run(program: str, environment: dict[str, str], home: Path, **values) -> subprocess.CompletedProcess:
+            names = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+            return forks.run(["-c", names + program], home, environment | {"HF_HOME": str(home / "cache")})
+
+        yield run
 
 
 def told(done: subprocess.CompletedProcess) -> str:
@@ -70,7 +76,7 @@ def rows_of(folder: Path) -> dict[str, dict]:
     return {row["unit_id"]: row for path in find_shards(folder) for row in shards.read_rows(path)}
 
 
-def test_a_data_set_is_sent_cut_off_sent_on_pinned_and_read(published, tmp_path):
+def test_a_data_set_is_sent_cut_off_sent_on_pinned_and_read(published, tmp_path, client):
     expected = rows_of(published)
     with serving() as (hub, environment):
         wrong = client(PUBLISH, environment | {"HF_TOKEN": "hf_wrong"}, tmp_path, FOLDER=str(published))

@@ -23,6 +23,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.precompute_kill import TINY, group_is_gone, look, rows_of
+from precompute import plan as planning
+from precompute.run import run
+from precompute.settings import read
 
 pytest.importorskip("ray", reason="the engine “ray” is not tested: there is no Ray; pip install ray")
 pytestmark = pytest.mark.cluster
@@ -169,18 +172,14 @@ def cluster() -> Iterator[Cluster]:
         yield make(2)
 
 
-def command(folder: Path, units: str, steps: int, *arguments: str) -> list[str]:
-    return [
-        sys.executable, "-c", MAIN, "run", "--models", "demo:resnet", "--units", units, "--steps", str(steps), "--output",
-        str(folder), *arguments,
-    ]  # fmt: skip
-
-
 def start(cluster: Cluster, folder: Path, units: str, steps: int, *arguments: str) -> subprocess.Popen:
     """A run on the cluster, from a folder without the code."""
-    arguments = command(folder, units, steps, "--engine", "ray", "--address", cluster.address, *arguments)
+    command = [
+        sys.executable, "-c", MAIN, "run", "--models", "demo:resnet", "--units", units, "--steps", str(steps), "--output",
+        str(folder), "--engine", "ray", "--address", cluster.address, *arguments,
+    ]  # fmt: skip
     return subprocess.Popen(
-        arguments, env=ENVIRONMENT, cwd=cluster.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=ENVIRONMENT, cwd=cluster.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -191,9 +190,12 @@ def at_work(node: Node) -> bool:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    """The folder of an undisturbed run of this machine alone."""
+    """The folder of an undisturbed run of this process alone."""
     folder = tmp_path_factory.mktemp("local")
-    subprocess.run(command(folder, "class:all", 20), env=ENVIRONMENT, cwd=folder, check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "UNITS", TINY)
+        plan = planning.make_plan(read({"models": ["demo:resnet"], "units": ["class:all"], "steps": 20}))
+    assert not run(plan, str(folder)).failures
     return folder
 
 
@@ -202,19 +204,41 @@ def test_a_folder_that_workers_cannot_use_is_a_sentence(cluster, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "data").write_text("a file")
-    run = start(cluster, folder, "class:0", 1)
-    _, error = run.communicate(timeout=300)
-    assert run.returncode == 2 and "Traceback" not in error, error
+    driver = start(cluster, folder, "class:0", 1)
+    _, error = driver.communicate(timeout=300)
+    assert driver.returncode == 2 and "Traceback" not in error, error
     assert re.search(r"precompute: .*run cannot be used \(.*\): mend that, and run the same command", error), error
 
 
-def wait_until(true: Callable[[], bool], run: subprocess.Popen) -> None:
+def wait_until(true: Callable[[], bool], driver: subprocess.Popen) -> None:
     """While a run goes on."""
     deadline = time.monotonic() + 300
-    while run.poll() is None and not true() and time.monotonic() < deadline:
+    while driver.poll() is None and not true() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert run.poll() is None, run.communicate()[1]
+    assert driver.poll() is None, driver.communicate()[1]
     assert true()
+
+
+def test_a_node_whose_device_is_dead_gets_no_more_work_and_a_lost_head_is_survived(cluster, undisturbed, tmp_path):
+    folder, expected, log = tmp_path / "run", rows_of(undisturbed), tmp_path / "log"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(DEAD_DEVICE.replace("LOG", repr(str(log))))
+    done = lambda: len(list((folder / "done").glob("*.json")))  # noqa: E731
+    with clusters() as make:
+        broken = make(0)
+        broken.join(ENVIRONMENT | {"PYTHONPATH": str(tmp_path / "site")})
+        driver = start(broken, folder, "class:all", 20, "--workers", "2")
+        wait_until(lambda: log.exists() and done() > 1, driver)
+        broken.nodes[0].kill()  # the head
+        _, error = driver.communicate(timeout=120)
+        assert driver.returncode != 0 and done() < 16 // TINY
+        finished, _ = look(folder, {}, 2)
+        assert len(log.read_text().splitlines()) == 1  # it was given one task, and no other
+    driver = start(cluster, folder, "class:all", 20, "--workers", "1")
+    out, error = driver.communicate(timeout=300)
+    assert driver.returncode == 0 and f"16 rows, {16 - TINY * len(finished)} of them made" in out, error
+    look(folder, finished, 1)
+    assert rows_of(folder) == expected
 
 
 def test_three_nodes_share_the_tasks_one_is_slow_and_what_two_lost_ones_had_moves_on(cluster, undisturbed, tmp_path):
@@ -223,42 +247,20 @@ def test_three_nodes_share_the_tasks_one_is_slow_and_what_two_lost_ones_had_move
     for name in (f"done/{marker.name}", json.loads(marker.read_text())["shard"]):  # one task is done already
         (folder / name).parent.mkdir(parents=True)
         shutil.copy2(undisturbed / name, folder / name)
-    run, busy = start(cluster, folder, "class:all", 20), [False] * 3
+    driver, busy = start(cluster, folder, "class:all", 20), [False] * 3
 
     def all_busy() -> bool:
         busy[:] = [was or at_work(node) for was, node in zip(busy, cluster.nodes, strict=True)]
         return all(busy)
 
-    wait_until(all_busy, run)
+    wait_until(all_busy, driver)
     cluster.nodes[0].hesitate()
     for node in cluster.nodes[1:]:
         time.sleep(chance.uniform(0, 1))
         node.kill()  # with a task under way, or just between two
-    out, error = run.communicate(timeout=300)
-    assert run.returncode == 0, error
+    out, error = driver.communicate(timeout=300)
+    assert driver.returncode == 0, error
     assert f"16 rows, {16 - TINY} of them made" in out and "failed: " not in error
     assert "16/16" in error.replace("\r", "\n")  # progress, of all nodes together
     look(folder, {}, 3)
-    assert rows_of(folder) == expected
-
-
-def test_a_node_whose_device_is_dead_gets_no_more_work_and_a_lost_head_is_survived(undisturbed, tmp_path):
-    folder, expected, log = tmp_path / "run", rows_of(undisturbed), tmp_path / "log"
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(DEAD_DEVICE.replace("LOG", repr(str(log))))
-    done = lambda: len(list((folder / "done").glob("*.json")))  # noqa: E731
-    with clusters() as make:
-        cluster = make(0)
-        cluster.join(ENVIRONMENT | {"PYTHONPATH": str(tmp_path / "site")})
-        run = start(cluster, folder, "class:all", 20, "--workers", "2")
-        wait_until(lambda: log.exists() and done() > 1, run)
-        cluster.nodes[0].kill()  # the head
-        _, error = run.communicate(timeout=120)
-        assert run.returncode != 0 and done() < 16 // TINY
-        finished, _ = look(folder, {}, 2)
-        assert len(log.read_text().splitlines()) == 1  # it was given one task, and no other
-        run = start(make(0), folder, "class:all", 20)
-        out, error = run.communicate(timeout=300)
-        assert run.returncode == 0 and f"16 rows, {16 - TINY * len(finished)} of them made" in out, error
-    look(folder, finished, 1)
     assert rows_of(folder) == expected

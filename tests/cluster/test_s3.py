@@ -176,7 +176,7 @@ def test_runs_and_compactions_that_are_killed_in_a_shaky_bucket_lose_no_row(serv
     FORKS.set_forkserver_preload(["precompute.__main__", "precompute.run", "precompute.plan", "s3fs", "timm", "tqdm"])
     server.shake(0.1, 0)
     where = lambda path: f"{url}/{path.name}"  # noqa: E731
-    killed = core.torture(tmp_path, 3, units=1, start=Forked, where=where)
+    killed = core.torture(tmp_path, 3, units=1, models=("demo:resnet",), start=Forked, where=where)
     assert killed.total() == 3
     core.torture_compaction(where(tmp_path / "killed-1"), 1, start=Forked)
     core.use(where(tmp_path / "killed-1"), tmp_path, start=Forked)

@@ -17,6 +17,7 @@ from benchmarks import precompute_kill as core
 from gallery.index import find_shards
 
 FORKS = multiprocessing.get_context("forkserver")
+ONE = ("demo:resnet",)  # what is killed is the writing, which is the same for each network
 
 
 def _deadly(function, step, last: int):
@@ -69,19 +70,18 @@ class Forked:
 
 
 def test_a_run_that_is_killed_at_random_instants_ends_with_the_same_rows(tmp_path):
-    killed = core.torture(tmp_path, 7, units=2, start=Forked)
+    killed = core.torture(tmp_path, 7, units=2, models=ONE, start=Forked)
     assert killed.total() == 7
 
 
 def test_workers_and_runs_that_are_killed_at_random_instants_end_with_the_same_rows(tmp_path):
-    killed = core.torture(tmp_path, 2, workers=2, units=1, victims=("parent", "worker"), start=Forked)
+    killed = core.torture(tmp_path, 2, workers=2, units=1, models=ONE, victims=("parent", "worker"), start=Forked)
     assert killed.total() == 2
 
 
 def test_a_run_that_dies_at_any_step_of_writing_leaves_nothing_half_written(tmp_path):
     """Each file is forced to the disk, renamed, and its folder forced: six instants, for the plan, the card, shard, marker."""
-    command = core.arguments(tmp_path / "undisturbed", 1, 1)
-    command[command.index("--models") + 1 : command.index("--units")] = ["demo:resnet"]
+    command = core.arguments(tmp_path / "undisturbed", 1, 1, ONE)
     command[command.index("--units") + 1 : command.index("--steps")] = ["class:0-3"]
     assert Forked(command).wait() == 0
     expected = core.rows_of(tmp_path / "undisturbed")
@@ -100,8 +100,8 @@ def test_a_run_that_dies_at_any_step_of_writing_leaves_nothing_half_written(tmp_
 
 
 def test_two_runs_at_once_in_one_folder_end_with_the_rows_of_one(tmp_path):
-    assert Forked(core.arguments(tmp_path / "one", 1, 2)).wait() == 0
-    runs = [Forked(core.arguments(tmp_path / "two", 1, 2), tmp_path / "log") for _ in range(2)]
+    assert Forked(core.arguments(tmp_path / "one", 1, 2, ONE)).wait() == 0
+    runs = [Forked(core.arguments(tmp_path / "two", 1, 2, ONE), tmp_path / "log") for _ in range(2)]
     assert [run.wait() for run in runs] == [0, 0], (tmp_path / "log").read_text()
     core.look(tmp_path / "two", {}, 1)
     core._compare(tmp_path / "two", core.rows_of(tmp_path / "two"), core.rows_of(tmp_path / "one"))
