@@ -14,7 +14,7 @@ LAB = ("mobilenetv2_100.tflite_qat_in1k", "resnet50.tf_uint8_in1k", "vit_tiny_pa
 def test_it_is_small_enough_to_ship_and_holds_nothing_else():
     files = [path for path in SAMPLE.rglob("*") if path.is_file()]
     sizes = [path.stat().st_size for path in files]
-    assert sum(sizes) <= 52_000_000 and max(sizes) <= 8_000_000
+    assert sum(sizes) <= 60_000_000 and max(sizes) <= 8_000_000
     assert {path.name for path in files if path.suffix != ".parquet"} == {"README.md", "croissant.json"}
 
 
@@ -23,7 +23,8 @@ def test_it_has_two_hundred_classes_and_every_stage_of_the_networks_that_everybo
     for model in PACKAGES:
         assert gallery.page(Filters(model=model, layer="", status="ok")).total >= 200
         stages = {layer: count for layer, count in gallery.layers(model) if layer}
-        assert len(stages) == 7 and all(count == 24 for layer, count in stages.items() if layer != "blocks.0")
+        assert len(stages) == 7 and all(stages[f"blocks.{i}"] == 24 for i in (1, 2, 3, 4, 6))
+        assert stages["blocks.5"] >= 192  # all of the stage that reasons speak of
     for model in LAB:
         assert gallery.page(Filters(model=model, layer="", status="ok")).total >= 100
         assert any(count >= 16 for layer, count in gallery.layers(model) if layer)
