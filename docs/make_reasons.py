@@ -3,7 +3,7 @@
     python -m docs.make_reasons [PART=DIR …]
 
 Of each part that is given (`PARTS`) the rows of DIR, as `python -m lsd.evaluation reasons --output DIR` keeps them, are counted
-anew and kept in docs/reasons.json; the others are as they were there.
+anew and kept in docs/reasons.json; networks, layers and rankings that are not in DIR, and other parts, are as they were there.
 """
 
 import json
@@ -18,19 +18,22 @@ from lsd import markdown
 from lsd.catalogue import common_name
 from lsd.evaluation.mistakes import accuracy
 from lsd.evaluation.reasons import read_rows
-from lsd.evaluation.reasons_trials import RANDOM, TOLD, counts
+from lsd.evaluation.reasons_trials import RANDOM, TOLD, counts, kind_of
 from lsd.reasons.defaults import METHOD
+from lsd.reasons.explain import CHANNEL
 
 HERE = Path(__file__).parent
 FIGURES, PAGE, TEXT, PLOT = (
     HERE / "reasons.json", HERE / "reasons.md", HERE / "reasons.template.md", HERE / "pictures" / "reasons.svg",
 )  # fmt: skip
-PARTS = ("choosing", "judging", "wrong", "tags")
+PARTS = ("choosing", "judging", "wrong", "tags", "kinds")
 NAMES = {
     TOLD: "told", METHOD: "joint shares", "gradient_x_activation": "gradient × activation", "integrated": "integrated",
     "activation": "activation alone", RANDOM: "at random", "groups": "groups (default number)", "groups/3": "three groups",
-    "elsewhere": "the same masks on other channels", "scattered": "as much, scattered",
+    "elsewhere": "the same masks on other channels", "scattered": "as much, scattered", "ablation": "one by one",
 }  # fmt: skip
+PLACES = ("position/joint", "position/activation", "position/random")
+HEADS = ("head/ablation", "head/gradient_x_activation", "head/activation", "head/random")
 GROUPED = ("groups", "groups/elsewhere", "groups/scattered", "groups/3", "groups/3/elsewhere")
 LOOKS = {
     TOLD: "#0b6fb8",
@@ -55,6 +58,16 @@ def count(folder: Path) -> list[dict]:
             lines.append({"network": file.parent.name, "layer": file.name.removesuffix(".jsonl").removesuffix(".wrong"),
                           "ranking": ranking, "pictures": len(own), **hits, **means})  # fmt: skip
     return lines
+
+
+def merged(before: Sequence[dict], lines: Sequence[dict]) -> list[dict]:
+    """The lines, and those of before of what these are not about, in the order of before."""
+    known = {_about(line): line for line in before}
+    return list((known | {_about(line): line for line in lines}).values())
+
+
+def _about(line: Mapping) -> tuple[str, str, str]:
+    return line["network"], line["layer"], line["ranking"]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -85,6 +98,9 @@ def _pooled(
 
 
 def _name(ranking: str) -> str:
+    kind, way = kind_of(ranking)
+    if kind != CHANNEL:
+        return NAMES[way]
     first, _, control = ranking.rpartition("/")
     return f"{NAMES[first]}: {NAMES[control]}" if control in NAMES and first else NAMES.get(ranking, ranking)
 
@@ -133,6 +149,11 @@ TABLES: dict[str, Callable[[Mapping], Iterator[str]]] = {
     "mended_groups": lambda f: _pooled(f["wrong"], "mended", ["groups", "groups/elsewhere"], (1, 2, 3), "mended"),
     "mended_networks": lambda f: _by_network(f["wrong"], "mended", [(METHOD, 3), (METHOD, 10), (RANDOM, 10), ("groups", 1)]),
     "tags": lambda f: _tags(f["tags"]),
+    "places": lambda f: _pooled(f["kinds"], "off", PLACES, (1, 3, 5, 10, 20), "changed"),
+    "places_kept": lambda f: _pooled(f["kinds"], "kept", PLACES, (1, 3, 5, 10, 20), "kept"),
+    "heads": lambda f: _pooled(f["kinds"], "off", HEADS, (1, 2), "changed"),
+    "place_networks": lambda f: _by_network([line for line in f["kinds"] if line["ranking"] in PLACES], "off",
+                                            [(ranking, 10) for ranking in PLACES]),
 }  # fmt: skip
 
 
@@ -185,7 +206,7 @@ def main(arguments: Sequence[str]) -> None:
     for part, _, folder in (argument.partition("=") for argument in arguments):
         if part not in PARTS or not Path(folder).is_dir():
             sys.exit(f"Give parts as PART=DIR, PART one of {', '.join(PARTS)}.")
-        figures[part] = count(Path(folder))
+        figures[part] = merged(figures.get(part, []), count(Path(folder)))
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     PAGE.write_text(page(figures), "utf-8")
     plot(figures["judging"], PLOT)

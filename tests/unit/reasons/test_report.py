@@ -115,6 +115,8 @@ def test_a_unit_that_is_dead_is_told(made):
 def test_a_picture_on_which_nothing_speaks_for_the_answer_has_a_bundle_all_the_same(wrap):
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():
+        net[0].weight.abs_()  # or chance would leave nothing to be seen
+        net[0].bias.zero_()
         net[4].weight.copy_(torch.tensor([[0.0] * 4, [1.0] * 4]))
         net[4].bias.copy_(
             torch.tensor([100.0, 0.0])
