@@ -26,6 +26,14 @@ def open_tab(server, tab, query=f"model=demo:resnet&example={DRAWN}"):
     tab.locator(ROWS).first.wait_for()
 
 
+def still(page, place) -> dict:
+    """The box of a place that no longer moves."""
+    box = None
+    while box != (box := place.bounding_box()):
+        page.wait_for_timeout(300)
+    return box
+
+
 def now(tab):
     return tab.locator("#lsd-reasons-tab p.lsd-r-now").first
 
@@ -136,7 +144,7 @@ def test_a_region_is_drawn_and_only_there_reasons_are_off(server, tab, console):
     everywhere = tab.locator("td.lsd-r-now").first.inner_text()
     only = tab.get_by_role("button", name="Switch off only inside a region")
     only.click()
-    box = tab.locator(".lsd-r-stage").bounding_box()
+    box = still(tab, tab.locator(".lsd-r-stage"))
     tab.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
     tab.mouse.down()
     tab.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"], steps=3)
