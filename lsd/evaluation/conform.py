@@ -39,7 +39,9 @@ OVER, BROKEN = "over memory", "broken"
 SIDES = (64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 320, 384, 448, 512)
 CLASSES = 10
 PROCESS = 2**30  # bytes of a process beside the weights: code, and passes of a small picture
-_DIFFERENCES = 1e-2  # from a slope in fp64, in units of what it is in a random direction; a wrong one is off by about 1
+_SEEN = 32  # pictures from which batch norms have their statistics
+_STEEP = 0.1  # of what a network puts out: one that changes so much at the least step is too steep to be followed
+_DIFFERENCES = 2e-2  # from a slope in fp64, in units of what it is in a random direction; a wrong one is off by about 1
 _NEAR = 1e-4  # in the same units: no other step need be tried
 # Of the differences, the best counts: random weights may be steep, and some networks round to fp32 inside.
 _STEPS = (1e-4, 1e-5, 1e-3, 1e-6, 1e-2, 1e-7)
@@ -89,15 +91,27 @@ def build(name: str, side: int, settings: dict) -> ImageModel:
     return model
 
 
+def shown(side: int) -> torch.Tensor:
+    """(1, 3, side, side): the picture on which a network is checked."""
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
 @torch.no_grad()
 def _calibrate(model: ImageModel) -> None:
-    """Give the batch norms the statistics of what they see, as training would: else a deep network's numbers explode."""
+    """Give the batch norms the statistics of what they see, as training would: else a deep network's numbers explode.
+
+    The picture of the checks is among what they see; of few others its numbers would be out of all range.
+    """
     norms = [module for module in model.net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
-    model(torch.rand(4, 3, model.spec.height, model.spec.width, generator=torch.Generator().manual_seed(2)))
+    side = model.spec.height
+    others = torch.rand(_SEEN - 1, 3, side, side, generator=torch.Generator().manual_seed(2))
+    model(torch.cat([shown(side), others]))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.eval()
         norm.momentum = momentum
@@ -114,12 +128,14 @@ def layers(model: ImageModel, image: torch.Tensor) -> dict:
 
 
 def derivative(model: ImageModel, image: torch.Tensor, directions: int = 3) -> dict:
-    """The gradient in fp64 against central differences along random directions."""
+    """The gradient in fp64 against central differences along random directions; refused where it is too steep for them."""
     twin = ImageModel(model.net.double(), model.name).double()
     try:
         x = image.double()
         chance = torch.Generator().manual_seed(1)
-        (slope,), _ = differentiate(twin, x.clone(), [TARGET])
+        (slope,), (score,) = differentiate(twin, x.clone(), [TARGET])
+        if min(_STEPS) * slope.norm().item() > _STEEP * max(1.0, abs(float(score))):
+            return {"verdict": REFUSED, "why": f"A slope of {slope.norm():.0e} is too steep for differences in fp64."}
         usual = max(slope.norm().item() / x.numel() ** 0.5, 1e-12)
         worst = 0.0
         for _ in range(directions):
@@ -159,14 +175,16 @@ def units(model: ImageModel, image: torch.Tensor) -> dict:
 
 
 def _climb(model: ImageModel, unit: str) -> str:
-    """What comes of the ascents, the first that rises or the last."""
-    said = ""
+    """What comes of the ascents, the first that rises or the last; refused where even the least step leaps."""
     for recipe in _CLIMBS:
         (picture,) = [p for shot in ascend(model, [unit], recipe) for p in shot.finished]
-        if max(picture.trace[1:]) > picture.trace[0]:
+        before, *after = picture.trace
+        if max(after) > before:
             return RIGHT
-        said = f"{REFUSED}: dead" if picture.status == "dead" else f"{WRONG}: {picture.trace}"
-    return said
+    if picture.status == "dead":
+        return f"{REFUSED}: dead"
+    steep = max(abs(one - before) for one in after) > _STEEP * abs(before)  # the last step is the least that fp32 knows
+    return f"{REFUSED}: too steep for fp32" if steep else f"{WRONG}: {picture.trace}"
 
 
 def early_exit(model: ImageModel, image: torch.Tensor) -> dict:
@@ -232,7 +250,7 @@ def conform(name: str, path: Path, nbytes: int, brief: bool = False) -> None:
         row |= {"next": "", "load": {"verdict": BROKEN, "why": _told(error)}}
         return keep()
     row["load"] = {"verdict": RIGHT}
-    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    image = shown(side)
     for check in CHECKS:
         row["next"] = check.__name__
         keep()

@@ -277,13 +277,38 @@ def test_what_single_precision_rounds_double_precision_judges(image_model, monke
 
 def test_a_unit_of_a_steep_network_rises_in_smaller_steps(monkeypatch):
     def leap(model, units, recipe):
-        rises = recipe.learning_rate < 1e-3
-        yield SimpleNamespace(finished=[SimpleNamespace(trace=(1.0, 2.0 if rises else 0.0), status="ok")])
+        after = dict(rising=2.0, falling=0.99, leaping=0.0)[unit] if recipe.learning_rate < 1e-3 else 0.0
+        yield SimpleNamespace(finished=[SimpleNamespace(trace=(1.0, after), status="ok")])
 
     monkeypatch.setattr(conform, "ascend", leap)
-    assert conform._climb(None, "class/3") == "right"
-    monkeypatch.setattr(conform, "_CLIMBS", conform._CLIMBS[:1])
-    assert conform._climb(None, "class/3") == "wrong: (1.0, 0.0)"
+    said = {}
+    for unit in ("rising", "falling", "leaping"):
+        said[unit] = conform._climb(None, unit)
+    assert said == {"rising": "right", "falling": "wrong: (1.0, 0.99)", "leaping": "refused: too steep for fp32"}
+
+
+class Steep(nn.Module):
+    """So steep that no step of a difference lies on its slope."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages, self.head = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), nn.Linear(4, 10)
+        self.num_classes = 10
+
+    def forward(self, x):
+        return self.head((1e12 * self.stages(x)).sin().mean((2, 3)))
+
+
+def test_what_no_difference_can_follow_is_refused(wrap):
+    found = conform.derivative(wrap(Steep(), 32, 10).float(), conform.shown(32))
+    assert found["verdict"] == "refused" and "too steep for differences" in found["why"]
+
+
+def test_batch_norms_know_the_picture_that_is_checked():
+    """So that the numbers of a deep network stay in range there."""
+    model = conform.build("efficientnet_b5", 64, {})
+    with torch.no_grad():
+        assert model(conform.shown(64)).abs().max() < 20
 
 
 def test_what_is_left_behind_is_found(wrap):
