@@ -22,6 +22,10 @@ HIGHEST = (
     "reaches the picture, so it says nothing."
 )
 FAILED = "The numbers ran out of range; a smaller learning rate may help."
+UNSTARTED = (
+    "What the network puts out for the picture that the ascent begins with is no finite number; another start may help, or another "
+    "network."
+)
 NO_NORMS = (
     "The recipe's batch_norm counts for nothing here: the network has no batch normalisation with running statistics."
 )
@@ -33,17 +37,21 @@ NO_ACTIVATION = (
 Activations = Mapping[str, Mapping[Tap, Tensor]]  # model name → tap → activation, with its graph
 
 
-def of_status(unit: Unit, status: str, score: float, output: str, activations: Activations) -> tuple[str, ...]:
+def of_status(
+    unit: Unit, status: str, score: float, trace: Sequence[float], output: str, activations: Activations
+) -> tuple[str, ...]:
     """Why a picture is not "ok"; () if it is.
 
     Args:
-        status, score: as in `Picture`.
+        status, score, trace: as in `Picture`.
         output: the recipe's.
     """
     if status == "dead":
         reach = unit.value({leaf: _range(leaf, output, activations) for leaf in unit.leaves()})
         return (HIGHEST if reach.low < reach.high <= score else DEAD,)
-    return (FAILED,) if status == "failed" else ()
+    if status == "failed":
+        return (FAILED if math.isfinite(trace[0]) else UNSTARTED,)
+    return ()
 
 
 def of_recipe(

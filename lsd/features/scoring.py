@@ -64,6 +64,6 @@ def finish(
         score = response.scores[i]
         finite = bool(images[i].isfinite().all()) and np.isfinite(score)
         status = "failed" if not finite else "ok" if one.reached or response.arrives[i] else "dead"
-        said = notes.of_status(one.job.unit, status, score, recipe.output, found) + idle[i]
+        said = notes.of_status(one.job.unit, status, score, one.trace, recipe.output, found) + idle[i]
         pictures.append(Picture(one.job, pixels[i], score, tuple(one.trace), status, one.restarts, seconds, said))
     return tuple(pictures)

@@ -7,7 +7,7 @@ import torch
 from ascent_fixture import SMALL, pictures
 from torch import nn
 
-from lsd.features.notes import DEAD, FAILED, HIGHEST, NO_ACTIVATION, NO_BRANCH, NO_NORMS
+from lsd.features.notes import DEAD, FAILED, HIGHEST, NO_ACTIVATION, NO_BRANCH, NO_NORMS, UNSTARTED
 from lsd.features.recipes import RECIPES
 from lsd.features.soften import Softening
 
@@ -62,13 +62,21 @@ def test_a_negative_of_a_rectified_channel_of_a_trained_network(demo):
 
 
 class Broken(nn.Module):
+    """Finite below its limit alone."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
     def forward(self, x):
-        return torch.log(-x.mean((2, 3)).abs() - 1)
+        mean = x.mean((2, 3))
+        return torch.where(mean < self.limit, mean, torch.nan)
 
 
-def test_numbers_out_of_range_are_told(wrap):
-    (picture,) = pictures(wrap(Broken(), 16).float(), ["logit/0"], QUICK)
-    assert picture.status == "failed" and picture.notes == (FAILED,)
+@pytest.mark.parametrize("limit, why", [(-1.0, UNSTARTED), (0.51, FAILED)])
+def test_numbers_out_of_range_are_told(wrap, limit, why):
+    (picture,) = pictures(wrap(Broken(limit), 16).float(), ["logit/0"], replace(QUICK, learning_rate=0.5))
+    assert picture.status == "failed" and picture.notes == (why,)
 
 
 class Plain(nn.Sequential):
