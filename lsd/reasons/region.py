@@ -1,5 +1,7 @@
 """A region of the picture as places of a layer: what is switched off there alone."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,16 @@ from lsd.errors import UndefinedError
 from lsd.layout import Layer
 
 Box = tuple[float, float, float, float]
+
+
+def region_of(corners: Sequence[float]) -> Box | None:
+    """A region between two corners (x, y, x, y), as parts of the picture; None of one that is none or empty."""
+    if len(corners) != 4 or not all(0 <= part <= 1 for part in corners):
+        return None
+    left, right = sorted(corners[0::2])
+    top, bottom = sorted(corners[1::2])
+    region = tuple(round(part, 3) for part in (left, top, right, bottom))
+    return region if region[0] < region[2] and region[1] < region[3] else None
 
 
 def places_in(layer: Layer, box: Box, size: tuple[int, int], region: Box) -> Tensor:

@@ -20,10 +20,11 @@ from benchmarks.hostile import tools
 from lsd.demo import CLASS_NAMES, MODELS_DIR, render
 from lsd.features.ascent import ascend
 from lsd.features.recipes import DEFAULT, find_recipe
-from lsd.images import open_image, prepare
+from lsd.images import crop_box, open_image, prepare
 from lsd.models import get_model
 from lsd.packages import PACKAGES
-from lsd.reasons.explain import find_reasons, flips, try_reasons
+from lsd.reasons.explain import channel, find_reasons, flips, switched, together, try_reasons
+from lsd.reasons.region import places_in
 from lsd.saliency.explain import TargetSpec, explain, to_input
 from lsd.saliency.heads import heads_of
 from lsd.saliency.heads import sheet as heads_sheet
@@ -229,9 +230,35 @@ def test_reasons_of_another_class_and_layer_with_pictures(client, monkeypatch):
     assert Image.open(file).convert("RGB").tobytes() != plain.tobytes()  # which had no picture of any unit
 
 
+@pytest.mark.parametrize("region", [None, (0.0, 0.0, 1.0, 0.5)])
+def test_reasons_are_switched_off_together(client, region):
+    request = {"image": "example:plain circle", "model": "demo:resnet", "off": ["g1", "3", "g1"]}
+    answer, _ = client.predict(**request, region=list(region) if region else None, api_name="/reasons")
+    model = get_model("demo:resnet")
+    picture = open_image(examples()["plain circle"])
+    image = to_input(model, picture)
+    found = find_reasons(model, image)
+    gone = together([found.groups[0].off, channel(found.shares, 3).off])
+    layer, box = found.shares.layer, crop_box(picture.size, model.spec)
+    where = places_in(layer, box, picture.size, region) if region else None
+    (trial,) = switched(model, image, found, [gone], region=where)
+    told = answer["switched"]
+    assert told["off"] == ["3", "g1"] and told["score"] == pytest.approx(trial.score, rel=1e-4)
+    assert (told["index"], told["changed"]) == (trial.first, trial.changed)
+    assert 0 <= told["at_random"] <= told["draws"] > 0
+    assert told["score"] < answer["score"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"off": ["g9"]}, "“g9” is nothing that can be switched off in layer3"),
+        ({"off": ["100000"]}, "“100000” is nothing that can be switched off"),
+        ({"off": [str(i) for i in range(61)]}, "At most 60 reasons"),
+        ({"region": [0, 0, 1, 1]}, "name in off what is"),
+        ({"off": ["g1"], "region": [0, 0, 2, 1]}, "left, top, right and bottom"),
+        ({"off": ["g1"], "region": [0.5, 0, 1]}, "left, top, right and bottom"),
+        ({"off": ["g1"], "region": [0.4, 0.4, 0.401, 0.401]}, "draw a larger one"),
         ({"image": "example:nothing"}, "no example"),
         ({"target": "99"}, "out of range"),
         ({"against": "zebra"}, "No class of this model"),

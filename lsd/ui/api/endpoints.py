@@ -52,7 +52,7 @@ from lsd.ui.shared.limits import MAX_PROGRAM_STEPS, check_others, check_settings
 from lsd.ui.shared.line import Waiting
 from lsd.ui.shared.pace import Cost, measured
 from lsd.ui.shared.reason_answer import answer_of
-from lsd.ui.shared.reasoned import FILLS, ZERO, Question, decision, reasoned
+from lsd.ui.shared.reasoned import FILLS, ZERO, Question, decision, reasoned, without
 from lsd.ui.shared.reasoned import cost as reasons_cost
 from lsd.ui.shared.room import room_for_ascents, room_for_passes
 from lsd.ui.shared.scratch import brief_folder
@@ -293,6 +293,8 @@ def reasons(
     draw: bool = False,
     outputs: str = "",
     layouts: dict | None = None,
+    off: list[str] | None = None,
+    region: list[float] | None = None,
 ) -> tuple[dict, FileData]:
     """Why a network says a class rather than another: the few channels and groups of channels that speak most for it, what it
     says without each, and how few of them change its answer when they are switched off.
@@ -307,21 +309,29 @@ def reasons(
         draw: make the pictures of units that are not there yet; takes longer.
         outputs: as for `predict`.
         layouts: as for `saliency`.
+        off: what is switched off all at once: the `name` of groups and channels that an answer told ("g1"), or any channel's
+            number ("12").
+        region: [left, top, right, bottom], as parts of the picture, outside of which nothing is off.
 
     Returns:
         {"model", "names_assumed", "target", "decision", "sentence", "layer", "score", "explained", "fill", "groups",
-        "channels", "against", "flips"}: of each group and channel its unit (as `feature` takes it), its share in nats and as a
-        part of all that speaks for the target, what the model says without it alone, and the other classes that it raises and
-        lowers; `flips` says how many of the first groups and channels together change the answer (null if all do not), and in
-        how many draws as many channels at random do. And a sheet: what each looks like, and where it lies (PNG).
+        "channels", "against", "flips", "switched"}: of each group and channel its unit (as `feature` takes it), its share in
+        nats and as a part of all that speaks for the target, what the model says without it alone, and the other classes that
+        it raises and lowers; `flips` says how many of the first groups and channels together change the answer (null if all do
+        not), and in how many draws as many channels at random do; `switched` is what it says without all that is `off`, and in
+        how many draws as much of channels at random changes its answer (null if nothing is off). And a sheet: what each looks
+        like, and where it lies (PNG).
     """
     if fill not in FILLS:
         raise LSDError(f"fill is {' or '.join(FILLS)}, not “{fill[:60]}”.")
+    where = inputs.region(region, off)
     picture, sha256 = inputs.picture(image)
     network = inputs.network(model, outputs, layouts)
     question = Question(sha256, decision(target, against), layer, fill)
     with turn(reasons_cost(network.name, question)):
         account = reasoned(network, picture, question)
+        names = inputs.off(off, account)
+        switching = without(network, picture, question, account, names, where) if names else None
     about(network.name, method=account.reasons.layer)
     units = [thing.reason.unit for thing in (*account.groups, *account.channels)]
     there = {*unit_pictures.kept(network, units), *unit_pictures.in_gallery(network, units)}
@@ -330,7 +340,7 @@ def reasons(
         with turn(unit_pictures.cost(network, some)):
             for _ in unit_pictures.draw(network, some):
                 pass  # they are kept
-    answer = {"model": network.name, "names_assumed": network.names_assumed} | told(account)
+    answer = {"model": network.name, "names_assumed": network.names_assumed} | told(account, switching)
     found = answer_of(account, network, picture)
     return answer, _File("reasons.png", png(sheet(found, result(found, "numbers"))))
 

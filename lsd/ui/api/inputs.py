@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -9,9 +10,11 @@ from lsd.errors import ImageError, LSDError
 from lsd.images import open_image
 from lsd.layers import as_said
 from lsd.models import ImageModel, get_model
+from lsd.reasons.region import Box, region_of
 from lsd.said import Said
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.jobs import about, aside
+from lsd.ui.shared.reasoned import MAX_OFF, Account
 
 _MAX_CHARACTERS = 32 * 2**20  # of a picture in base64: 24 MB
 
@@ -22,6 +25,31 @@ def network(name: str, outputs: str, layouts: dict | None = None) -> ImageModel:
     model = aside(get_model, name)
     about(model.name)
     return as_said(model, said)
+
+
+def off(names: Sequence[str] | None, account: Account) -> list[str]:
+    """What is to be switched off. Raises LSDError for more than `MAX_OFF`, or what is nothing that can be."""
+    names = list(dict.fromkeys(names or ()))
+    if len(names) > MAX_OFF:
+        raise LSDError(f"At most {MAX_OFF} reasons can be off at once, and these are {len(names)}.")
+    for name in names:
+        if account.find(name) is None:
+            raise LSDError(f"“{name[:60]}” is nothing that can be switched off in {account.reasons.layer}.")
+    return names
+
+
+def region(corners: Sequence[float] | None, off: Sequence[str] | None) -> Box | None:
+    """The part of the picture in which something is off. Raises LSDError for none that is one, or where nothing is off."""
+    if corners is None:
+        return None
+    found = region_of(corners)
+    if found is None:
+        raise LSDError(
+            "A region is left, top, right and bottom, as parts of the picture from 0 to 1: [0.5, 0, 1, 0.4]."
+        )
+    if not off:
+        raise LSDError("A region is where something is off; name in off what is.")
+    return found
 
 
 def picture(text: str) -> tuple[Image.Image, str]:

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from lsd import labels
-from lsd.reasons.explain import flips
+from lsd.reasons.explain import Trial, flips
 from lsd.ui.shared.reason_words import decided
-from lsd.ui.shared.reasoned import Account, Thing
+from lsd.ui.shared.reasoned import Account, Switching, Thing
 
 
-def told(account: Account) -> dict:
-    """As plain JSON values."""
+def told(account: Account, switching: Switching | None) -> dict:
+    """As plain JSON values: the reasons, and what the network says with some of them off, if any are."""
     target, tried, sentence = account.reasons.target, account.tried, decided(account)
     return {
         "target": target.to_dict(),
@@ -26,19 +26,29 @@ def told(account: Account) -> dict:
             "at_random": sum(trial.changed for trial in tried.random),
             "draws": len(tried.random),
         },
+        "switched": None if switching is None else {
+            "off": list(switching.off), **_trial(account, switching.trial),
+            "at_random": sum(trial.changed for trial in switching.random), "draws": len(switching.random),
+        },
     }  # fmt: skip
+
+
+def _trial(account: Account, trial: Trial) -> dict:
+    return {
+        "score": trial.score,
+        "changed": trial.changed,
+        "index": trial.first,
+        "name": labels.short(account.class_names[trial.first]),
+    }
 
 
 def _thing(account: Account, thing: Thing) -> dict:
     def classes(found: Iterable[tuple[int, float]]) -> list[dict]:
         return [{"index": c, "name": labels.short(account.class_names[c]), "by": by} for c, by in found]
 
-    reason, alone = thing.reason, thing.alone
+    reason = thing.reason
     return {
         "name": thing.name, "unit": reason.unit, "share": reason.share, "part": reason.part,
-        "alone": {
-            "score": alone.score, "changed": alone.changed, "index": alone.first,
-            "name": labels.short(account.class_names[alone.first]),
-        },
+        "alone": _trial(account, thing.alone),
         "raises": classes(thing.raises), "lowers": classes(thing.lowers),
     }  # fmt: skip

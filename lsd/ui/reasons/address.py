@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from lsd.reasons.region import Box
-from lsd.ui.reasons.request import GROUPS, MAX_OFF, VIEWS, Wish, region_of
+from lsd.reasons.region import Box, region_of
+from lsd.ui.reasons.request import GROUPS, VIEWS, Wish
 from lsd.ui.shared.examples import examples
 from lsd.ui.shared.limits import MAX_MODELS
-from lsd.ui.shared.reasoned import FILLS, ZERO
+from lsd.ui.shared.reasoned import FILLS, MAX_OFF, ZERO
 
 TAB = "reasons"
 _LENGTH = 200  # characters of a text that are read

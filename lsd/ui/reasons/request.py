@@ -1,6 +1,5 @@
 """What a visitor asks of the Reasons tab, checked before anything is loaded. No Gradio here."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,6 @@ from lsd.ui.shared.reason_words import CHANNELS, GROUPS
 from lsd.ui.shared.reasoned import ZERO, Question, decision, is_there
 
 VIEWS = (GROUPS, CHANNELS)
-MAX_OFF = 60  # names of what is off that an address may hold
 
 
 @dataclass(frozen=True)
@@ -86,13 +84,3 @@ def request_of(wish: Wish, picture: str | Path | None) -> Request:
         raise LSDError("There is no picture yet: upload one, paste one, or choose an example.")
     names = controls.checked_models(wish.models)
     return Request(Path(picture), tuple(names), wish.of, wish.against, wish.layer, wish.fill)
-
-
-def region_of(corners: Sequence[float]) -> Box | None:
-    """A region between two corners (x, y, x, y), as parts of the picture; None of one that is none or empty."""
-    if len(corners) != 4 or not all(0 <= part <= 1 for part in corners):
-        return None
-    left, right = sorted(corners[0::2])
-    top, bottom = sorted(corners[1::2])
-    region = tuple(round(part, 3) for part in (left, top, right, bottom))
-    return region if region[0] < region[2] and region[1] < region[3] else None

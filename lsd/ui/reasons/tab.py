@@ -12,10 +12,11 @@ from PIL import Image
 from lsd.errors import LSDError
 from lsd.images import file_sha256
 from lsd.provenance import png
+from lsd.reasons.region import region_of
 from lsd.ui.reasons import address, classes, html
 from lsd.ui.reasons.matching import graph
 from lsd.ui.reasons.record import files
-from lsd.ui.reasons.request import MAX_OFF, Wish, region_of, request_of
+from lsd.ui.reasons.request import Wish, request_of
 from lsd.ui.reasons.run import Find, ask, begun, draw, picture_of_set, switch
 from lsd.ui.reasons.session import Run, Session
 from lsd.ui.shared import controls, markup
@@ -28,7 +29,7 @@ from lsd.ui.shared.limits import MAX_MODELS
 from lsd.ui.shared.long_event import ASKING, LONG, long_event, next_number
 from lsd.ui.shared.picture import UPLOADED, PictureInput
 from lsd.ui.shared.reason_words import CHANNELS, GROUPS
-from lsd.ui.shared.reasoned import MEAN, ZERO
+from lsd.ui.shared.reasoned import MAX_OFF, MEAN, ZERO
 from lsd.ui.shared.served import serve
 from lsd.ui.shared.strip import example_strip, picked, shown_picture
 

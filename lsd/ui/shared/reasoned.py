@@ -39,6 +39,7 @@ from lsd.ui.shared.room import room_for_reasons
 OTHERS = "all others"  # against whatever else the network can say
 ZERO, MEAN = "zero", "mean"
 FILLS = (ZERO, MEAN)
+MAX_OFF = 60  # reasons that may be off at once
 OPPOSED = 5  # channels that speak against the target are told
 
 MAX_BYTES = 128 * 2**20
