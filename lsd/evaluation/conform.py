@@ -181,7 +181,8 @@ def _climb(model: ImageModel, unit: str) -> str:
         before, *after = picture.trace
         if max(after) > before:
             return RIGHT
-    if picture.status == "dead" or not math.isfinite(before):
+    # The least step leaves no range, and the recipe changes nothing about autograd: what fails has no finite number or slope.
+    if picture.status in ("dead", "failed"):
         return f"{REFUSED}: {picture.notes[0]}"
     steep = max(abs(one - before) for one in after) > _STEEP * abs(before)  # the last step is the least that fp32 knows
     return f"{REFUSED}: too steep for fp32" if steep else f"{WRONG}: {picture.trace}"

@@ -19,6 +19,7 @@ from torch import nn
 from lsd.errors import LSDError
 from lsd.evaluation import conform, conform_methods, conformance
 from lsd.evaluation.__main__ import main
+from lsd.features.notes import FAILED
 from lsd.models import ImageModel
 from lsd.saliency.methods import METHODS
 
@@ -285,6 +286,21 @@ def test_a_unit_of_a_steep_network_rises_in_smaller_steps(monkeypatch):
     for unit in ("rising", "falling", "leaping"):
         said[unit] = conform._climb(None, unit)
     assert said == {"rising": "right", "falling": "wrong: (1.0, 0.99)", "leaping": "refused: too steep for fp32"}
+
+
+class Sharp(nn.Module):
+    """0 at the grey that an ascent begins with, where autograd's slope is no number."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return (0 * self.conv(x).mean((2, 3))).sqrt() * 0
+
+
+def test_a_unit_without_a_slope_is_refused(wrap):
+    assert conform._climb(wrap(Sharp(), 16, 4).float(), "logit/0") == f"refused: {FAILED}"
 
 
 class Steep(nn.Module):
