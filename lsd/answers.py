@@ -4,10 +4,11 @@ Of `lsd.places`, which shows a network the pictures; here are the numbers that i
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lsd.precision import at_least_fp32
@@ -21,7 +22,9 @@ MOVED = 0.75  # of a place that the middle of the answers may not lie off the gr
 # Places in which answers change from one half to the other; where they are more, the middle is known less well.
 GRADUAL = 2.0
 _NOTHING = 1e-6  # of an activation: what moves less does not depend on the picture
-_CHANNELS = 16  # of a layer that are listened to, evenly spaced
+_CHANNELS = 16  # of a layer that are listened to, evenly spaced; fewer of many places, as all of these are asked
+_FEWEST = 4
+_NUMBERS = 2**14
 _TINY = np.finfo(np.float64).tiny
 
 
@@ -128,14 +131,23 @@ class Answers:
         return furthest
 
 
-def listen(grid: Tensor) -> Answers | None:
-    """The answers of (4, C, h, w) to the four pictures (`lsd.places`); None where nothing answers."""
-    for step in (max(1, grid.shape[1] // _CHANNELS), 1):  # all channels where some are silent
-        base, above, left, far = at_least_fp32(grid[:, ::step].detach()).cpu().numpy()
-        changes = (above - base, far - above, left - base, far - left)
-        halves = np.stack([np.sqrt(np.square(change, dtype=np.float64).sum(0)) for change in changes])
-        if halves.max() > _NOTHING * np.abs(base).max():
-            return Answers(halves)
+def listen(tensor: Tensor, axis: int = 1, grid: Callable[[Tensor], Tensor] = lambda some: some) -> Answers | None:
+    """The answers to the four pictures (`lsd.places`); None where nothing answers.
+
+    Args:
+        tensor: (4, …), with its channels along `axis`.
+        grid: such a one of fewer channels → (4, C, h, w).
+    """
+    count = tensor.shape[axis]
+    heard = min(_CHANNELS, max(_FEWEST, _NUMBERS * count // tensor[0].numel()))
+    for step in dict.fromkeys((max(1, count // heard), 1)):  # all channels where some are silent
+        some = grid(tensor.movedim(axis, 0)[::step].movedim(0, axis))
+        base, above, left, far = at_least_fp32(some.detach())
+        changes = torch.stack([above - base, far - above, left - base, far - left])
+        largest = changes.abs().max()
+        if largest > _NOTHING * base.abs().max():
+            # In units of the largest change, so that squares stay in single precision's range.
+            return Answers((changes / largest).square_().sum(1).sqrt_().double().cpu().numpy())
     return None
 
 

@@ -75,6 +75,9 @@ class _Attempt:
         self._last = {split_run(name)[0]: name for name in trace.shapes if split_run(name)[1]}
         self._accepted: dict[str, Layer] = {}
         self._refused: dict[str, str] = {}
+        self._latest: tuple[Tensor, int, Layer] | None = (
+            None  # what was accepted last, at which version, and how it is laid out
+        )
         self._lost: set[tuple] = set()  # grids on which the last layer that told was laid out otherwise
         self._starts: dict[
             tuple[int, int], int
@@ -106,19 +109,27 @@ class _Attempt:
                 self._accepted[this] = possible[0]
             elif len(output) != len(self.pictures):
                 self._refused[this] = _SAME if len(output) == 1 else _ELSEWHERE
+            elif (layer := self._layout_of(output)) is not None:
+                self._accepted[this] = replace(layer, name=this)
             else:
                 self._try(this, output, inputs, isinstance(module, nn.Conv2d))
 
         return hook
+
+    def _layout_of(self, output: Tensor) -> Layer | None:
+        """How it is laid out, if it is the very tensor that was accepted last, as of what puts out what its last module does."""
+        if self._latest is None:
+            return None
+        tensor, version, layer = self._latest
+        return layer if output is tensor and output._version == version else None
 
     def _try(self, name: str, output: Tensor, inputs: Sequence, convolves: bool) -> None:
         """Accept the layout that fits, and exchange the halves of what is put out."""
         possible: list[Layer] = []
         judged: list[tuple[Layer, Answers]] = []
         for layer in self._possible[name]:
-            layer = self._placed_tokens(layer, output)
+            layer, answers = self._heard(layer, output)
             possible.append(layer)
-            answers = listen(to_grid(layer, output))
             if answers is not None:
                 judged.append((layer, answers))
                 if answers.is_sharp:
@@ -145,34 +156,34 @@ class _Attempt:
             return
         self._accepted[name] = chosen
         self._lost.discard(_grid(chosen))
-        if answers.is_sharp and chosen.height * chosen.width >= LARGE:
-            return  # what follows can be held against the same halves
-        if 0 in output.stride():
-            return  # several numbers in one place of memory cannot be exchanged one by one
-        grid = to_grid(chosen, output)
-        _exchange_halves(grid)
-        if chosen.order:  # it was gathered, and is put back
-            output[:, tokens_of(chosen.order, output.device) + chosen.prefix] = grid.flatten(2).transpose(1, 2)
+        # What follows sharp answers can be held against the same halves, and several numbers in one place of memory (a stride of 0)
+        # cannot be exchanged one by one.
+        if not (answers.is_sharp and chosen.height * chosen.width >= LARGE) and 0 not in output.stride():
+            grid = to_grid(chosen, output)
+            _exchange_halves(grid)
+            if chosen.order:  # it was gathered, and is put back
+                output[:, tokens_of(chosen.order, output.device) + chosen.prefix] = grid.flatten(2).transpose(1, 2)
+        self._latest = output, output._version, chosen
 
-    def _placed_tokens(self, layer: Layer, output: Tensor) -> Layer:
-        """The layer with its grid where it begins among the tokens: mostly after all others, or (some of) the others follow it."""
-        count, tokens = layer.height * layer.width, output.shape[1]
+    def _heard(self, layer: Layer, output: Tensor) -> tuple[Layer, Answers | None]:
+        """What answers, and the layer with its grid where it begins among tokens: mostly after all others, or some follow it."""
         if layer.layout != "tokens" or layer.order or not layer.prefix:
-            return layer
+            return layer, _listen_to(layer, output)
+        count, tokens = layer.height * layer.width, output.shape[1]
         starts = [
             replace(layer, prefix=start, order=() if start == layer.prefix else tuple(range(count)))
             for start in dict.fromkeys((self._starts.get((tokens, count), layer.prefix), *range(layer.prefix, -1, -1)))
         ]
-        usual = listen(to_grid(starts[0], output))
+        usual = _listen_to(starts[0], output)
         if usual is not None and usual.right + CLEARLY >= 1:
-            return starts[0]
-        found = [usual, *(listen(to_grid(one, output)) for one in starts[1:])]
+            return starts[0], usual
+        found = [usual, *(_listen_to(one, output) for one in starts[1:])]
         right = [-1.0 if answers is None else answers.right for answers in found]
         best = max(range(len(starts)), key=lambda i: right[i])
         if best and right[best] >= RIGHT and right[best] > right[0] + CLEARLY and found[best].is_local:
             self._starts[tokens, count] = starts[best].prefix
-            return starts[best]
-        return starts[0]
+            return starts[best], found[best]
+        return starts[0], usual
 
     def _is_refuted(self, layer: Layer, answers: Answers, output: Tensor, inputs: Sequence) -> bool:
         """Whether a layout is shown to be another, by what is put out or, where that answers faintly, by what led there."""
@@ -181,7 +192,7 @@ class _Attempt:
         if self._fits_otherwise(answers, output):
             return True
         alike = (given for given in inputs if _alike(layer, given, output))
-        heard = ((listen(to_grid(layer, given)), given) for given in alike)
+        heard = ((_listen_to(layer, given), given) for given in alike)
         return any(own is not None and self._fits_otherwise(own, given) for own, given in heard)
 
     def _fits_otherwise(self, answers: Answers, tensor: Tensor) -> bool:
@@ -251,19 +262,29 @@ def _grid(layer: Layer) -> tuple:
     return layer.layout, layer.height, layer.width, layer.prefix, layer.order
 
 
+def _listen_to(layer: Layer, tensor: Tensor) -> Answers | None:
+    """As `listen`, to what is laid out so."""
+    return listen(tensor, 1 if layer.layout == "nchw" else -1, functools.partial(to_grid, layer))
+
+
 def _exchange_halves(grid: Tensor) -> None:
     """Make of (4, C, h, w) the first picture, the same with another upper half, with another left half, and with all of it other.
 
     What is other is the quarter that lies opposite, one channel on. A middle row or column stays in all of them.
     """
+    height, width = grid.shape[2:]
     base = grid[0].clone()
-    other, (y, x) = base.roll(1, 0), (n // 2 for n in base.shape[1:])
-    far = base.clone()
-    for rows, from_rows in ((slice(y), slice(-y, None)), (slice(-y, None), slice(y))):
-        for columns, from_columns in ((slice(x), slice(-x, None)), (slice(-x, None), slice(x))):
-            far[:, rows, columns] = other[:, from_rows, from_columns]
-    grid[1], grid[2], grid[3] = base, base, far
-    grid[1, :, :y], grid[2, :, :, :x] = far[:, :y], far[:, :, :x]
+    other = base.roll((1, height // 2, width // 2), (0, 1, 2))
+    torch.where(_others(height, width, grid.device), other, base, out=grid)
+
+
+@functools.lru_cache(64)
+def _others(height: int, width: int, device: torch.device) -> Tensor:
+    """(4, 1, h, w): where each of the pictures is other than the first."""
+    y, x = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)[None]
+    above, left = y < height // 2, x < width // 2
+    far = (above | (y >= height - height // 2)) & (left | (x >= width - width // 2))
+    return torch.stack([torch.zeros_like(far), far & above, far & left, far])[:, None]
 
 
 def _alike(layer: Layer, given: object, output: Tensor) -> bool:
