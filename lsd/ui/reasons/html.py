@@ -39,10 +39,10 @@ def stage(size: tuple[int, int], plain: str = "", doing: str = "", region: Box |
         f'aria-label="The picture: arrow keys move a mark, and the reasons there are listed">{picture}'
         f'<img class="lsd-r-lit" alt="" hidden><span class="lsd-r-region" style="{frame}"{"" if region else " hidden"}></span>'
         '<span class="lsd-r-mark" hidden></span></div>'
-        f'<button type="button" class="lsd-r-only" aria-pressed="{"true" if region else "false"}">'
+        f'<div class="lsd-r-beside"><button type="button" class="lsd-r-only" aria-pressed="{"true" if region else "false"}">'
         "Switch off only inside a region</button>"
         '<div class="lsd-r-here" aria-live="polite"><p class="lsd-note">Point at a reason to see where it lies, '
-        "or at a place to see what lies there.</p></div></div>"
+        "or at a place to see what lies there.</p></div></div></div>"
     )
 
 
