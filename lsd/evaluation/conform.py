@@ -27,8 +27,10 @@ from lsd.errors import UndefinedError
 from lsd.evaluation.conform_methods import REFUSED, RIGHT, TARGET, WRONG, each, methods
 from lsd.evaluation.random_weights import randomize
 from lsd.evaluation.structure import structure
+from lsd.features import objectives
 from lsd.features.ascent import ascend
 from lsd.features.recipes import RECIPES
+from lsd.features.units import parse
 from lsd.footprint import hollow, weights_bytes
 from lsd.layers import attention_layers, curated_layers, deepest_grid, list_layers
 from lsd.models import ImageModel
@@ -41,6 +43,7 @@ CLASSES = 10
 PROCESS = 2**30  # bytes of a process beside the weights: code, and passes of a small picture
 _SEEN = 32  # pictures from which batch norms have their statistics
 _STEEP = 0.1  # of what a network puts out: one that changes so much at the least step is too steep to be followed
+_ROUNDED = 0.5  # of a unit's slope in double precision, by which single precision is off where rounding decides
 _DIFFERENCES = 5e-2  # from a slope in fp64, in units of what it is in a random direction; a wrong one is off by about 1
 _NEAR = 1e-4  # in the same units: no other step need be tried
 # Of the differences, the best counts: random weights may be steep, and some networks round to fp32 inside.
@@ -184,8 +187,32 @@ def _climb(model: ImageModel, unit: str) -> str:
     # The least step leaves no range, and the recipe changes nothing about autograd: what fails has no finite number or slope.
     if picture.status in ("dead", "failed"):
         return f"{REFUSED}: {picture.notes[0]}"
-    steep = max(abs(one - before) for one in after) > _STEEP * abs(before)  # the last step is the least that fp32 knows
-    return f"{REFUSED}: too steep for fp32" if steep else f"{WRONG}: {picture.trace}"
+    leaps = max(abs(one - before) for one in after) > _STEEP * abs(before)  # the last step is the least that fp32 knows
+    return f"{REFUSED}: too steep for fp32" if leaps or _is_rounded_away(model, unit) else f"{WRONG}: {picture.trace}"
+
+
+def _is_rounded_away(model: ImageModel, unit: str) -> bool:
+    """Whether single precision has another slope than double at some picture: of a softmax over numbers of 1e9, say, chance decides
+    which is the largest."""
+    shape = (16, 3, model.spec.height, model.spec.width)
+    pictures = 0.5 + 0.01 * torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    found = [_slope(model, unit, one[None]) for one in pictures]
+    try:
+        twin = ImageModel(model.net.double(), model.name).double()
+        exact = [_slope(twin, unit, one[None].double()) for one in pictures]
+    finally:
+        model.net.float()
+    off = [(one.double() - other).norm() / other.norm() for one, other in zip(found, exact, strict=True)]
+    return bool(max(off) > _ROUNDED)
+
+
+def _slope(model: ImageModel, unit: str, image: torch.Tensor) -> torch.Tensor:
+    """Of the unit on (1, 3, h, w), by plain autograd."""
+    image = image.clone().requires_grad_(True)
+    asked = parse(unit)
+    tap = objectives.tap(asked)
+    value = objectives.evaluate([asked], {"": model}, {"": run_to(model, image, [tap])}, RECIPES["none"].output)
+    return torch.autograd.grad(value.sum(), image)[0]
 
 
 def early_exit(model: ImageModel, image: torch.Tensor) -> dict:

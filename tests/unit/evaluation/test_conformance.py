@@ -20,6 +20,7 @@ from lsd.errors import LSDError
 from lsd.evaluation import conform, conform_methods, conformance
 from lsd.evaluation.__main__ import main
 from lsd.features.notes import FAILED
+from lsd.features.units import parse
 from lsd.models import ImageModel
 from lsd.saliency.methods import METHODS
 
@@ -276,16 +277,39 @@ def test_what_single_precision_rounds_double_precision_judges(image_model, monke
     assert found.startswith(verdict) and difference > 1e-5
 
 
-def test_a_unit_of_a_steep_network_rises_in_smaller_steps(monkeypatch):
+def test_a_unit_of_a_steep_network_rises_in_smaller_steps(wrap, monkeypatch):
     def leap(model, units, recipe):
         after = dict(rising=2.0, falling=0.99, leaping=0.0)[unit] if recipe.learning_rate < 1e-3 else 0.0
         yield SimpleNamespace(finished=[SimpleNamespace(trace=(1.0, after), status="ok")])
 
     monkeypatch.setattr(conform, "ascend", leap)
     said = {}
+    model = wrap(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 16, 4).float()
+    monkeypatch.setattr(conform, "parse", lambda _unit: parse("logit/0"))
     for unit in ("rising", "falling", "leaping"):
-        said[unit] = conform._climb(None, unit)
+        said[unit] = conform._climb(model, unit)
     assert said == {"rising": "right", "falling": "wrong: (1.0, 0.99)", "leaping": "refused: too steep for fp32"}
+
+
+class Saturated(nn.Module):
+    """A softmax over numbers so large that single precision rounds them to the same or to others."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 64, 4, 4)
+
+    def forward(self, x):
+        numbers = 1e9 + 1e3 * self.conv(x).flatten(2)
+        return (numbers.softmax(2) * numbers).sum(2)
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_what_rounding_decides_is_told_from_what_is_wrong(wrap, rounded):
+    plain = nn.Sequential(nn.Conv2d(3, 64, 4, 4), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = wrap(Saturated() if rounded else plain, 16, 64).float()
+    assert conform._is_rounded_away(model, "logit/0") == rounded
+    assert model.net_dtype == torch.float32
 
 
 class Sharp(nn.Module):
