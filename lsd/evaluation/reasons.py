@@ -168,18 +168,21 @@ def _rows(
 ) -> list[Row]:
     file.parent.mkdir(parents=True, exist_ok=True)
     known = {(row.picture, row.ranking): row for row in read_rows(file)}
+    lacking = {}  # rankings that are missing → the pictures that lack just these
+    for i in chosen:
+        missing = tuple(ranking for ranking in rankings if (pictures[i].id, ranking) not in known)
+        lacking.setdefault(missing, []).append(i)
+    lacking.pop((), None)
     with file.open("a") as lines:
-        for batch in _batches(chosen, _PICTURES):
+        for missing, batch in [(r, batch) for r, some in lacking.items() for batch in _batches(some, _PICTURES)]:
             items = [pictures[i] for i in batch]
-            missing = [r for r in rankings if any((item.id, r) not in known for item in items)]
-            if missing:
-                images = torch.cat([to_input(model, item.picture()) for item in items])
-                tags = [_tag(model, item) for item in items]
-                right = None if truth is None else truth[batch].tolist()
-                for row in study(model, layer, images, [item.id for item in items], missing, right=right, tags=tags):
-                    known[row.picture, row.ranking] = row
-                    lines.write(json.dumps(asdict(row)) + "\n")
-                lines.flush()
+            images = torch.cat([to_input(model, item.picture()) for item in items])
+            tags = [_tag(model, item) for item in items]
+            right = None if truth is None else truth[batch].tolist()
+            for row in study(model, layer, images, [item.id for item in items], missing, right=right, tags=tags):
+                known[row.picture, row.ranking] = row
+                lines.write(json.dumps(asdict(row)) + "\n")
+            lines.flush()
     wanted = {pictures[i].id for i in chosen}
     return [row for (picture, ranking), row in known.items() if picture in wanted and ranking in rankings]
 

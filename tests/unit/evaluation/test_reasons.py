@@ -120,6 +120,12 @@ def test_the_command_keeps_rows_and_makes_none_twice(tmp_path, capsys, monkeypat
     (file,) = tmp_path.glob("*/layer3.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(rows) == 7 * len({row["picture"] for row in rows})
+    lost = [row for row in rows if (row["picture"], row["ranking"]) == (rows[0]["picture"], "random")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows if row not in lost))
+    assert command.main(arguments) == 0  # just the row that was lost is made, and none of its batch's twice
+    assert capsys.readouterr().out == table
+    again = [json.loads(line) for line in file.read_text().splitlines()]
+    assert again[-1:] == lost and len(again) == len(rows)
     monkeypatch.setattr("lsd.evaluation.reasons.study", lambda *_: pytest.fail("made again"))
     assert command.main(arguments) == 0
     assert capsys.readouterr().out == table
