@@ -5,6 +5,7 @@ import inspect
 import io
 import json
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -26,7 +27,10 @@ JOBS = logging.getLogger("lsd.jobs")
 
 @pytest.fixture
 def lines(monkeypatch):
-    """Those that are written; and the log afterwards as it was."""
+    """Those that are written, once the jobs that other tests have left have written theirs; and the log afterwards as it was."""
+    for thread in threading.enumerate():
+        if thread.name == "lsd-job":
+            thread.join(60)
     monkeypatch.setattr(jobs, "LINE", Line(places=1, longest=2))
     monkeypatch.setenv("LSD_LOG", "json")
     written = io.StringIO()
