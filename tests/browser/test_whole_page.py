@@ -4,6 +4,7 @@ The pictures of every tab, at three widths, light and dark, go into the folder t
 """
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -129,6 +130,30 @@ def serious(tab):
         for v in found
         if v["impact"] in ("serious", "critical")
     ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_an_empty_box_is_seen(server, tab, warm, theme):
+    """Its border has three times the contrast to the ground, as WCAG's 1.4.11 asks; axe does not look at borders."""
+    open_page(server, tab, f"?tab=mistakes&__theme={theme}")
+    wait_for_first(tab, "mistakes")
+    box = tab.get_by_label("Quiz: guess which pixels did it before the maps are shown")
+    border, ground = box.evaluate("""async box => {
+        await Promise.all(document.getAnimations().map(change => change.finished));  // from light to dark
+        const clear = e => getComputedStyle(e).backgroundColor === "rgba(0, 0, 0, 0)";
+        let around = box.parentElement;
+        while (clear(around)) around = around.parentElement;
+        return [getComputedStyle(box).borderTopColor, getComputedStyle(around).backgroundColor];
+    }""")
+    light, dark = sorted((luminance(border), luminance(ground)), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of rgb(r, g, b), by WCAG 2."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_a_tab_is_shown_though_the_page_was_slow_to_see_the_click(server, tab, warm):

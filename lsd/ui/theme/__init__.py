@@ -33,6 +33,7 @@ def theme() -> gr.themes.Base:
         color_accent="*primary_600", color_accent_soft="*primary_100", color_accent_soft_dark="*primary_950",
         checkbox_label_background_fill_selected="*primary_600", checkbox_label_background_fill_selected_dark="*primary_600",
         checkbox_label_shadow="none",
+        checkbox_border_color="*neutral_500", checkbox_border_color_dark="*neutral_400",  # seen on any ground: 3 to 1 at least
         link_text_color="*primary_700", link_text_color_hover="*primary_800", link_text_color_visited="*primary_700",
         link_text_color_active="*primary_800", link_text_color_dark="*primary_300", link_text_color_hover_dark="*primary_200",
         link_text_color_visited_dark="*primary_300", link_text_color_active_dark="*primary_200",
