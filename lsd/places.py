@@ -75,13 +75,11 @@ class _Attempt:
         self._last = {split_run(name)[0]: name for name in trace.shapes if split_run(name)[1]}
         self._accepted: dict[str, Layer] = {}
         self._refused: dict[str, str] = {}
-        self._latest: tuple[Tensor, int, Layer] | None = (
-            None  # what was accepted last, at which version, and how it is laid out
-        )
+        # What was accepted last, at which version, and how it is laid out.
+        self._latest: tuple[Tensor, int, Layer] | None = None
         self._lost: set[tuple] = set()  # grids on which the last layer that told was laid out otherwise
-        self._starts: dict[
-            tuple[int, int], int
-        ] = {}  # numbers of tokens and places → where the grid's begin, if not after all others
+        # Numbers of tokens and places → where the grid's begin, if not after all others.
+        self._starts: dict[tuple[int, int], int] = {}
         noise = torch.rand(1, 3, *self._picture, generator=torch.Generator().manual_seed(0))
         self.pictures = noise.to(model.mean).repeat(4, 1, 1, 1)
         _exchange_halves(self.pictures)
