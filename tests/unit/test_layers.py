@@ -239,6 +239,8 @@ def test_a_layer_of_which_only_the_normalised_is_read_is_passed_over(wrap, dtype
     class Normalised(nn.Module):
         def __init__(self):
             super().__init__()
+            # Of some 150 draws one has kernels that move its 4 × 4 places by one, which is refused.
+            torch.manual_seed(0)
             self.a, self.b, self.d = (nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1)) for _ in range(3))
             self.c = nn.LayerNorm(3, eps=1e-9)
 
