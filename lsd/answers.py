@@ -23,8 +23,8 @@ MOVED = 0.75  # of a place that the middle of the answers may not lie off the gr
 GRADUAL = 2.0
 _NOTHING = 1e-6  # of an activation: what moves less does not depend on the picture
 _CHANNELS = 16  # of a layer that are listened to, evenly spaced; fewer of many places, as all of these are asked
-_FEWEST = 4
-_NUMBERS = 2**14
+_FEWEST = 4  # channels, however many places there are
+_NUMBERS = 2**14  # of a picture that are listened to, where that leaves more channels
 _TINY = np.finfo(np.float64).tiny
 
 

@@ -323,6 +323,13 @@ class Sharp(nn.Module):
         return (0 * self.conv(x).mean((2, 3))).sqrt() * 0
 
 
+def test_an_ascent_that_fails_where_autograd_does_not_is_wrong(wrap, monkeypatch):
+    failed = SimpleNamespace(trace=(1.0, float("nan")), status="failed", notes=(FAILED,))
+    monkeypatch.setattr(conform, "ascend", lambda *_: [SimpleNamespace(finished=[failed])])
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert conform._climb(wrap(plain, 16, 4).float(), "logit/0") == "wrong: (1.0, nan)"
+
+
 def test_a_unit_without_a_slope_is_refused(wrap):
     assert conform._climb(wrap(Sharp(), 16, 4).float(), "logit/0") == f"refused: {FAILED}"
 
